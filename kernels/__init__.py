@@ -1,0 +1,1 @@
+"""Numerical kernels: arrays in, arrays out; one operation per file, imports nothing of trustml."""
