@@ -1,0 +1,132 @@
+"""Clipped gradients: the bounded sum of per-unit gradients of a loss."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from trustml.clipping.sums import BoundedSum, PerUnit, stacked_values
+from trustml.clipping.trainable import combine, partition
+
+STRATEGIES = ("auto", "bookkeeping", "ghost", "vmap")
+
+
+class ClippedGrad(BoundedSum):
+    """Sums of clipped per-unit gradients; see `clipped_grad`."""
+
+    def __init__(self, loss_fn: Callable, *, strategy: str, has_aux: bool, trainable, **options):
+        if strategy not in STRATEGIES:
+            raise ValueError(f"`strategy` must be one of {STRATEGIES}, got {strategy!r}.")
+        if not callable(loss_fn):
+            raise TypeError(f"`loss_fn` must be a function, got {loss_fn!r}.")
+        self.loss_fn = loss_fn
+        self.strategy = strategy
+        self.has_aux = has_aux
+        self.trainable = trainable
+        super().__init__(self._gradients, **options)
+
+    def _gradients(self, params, units, keys) -> PerUnit:
+        trained, frozen = partition(params, self.trainable)
+        rest = () if keys is None else (keys,)
+        self._check_loss(params, units, rest)
+        return per_unit_vmap(self._loss_of_halves, trained, frozen, (units, *rest))
+
+    def _loss_of_halves(self, trained, frozen, *unit):
+        """Always `(loss, aux)`, so that the strategies know one form."""
+        result = self.loss_fn(combine(trained, frozen), *unit)
+        return result if self.has_aux else (result, None)
+
+    def _check_loss(self, params, units, rest):
+        unit = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), units)
+        key = tuple(jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype) for keys in rest)
+        found = jax.eval_shape(self.loss_fn, params, unit, *key)
+        if self.has_aux:
+            if not (isinstance(found, tuple) and len(found) == 2):
+                raise TypeError(
+                    "`loss_fn` must return (loss, aux) when `has_aux` is true, "
+                    f"got {type(found).__name__}."
+                )
+            found = found[0]
+        elif isinstance(found, tuple):
+            raise TypeError(
+                "`loss_fn` must return one scalar, got a tuple; pass `has_aux=True` for "
+                "(loss, aux)."
+            )
+        shape = getattr(found, "shape", None)
+        if shape != () or not jnp.issubdtype(found.dtype, jnp.floating):
+            raise TypeError(
+                "`loss_fn` must return a floating scalar for one unit, got "
+                f"{getattr(found, 'dtype', type(found).__name__)} of shape {shape}; "
+                "sum or average over the unit's own axes."
+            )
+
+
+def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
+    """Per-unit gradients one by one under vmap: the oracle."""
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (losses, aux), values = jax.vmap(functools.partial(grad, trained, frozen))(*unit)
+    return stacked_values(values)._replace(loss=losses.astype(jnp.float32), aux=aux)
+
+
+def clipped_grad(
+    loss_fn: Callable,
+    *,
+    clip_norm,
+    strategy: str = "auto",
+    num_groups: int = 1,
+    microbatch: int | None = None,
+    has_aux: bool = False,
+    trainable=None,
+    clipping: str = "flat",
+) -> ClippedGrad:
+    """Sums per-unit gradients, each clipped, within groups.
+
+    >>> grad = clipped_grad(lambda w, x: 0.5 * (w - x) ** 2, clip_norm=1.0)
+    >>> sums, info = grad(jnp.array(0.0), jnp.array([0.5, 8.0]), group=jnp.array([0, 0]))
+    >>> float(sums.round(4)), grad.sensitivity
+    (-1.5, 1.0)
+
+    Args:
+      loss_fn: `loss_fn(params, unit) -> scalar` for one unit, which has no batch axis; called with
+        a third argument, the unit's own key, when the result is called with a key.
+      clip_norm: L2 bound of one unit's gradient: a float, or a pytree prefix of the trained
+        parameters for per-layer bounds. Infinity is allowed where no noise follows.
+      strategy: `bookkeeping` computes norms and clipped sums in one backward pass without
+        per-unit gradients; `ghost` in two, holding less; `vmap` builds them all, as the oracle;
+        `auto` picks.
+      num_groups: With more than one, every leaf of the sums has a leading group axis.
+      microbatch: Units computed at a time; the result does not depend on it beyond rounding.
+      has_aux: The loss returns `(loss, aux)`; `info.aux` holds it, stacked over units.
+      trainable: A mask or a predicate on names such as `encoder/0/kernel`: the leaves that are
+        differentiated. The others, integer leaves too, are passed through; their sums are None.
+      clipping: `flat` for min(1, C / norm), `automatic` for C / (norm + 0.01) (AUTO-S).
+
+    Returns:
+      A function of `(params, units, group=None, key=None)` to `(sums, info)`: `sums` in float32,
+      shaped like the trained parameters; `info` a `UnitInfo`, private.
+
+    Guarantee:
+      Adding or removing one unit moves `sums` by at most `sensitivity` in l2 norm, in exact
+      arithmetic; the norms that are clipped are upper bounds of the true ones. A unit whose
+      gradient or norm is not finite in float32 contributes zero.
+
+    Raises:
+      ValueError: An option is out of range.
+      TypeError: The loss is not a floating scalar.
+
+    References:
+      Abadi et al., Deep Learning with Differential Privacy, 2016; Bu et al., Differentially
+      Private Optimization on Large Model at Small Cost, 2022 (book-keeping); Bu et al., Automatic
+      Clipping, 2023.
+    """
+    return ClippedGrad(
+        loss_fn,
+        strategy=strategy,
+        has_aux=has_aux,
+        trainable=trainable,
+        clip_norm=clip_norm,
+        num_groups=num_groups,
+        microbatch=microbatch,
+        clipping=clipping,
+    )

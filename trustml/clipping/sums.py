@@ -1,0 +1,223 @@
+"""Bounded sums: for each unit compute a value, bound it, sum within groups."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from trustml.clipping import bounds as bounds_
+from trustml.clipping.microbatch import in_microbatches
+
+
+class UnitInfo(NamedTuple):
+    """What each unit contributed. Private: release it only through a mechanism of its own."""
+
+    norm: Any  # l2 norm before the bound, float32 [unit]; one such array per bound
+    kept: Any  # factor applied, shaped like `norm`; 0 for padding and values that are not finite
+    loss: Float[Array, " unit"] | None = None
+    aux: Any = None  # what the loss returned beside its value, stacked over units
+
+
+class PerUnit(NamedTuple):
+    """Per-unit values that a strategy has made ready, perhaps without building them."""
+
+    squares: list  # per leaf: squared l2 norm of each unit's value, or an upper bound, [unit]
+    contract: Callable  # (weights per leaf [group, unit], finite [unit]) -> sums per leaf
+    structure: Any  # tree structure of the sums
+    loss: Any = None
+    aux: Any = None
+
+
+def stacked_values(values) -> PerUnit:
+    """The plain way: per-unit values as they stand, leading axis = unit. It is the oracle."""
+    leaves, structure = jax.tree.flatten(values)
+    wide = [leaf.astype(jnp.float32) for leaf in leaves]
+    squares = [jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim))) for leaf in wide]
+
+    def contract(weights, finite):
+        def one(leaf, weight):
+            shape = (-1,) + (1,) * (leaf.ndim - 1)
+            # 0 * NaN is NaN: values that are not finite must be gone before the contraction.
+            clean = jnp.where(finite.reshape(shape), leaf, 0.0)
+            # TF32, the default on some GPUs, would blur the bound.
+            return jnp.tensordot(weight, clean, axes=1, precision="highest")
+
+        return [one(leaf, weight) for leaf, weight in zip(wide, weights, strict=True)]
+
+    return PerUnit(squares, contract, structure)
+
+
+def bounded_contraction(
+    per_unit: PerUnit,
+    group: Int[Array, " unit"],
+    num_groups: int,
+    bounds: bounds_.Bounds,
+    clipping: str,
+):
+    """Turns per-unit squares into factors and factors into sums.
+
+    Returns:
+      `(sums, info)`; each leaf of `sums` has a leading group axis.
+    """
+    of_bound = [
+        sum(
+            square
+            for square, owner in zip(per_unit.squares, bounds.of_leaf, strict=True)
+            if owner == index
+        )
+        for index in range(len(bounds.values))
+    ]
+    norms = [jnp.sqrt(square + jnp.zeros(group.shape, jnp.float32)) for square in of_bound]
+    finite: Bool[Array, " unit"] = functools.reduce(
+        jnp.logical_and, [jnp.isfinite(norm) for norm in norms]
+    )
+    present = finite & (group >= 0)
+    # Group -1 gives a column of zeros.
+    member = jax.nn.one_hot(group, num_groups, axis=0, dtype=jnp.float32)
+    kept = [
+        jnp.where(present, bounds_.clip_factor(norm, value, clipping), 0.0)
+        for norm, value in zip(norms, bounds.values, strict=True)
+    ]
+    weights = [member * factor[None] for factor in kept]
+    sums = per_unit.contract([weights[owner] for owner in bounds.of_leaf], finite)
+    info = UnitInfo(
+        bounds.shape_like_prefix(norms), bounds.shape_like_prefix(kept), per_unit.loss, per_unit.aux
+    )
+    return jax.tree.unflatten(per_unit.structure, sums), info
+
+
+class BoundedSum:
+    """A function from units to grouped sums that knows its own sensitivity.
+
+    Calling it with `(params, units, group=None, key=None)` gives `(sums, info)`. `units` is a
+    pytree whose leaves share a leading unit axis; `group` is an integer vector, -1 drops the unit;
+    with a JAX `key`, the function gets a third argument, a key folded from the unit's position in
+    the logical batch.
+    """
+
+    def __init__(
+        self, per_unit: Callable, *, clip_norm, num_groups: int, microbatch, clipping: str
+    ):
+        bounds_.check_clip_norm(clip_norm)
+        if clipping not in bounds_.CLIPPINGS:
+            raise ValueError(f"`clipping` must be one of {bounds_.CLIPPINGS}, got {clipping!r}.")
+        for name, value in (("num_groups", num_groups), ("microbatch", microbatch or 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
+        self._per_unit = per_unit
+        self.clip_norm = clip_norm
+        self.num_groups = num_groups
+        self.microbatch = microbatch
+        self.clipping = clipping
+
+    @property
+    def sensitivity(self) -> float:
+        """Add-or-remove-one l2 sensitivity of the sums, all groups and leaves together.
+
+        Guarantee:
+          A unit enters exactly one group, chosen by the unit alone, so adding or removing one unit
+          moves the sums by at most this (replacing one: twice this), in exact arithmetic.
+        """
+        values = [float(value) for value in jax.tree.leaves(self.clip_norm)]
+        return bounds_.Bounds(tuple(values), (), None).sensitivity
+
+    def __call__(self, params, units, group=None, key=None):
+        """Sums the bounded values of `units` within groups; see the class."""
+        size = check_units(units)
+        group = check_group(group, size, self.num_groups)
+        keys = None
+        if key is not None:
+            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(size))
+        core = functools.partial(self._sum, params)
+        sums, info = in_microbatches(core, (units, keys), group, self.microbatch)
+        if self.num_groups == 1:
+            sums = jax.tree.map(lambda leaf: leaf[0], sums)
+        return sums, info
+
+    def _sum(self, params, units_and_keys, group):
+        per_unit = self._per_unit(params, *units_and_keys)
+        like = jax.tree.unflatten(per_unit.structure, range(len(per_unit.squares)))
+        bounds = bounds_.bounds_for(self.clip_norm, like)
+        return bounded_contraction(per_unit, group, self.num_groups, bounds, self.clipping)
+
+
+def bounded_sum(
+    f: Callable,
+    *,
+    clip_norm,
+    num_groups: int = 1,
+    microbatch: int | None = None,
+    clipping: str = "flat",
+) -> BoundedSum:
+    """Sums `f(params, unit)` over units, each bounded, within groups.
+
+    >>> total = bounded_sum(lambda shift, x: x - shift, clip_norm=1.0)
+    >>> sums, info = total(jnp.array(0.0), jnp.array([0.5, 8.0]))
+    >>> float(sums.round(4))
+    1.5
+
+    Args:
+      f: `f(params, unit)`, or `f(params, unit, key)` when called with a key, to a pytree of arrays.
+      clip_norm: L2 bound of one unit's value: a float, or a pytree prefix of `f`'s result for one
+        bound per subtree. Infinity only drops values that are not finite.
+      num_groups: With more than one, every leaf of the sums has a leading group axis.
+      microbatch: Units computed at a time; the result does not depend on it beyond rounding.
+      clipping: `flat` for min(1, C / norm), `automatic` for C / (norm + 0.01).
+
+    Returns:
+      A `BoundedSum`: `sums` in float32 and `info` (`UnitInfo`, private).
+
+    Guarantee:
+      `sensitivity` bounds what one unit adds to `sums` in l2 norm, in exact arithmetic, for any
+      `f` that sees one unit at a time, whatever the unit holds. Statistics taken across units
+      inside `f` would void it; `f` gets no other unit to take them from.
+
+    References:
+      Abadi et al., Deep Learning with Differential Privacy, 2016, algorithm 1.
+    """
+
+    def per_unit(params, units, keys):
+        rest = () if keys is None else (keys,)
+        return stacked_values(jax.vmap(functools.partial(f, params))(units, *rest))
+
+    return BoundedSum(
+        per_unit,
+        clip_norm=clip_norm,
+        num_groups=num_groups,
+        microbatch=microbatch,
+        clipping=clipping,
+    )
+
+
+def check_units(units) -> int:
+    """Number of units: the leading axis that every leaf shares."""
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(units)}
+    if len(sizes) != 1 or () in sizes:
+        found = sorted(size[0] if size else "a scalar" for size in sizes) if sizes else "no leaf"
+        raise ValueError(
+            f"`units` must be a pytree whose leaves share one leading unit axis, got {found}."
+        )
+    (size,) = sizes.pop()
+    if size == 0:
+        raise ValueError("`units` must hold at least one unit, got 0; pad with group -1 instead.")
+    return size
+
+
+def check_group(group, size: int, num_groups: int) -> Int[Array, " unit"]:
+    """Group of each unit as int32; by default all in group 0."""
+    if group is None:
+        return jnp.zeros(size, jnp.int32)
+    group = jnp.asarray(group)
+    if group.shape != (size,) or not jnp.issubdtype(group.dtype, jnp.integer):
+        raise ValueError(
+            f"`group` must be an integer vector of {size} entries (one per unit, -1 drops it), "
+            f"got {group.dtype} of shape {group.shape}."
+        )
+    if not isinstance(group, jax.core.Tracer) and int(group.max()) >= num_groups:
+        raise ValueError(
+            f"`group` must stay below `num_groups` = {num_groups}, got {int(group.max())}."
+        )
+    return group.astype(jnp.int32)
