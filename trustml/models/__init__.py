@@ -1,0 +1,1 @@
+"""Networks and how well they do; nothing here knows of privacy."""

@@ -1,0 +1,158 @@
+"""Three ways to read an utterance: tokens int32 [time, ids], mask bool [time] to [time, features].
+
+Each sees one utterance, without a batch axis, and normalises within it only: a statistic over a
+batch would let one user's words change the loss of another's.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+class TokenEmbedding(nn.Module):
+    """Sums the vectors of a token's ids; id 0 stands for nothing and adds nothing."""
+
+    size: int
+    features: int
+
+    @nn.compact
+    def __call__(self, tokens: Int[Array, "time ids"]) -> Float[Array, "time features"]:
+        """Embeds each token."""
+        width = tokens.shape[-1]
+        start = nn.initializers.normal(1 / np.sqrt(width))
+        table = self.param("table", start, (self.size, self.features), jnp.float32)
+        return jnp.where((tokens > 0)[..., None], table[tokens], 0.0).sum(-2)
+
+
+class WindowBlock(nn.Module):
+    """A convolution over time, written as one product of each window with a matrix."""
+
+    features: int
+    reach: int = 1  # tokens on each side
+    stride: int = 1  # distance between the tokens of a window
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "time in"], keep: Float[Array, " time"]):
+        """Applies the block; `keep` is 1 for tokens and 0 for padding."""
+        x = x * keep[:, None]
+        time, far = x.shape[0], self.reach * self.stride
+        padded = jnp.pad(x, ((far, far), (0, 0)))
+        starts = range(0, 2 * far + 1, self.stride)
+        window = jnp.concatenate([padded[start : start + time] for start in starts], -1)
+        y = nn.gelu(nn.Dense(self.features)(window))
+        return nn.LayerNorm()(y + x if y.shape == x.shape else y)
+
+
+class ConvolutionalEncoder(nn.Module):
+    """Embeddings, then convolutions of growing stride: quick to train, with or without bounds."""
+
+    size: int
+    features: int = 64
+    layers: int = 2
+    embedding: int = 64
+
+    @nn.compact
+    def __call__(self, tokens, mask):
+        """Encodes one utterance."""
+        keep = mask.astype(jnp.float32)
+        x = nn.LayerNorm()(TokenEmbedding(self.size, self.embedding)(tokens))
+        for layer in range(self.layers):
+            x = WindowBlock(self.features, stride=2**layer)(x, keep)
+        return x
+
+
+class Lstm(nn.Module):
+    """One direction of an LSTM; where `keep` is 0 the state stays as it is."""
+
+    features: int
+    reverse: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "time in"], keep: Float[Array, " time"]):
+        """Runs over time."""
+        # The product with the input is outside the loop: one large product in place of many.
+        inputs = nn.Dense(4 * self.features)(x)
+        start = nn.initializers.orthogonal()
+        kernel = self.param("recurrent", start, (self.features, 4 * self.features), jnp.float32)
+
+        def tick(state, entry):
+            cell, hidden = state
+            gates, kept = entry
+            i, f, g, o = jnp.split(gates + hidden @ kernel, 4)
+            new_cell = nn.sigmoid(f + 1.0) * cell + nn.sigmoid(i) * jnp.tanh(g)
+            new_hidden = nn.sigmoid(o) * jnp.tanh(new_cell)
+            cell = kept * new_cell + (1 - kept) * cell
+            hidden = kept * new_hidden + (1 - kept) * hidden
+            return (cell, hidden), hidden
+
+        zero = jnp.zeros(self.features, jnp.float32)
+        _, states = jax.lax.scan(tick, (zero, zero), (inputs, keep), reverse=self.reverse)
+        return states
+
+
+class BiLstmEncoder(nn.Module):
+    """Embeddings, then LSTM layers that read both ways."""
+
+    size: int
+    features: int = 64
+    layers: int = 1
+    embedding: int = 64
+
+    @nn.compact
+    def __call__(self, tokens, mask):
+        """Encodes one utterance."""
+        keep = mask.astype(jnp.float32)
+        x = nn.LayerNorm()(TokenEmbedding(self.size, self.embedding)(tokens))
+        for _ in range(self.layers):
+            ways = [Lstm(self.features // 2, reverse=way)(x, keep) for way in (False, True)]
+            x = nn.LayerNorm()(jnp.concatenate(ways, -1))
+        return x
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention and a two-layer network, each normalised before and added after."""
+
+    features: int
+    heads: int = 4
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "time features"], mask: Bool[Array, " time"]):
+        """Applies the block; padding is attended to by nobody."""
+        time, width = x.shape[0], self.features // self.heads
+        queries, keys, values = (
+            nn.Dense(self.features, name=name)(y).reshape(time, self.heads, width)
+            for y in [nn.LayerNorm()(x)]
+            for name in ("queries", "keys", "values")
+        )
+        scores = jnp.einsum("qhd,khd->hqk", queries, keys) / np.float32(np.sqrt(width))
+        weights = nn.softmax(jnp.where(mask[None, None, :], scores, -1e9))
+        read = jnp.einsum("hqk,khd->qhd", weights, values).reshape(time, self.features)
+        x = x + nn.Dense(self.features)(read)
+        y = nn.gelu(nn.Dense(2 * self.features)(nn.LayerNorm()(x)))
+        return x + nn.Dense(self.features)(y)
+
+
+class TransformerEncoder(nn.Module):
+    """Embeddings with sinusoidal positions, then attention blocks."""
+
+    size: int
+    features: int = 64
+    layers: int = 2
+    embedding: int = 64
+
+    @nn.compact
+    def __call__(self, tokens, mask):
+        """Encodes one utterance."""
+        x = nn.LayerNorm()(TokenEmbedding(self.size, self.embedding)(tokens))
+        x = nn.Dense(self.features)(x) + _positions(tokens.shape[0], self.features)
+        for _ in range(self.layers):
+            x = AttentionBlock(self.features)(x, mask)
+        return nn.LayerNorm()(x)
+
+
+def _positions(time: int, features: int) -> np.ndarray:
+    speed = 100.0 ** -(np.arange(features // 2) / (features // 2))
+    angle = np.arange(time)[:, None] * speed[None, :]
+    return np.concatenate([np.sin(angle), np.cos(angle)], -1).astype(np.float32)

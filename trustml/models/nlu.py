@@ -1,0 +1,116 @@
+"""Joint models of an assistant's utterance: one intent, one slot tag per token.
+
+A network is plain functions of parameters and one utterance (no batch axis), as `clipped_grad`,
+an audit or a federated client need them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from trustml.models.decoding import allowed_transitions, viterbi
+from trustml.models.encoders import BiLstmEncoder, ConvolutionalEncoder, TransformerEncoder
+
+ENCODERS: dict[str, type[nn.Module]] = {
+    "conv": ConvolutionalEncoder,
+    "bilstm": BiLstmEncoder,
+    "transformer": TransformerEncoder,
+}
+
+
+class Network(NamedTuple):
+    """What training and evaluation need of a model."""
+
+    init: Callable[[Array], Any]  # key -> params
+    loss: Callable[[Any, dict], Float[Array, ""]]  # (params, one utterance)
+    predict: Callable[[Any, dict], tuple[Int[Array, " unit"], Int[Array, "unit time"]]]
+    logits: Callable[[Any, dict], tuple[Float[Array, " intent"], Float[Array, "time tag"]]]
+
+
+class JointModel(nn.Module):
+    """An encoder with two heads: pooled states give the intent, each state a tag."""
+
+    encoder: nn.Module
+    intents: int
+    tags: int
+
+    @nn.compact
+    def __call__(self, tokens, mask):
+        """Scores of the intents and, per token, of the tags."""
+        states = self.encoder(tokens, mask)
+        keep = mask.astype(jnp.float32)[:, None]
+        mean = (states * keep).sum(0) / jnp.maximum(keep.sum(), 1.0)
+        highest = jnp.where(mask.any(), jnp.where(keep > 0, states, -1e9).max(0), 0.0)
+        pooled = jnp.concatenate([mean, highest])
+        intent = nn.Dense(self.intents, name="intent_head")(pooled)
+        # The intent colours every tag: "rate the album" and "play the album" tag differently.
+        told = nn.Dense(self.tags, use_bias=False, name="tag_of_intent")(nn.softmax(intent))
+        return intent, nn.Dense(self.tags, name="tag_head")(states) + told[None, :]
+
+
+def build(
+    kind: str,
+    *,
+    size: int,
+    intents: int,
+    tags: tuple[str, ...],
+    slot_weight: float = 1.0,
+    **sizes: int,
+) -> Network:
+    """Builds a network.
+
+    Args:
+      kind: "conv", "bilstm" or "transformer".
+      size: Ids of the tokenizer (`Tokenizer.size`).
+      intents: Number of intents.
+      tags: The BIO tags, "O" first (`Corpus.tags`).
+      slot_weight: Weight of the mean loss per token against the loss of the intent.
+      **sizes: `features`, `layers` and `embedding` of the encoder.
+
+    Raises:
+      ValueError: An unknown kind, or a number that is not positive.
+    """
+    if kind not in ENCODERS:
+        raise ValueError(f"`kind` must be one of {', '.join(ENCODERS)}, got {kind!r}.")
+    for name, value in {"size": size, "intents": intents, **sizes}.items():
+        if not (isinstance(value, int) and value > 0):
+            raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
+    if not slot_weight >= 0:
+        raise ValueError(f"`slot_weight` must not be negative, got {slot_weight!r}.")
+    model = JointModel(ENCODERS[kind](size=size, **sizes), intents, len(tags))
+    return _network(model, allowed_transitions(tags), slot_weight)
+
+
+def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Network:
+    def init(key):
+        return model.init(key, jnp.zeros((4, 1), jnp.int32), jnp.ones(4, bool))["params"]
+
+    def logits(params, unit):
+        return model.apply({"params": params}, unit["tokens"], unit["mask"])
+
+    def loss(params, unit):
+        intent, tags = logits(params, unit)
+        keep = unit["mask"].astype(jnp.float32)
+        per_token = _cross_entropy(tags, unit["tags"]) * keep
+        slots = per_token.sum() / jnp.maximum(keep.sum(), 1.0)
+        return _cross_entropy(intent, unit["intent"]) + slot_weight * slots
+
+    def predict(params, units):
+        def one(unit):
+            intent, tags = logits(params, unit)
+            return jnp.argmax(intent).astype(jnp.int32), viterbi(tags, unit["mask"], allowed)
+
+        return jax.vmap(one)({name: units[name] for name in ("tokens", "mask")})
+
+    return Network(init, loss, jax.jit(predict), logits)
+
+
+def _cross_entropy(scores, label):
+    # A product with a one-hot row: a gather's gradient is a scatter, slow per unit.
+    chosen = jax.nn.one_hot(label, scores.shape[-1], dtype=scores.dtype)
+    return -(nn.log_softmax(scores) * chosen).sum(-1)
