@@ -1,0 +1,9 @@
+"""What a described run costs in epsilon and delta. Float64, imports no JAX."""
+
+from trustml.accounting.account import Accounting as Accounting
+from trustml.accounting.steps import ACCOUNTANTS as ACCOUNTANTS
+from trustml.accounting.steps import ADJACENCIES as ADJACENCIES
+from trustml.accounting.steps import SUPPORTED as SUPPORTED
+from trustml.accounting.steps import Run as Run
+from trustml.accounting.steps import SampledGaussian as SampledGaussian
+from trustml.accounting.steps import check_supported as check_supported

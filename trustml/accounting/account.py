@@ -1,0 +1,256 @@
+"""Epsilon, delta and the noise they ask for. Float64, imports no JAX."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+from trustml.accounting.steps import (
+    ACCOUNTANTS,
+    ADJACENCIES,
+    Run,
+    SampledGaussian,
+    check_one_of,
+    check_supported,
+    dp_event,
+)
+
+MAX_NOISE_MULTIPLIER = 1e5
+
+
+@dataclasses.dataclass(frozen=True)
+class Accounting:
+    """Prices runs under one adjacency with one accountant.
+
+    >>> step = SampledGaussian(sampling="poisson", noise_multiplier=3.0, sample_rate=0.1)
+    >>> round(Accounting("add-or-remove-one", "pld").epsilon([(step, 512)], delta=1e-6), 4)
+    3.7697
+
+    Args:
+      adjacency: "add-or-remove-one" or "replace-one".
+      accountant: "pld", or "rdp", which is looser but covers fixed batches.
+
+    Guarantee:
+      Results are upper bounds. With `distance`, the total variation distance between the run
+      that is described and the one that is carried out (a sampler that overflows, noise with
+      finite tails), they hold for the latter: delta grows by (1 + e^epsilon) distance.
+
+    References:
+      Mironov, Talwar, Zhang, Rényi differential privacy of the sampled Gaussian mechanism, 2019.
+      Doroshenko et al., Connect the dots, 2022. Wang, Balle, Kasiviswanathan, Subsampled Rényi
+      differential privacy, 2019, Theorem 27. Ganesh, Truncated Poisson, arXiv 2508.15089.
+    """
+
+    adjacency: str = "add-or-remove-one"
+    accountant: str = "pld"
+
+    def __post_init__(self):
+        check_one_of("adjacency", self.adjacency, ADJACENCIES)
+        check_one_of("accountant", self.accountant, ACCOUNTANTS)
+
+    def check(self, sampling: str) -> None:
+        """Raises ValueError unless this accountant can describe `sampling`."""
+        check_supported(sampling, self.adjacency, self.accountant)
+
+    def epsilon(self, run: Run, *, delta: float, distance: float = 0.0) -> float:
+        """The smallest epsilon that holds at `delta`; infinite where none does."""
+        _check_delta(delta)
+        composed = self._compose(run)
+        if composed is None:
+            return 0.0
+        value = float(_quietly(composed.get_epsilon, delta))
+        if distance == 0 or not math.isfinite(value):
+            return max(value, 0.0)
+        # From below: more epsilon costs more overhead, which asks for more epsilon.
+        for _ in range(200):
+            left = delta - _overhead(value, distance)
+            if left <= 0:
+                return math.inf
+            needed = float(_quietly(composed.get_epsilon, left))
+            if needed <= value:
+                return value
+            value = needed + 1e-7 * max(needed, 1e-3)
+        return math.inf
+
+    def delta(self, run: Run, *, epsilon: float, distance: float = 0.0) -> float:
+        """The delta that holds at `epsilon`, at most 1."""
+        if not (epsilon >= 0):
+            raise ValueError(f"`epsilon` must not be negative, got {epsilon!r}.")
+        composed = self._compose(run)
+        mechanism = 0.0 if composed is None else float(_quietly(composed.get_delta, epsilon))
+        return min(1.0, mechanism + _overhead(epsilon, distance))
+
+    def noise_multiplier(
+        self,
+        make_run: Callable[[float], Run],
+        *,
+        epsilon: float,
+        delta: float,
+        distance: float = 0.0,
+    ) -> float:
+        """The least noise, to four digits upward, with which a run stays within its budget.
+
+        Args:
+          make_run: The run for a given noise multiplier.
+          epsilon: Budget; what comes back never costs more.
+          delta: Budget, of which `distance` takes its part first.
+          distance: As in `epsilon`; it must not depend on the noise.
+
+        Raises:
+          ValueError: No noise suffices; the message names the nearest budget that can be met.
+        """
+        _check_budget(epsilon, delta)
+        if _overhead(epsilon, distance) >= delta:
+            raise ValueError(
+                f"`delta`={delta!r} cannot be met at epsilon={epsilon!r} with any noise: sampler "
+                f"overflow and noise tails alone cost {_overhead(epsilon, distance):.3g}. Use a "
+                f"delta above {2 * _overhead(epsilon, distance):.3g}, fewer steps, a smaller "
+                "`dimension` or a smaller `overflow_probability`."
+            )
+
+        def fits(multiplier):
+            return self.delta(make_run(multiplier), epsilon=epsilon, distance=distance) <= delta
+
+        guess, ratio = 1.0, 0.5
+        if self.accountant == "pld":  # PLD costs up to seconds a try, RDP milliseconds
+            guess, ratio = _guess(make_run, epsilon, delta), 0.9
+        multiplier = _least(fits, start=guess, ratio=ratio)
+        if multiplier is None:
+            run = make_run(MAX_NOISE_MULTIPLIER)
+            nearest = self.epsilon(run, delta=delta, distance=distance)
+            raise ValueError(
+                f"`epsilon`={epsilon!r} cannot be met at delta={delta!r} with a noise multiplier "
+                f"up to {MAX_NOISE_MULTIPLIER:g}. The nearest that can is epsilon={nearest:.4g}; "
+                "or take fewer steps or a smaller batch."
+            )
+        while self.epsilon(make_run(multiplier), delta=delta, distance=distance) > epsilon:
+            multiplier *= 1.0005  # RDP's two conversions differ in the last digits
+        return multiplier
+
+    def steps_within(
+        self,
+        step: SampledGaussian,
+        *,
+        epsilon: float,
+        delta: float,
+        spent: Run = (),
+        distance_per_step: float = 0.0,
+        limit: int = 10_000_000,
+    ) -> int:
+        """How many more of `step` fit into the budget after `spent`; 0 where none does.
+
+        Args:
+          step: The kind of step to add.
+          epsilon: Budget of the whole.
+          delta: Budget of the whole.
+          spent: What was released already.
+          distance_per_step: Overflow and tails of each step, those of `spent` included.
+          limit: Answers stop here.
+        """
+        _check_budget(epsilon, delta)
+        done = sum(count for _, count in spent)
+
+        def fits(count):
+            distance = (done + count) * distance_per_step
+            run = [*spent, (step, count)]
+            return self.delta(run, epsilon=epsilon, distance=distance) <= delta
+
+        if not fits(1):
+            return 0
+        low, high = 1, 2
+        while high < limit and fits(high):
+            low, high = high, 2 * high
+        high = min(high, limit + 1)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
+
+    def _compose(self, run):
+        if not any(count for _, count in run):
+            return None
+        accountant = self._new_accountant()
+        for step, count in run:
+            self.check(step.sampling)
+            if count < 0:
+                raise ValueError(f"`run` must not hold negative counts, got {count!r}.")
+            if count:
+                _quietly(accountant.compose, dp_event(step, self.adjacency), int(count))
+        return accountant
+
+    def _new_accountant(self) -> Any:
+        from dp_accounting import NeighboringRelation, pld, rdp
+
+        relation = {
+            "add-or-remove-one": NeighboringRelation.ADD_OR_REMOVE_ONE,
+            "replace-one": NeighboringRelation.REPLACE_ONE,
+        }[self.adjacency]
+        if self.accountant == "pld":
+            return pld.PLDAccountant(relation)
+        return rdp.RdpAccountant(neighboring_relation=relation)
+
+
+def _overhead(epsilon, distance):
+    return 0.0 if distance == 0 else (1 + math.exp(min(epsilon, 700.0))) * distance
+
+
+def _guess(make_run, epsilon, delta):
+    """What Poisson sampling with RDP would take: near, mostly above, and quick to find."""
+    rdp = Accounting("add-or-remove-one", "rdp")
+
+    def fits(multiplier):
+        run = [
+            (dataclasses.replace(step, sampling="poisson"), count)
+            for step, count in make_run(multiplier)
+        ]
+        return rdp.delta(run, epsilon=epsilon) <= delta
+
+    return _least(fits, start=1.0, ratio=0.5) or 1.0
+
+
+def _least(fits, *, start, ratio):
+    """The least x, within 1e-4 of itself upward, for which `fits`; None if there is none."""
+    high = start
+    while not fits(high):
+        if high >= MAX_NOISE_MULTIPLIER:
+            return None
+        high = min(high / ratio, MAX_NOISE_MULTIPLIER)
+    low = high * ratio
+    while fits(low):
+        low, high = low * ratio, low
+        if high < 1e-2:  # below, epsilon is in the thousands and PLD grids become huge
+            return high
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+@contextlib.contextmanager
+def _silent_absl():
+    # RDP says of every order that did not converge that it leaves it out; the result stays a bound.
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _quietly(function, *args):
+    with _silent_absl():
+        return function(*args)
+
+
+def _check_delta(delta):
+    if not (0 < delta < 1):
+        raise ValueError(f"`delta` must be in (0, 1), got {delta!r}.")
+
+
+def _check_budget(epsilon, delta):
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise ValueError(f"`epsilon` must be positive and finite, got {epsilon!r}.")
+    _check_delta(delta)
