@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from trustml.bookkeeping import book_keep
 from trustml.clipping.sums import BoundedSum, PerUnit, stacked_values
 from trustml.clipping.trainable import combine, partition
 
@@ -30,7 +31,8 @@ class ClippedGrad(BoundedSum):
         trained, frozen = partition(params, self.trainable)
         rest = () if keys is None else (keys,)
         self._check_loss(params, units, rest)
-        return per_unit_vmap(self._loss_of_halves, trained, frozen, (units, *rest))
+        compute = per_unit_vmap if self.strategy == "vmap" else per_unit_bookkeeping
+        return compute(self._loss_of_halves, trained, frozen, (units, *rest))
 
     def _loss_of_halves(self, trained, frozen, *unit):
         """Always `(loss, aux)`, so that the strategies know one form."""
@@ -67,6 +69,13 @@ def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
     grad = jax.value_and_grad(loss, has_aux=True)
     (losses, aux), values = jax.vmap(functools.partial(grad, trained, frozen))(*unit)
     return stacked_values(values)._replace(loss=losses.astype(jnp.float32), aux=aux)
+
+
+def per_unit_bookkeeping(loss, trained, frozen, unit) -> PerUnit:
+    """Norms and sums from one backward pass: see `trustml.bookkeeping`."""
+    kept = book_keep(loss, trained, frozen, unit)
+    structure = jax.tree.structure(trained)
+    return PerUnit(kept.squares, kept.contract, structure, kept.loss, kept.aux)
 
 
 def clipped_grad(

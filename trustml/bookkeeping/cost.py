@@ -1,0 +1,48 @@
+"""Which exact rule is cheaper: Gram products, or per-unit gradients kept and reused."""
+
+import dataclasses
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a cost is counted with."""
+
+    flops: float  # per second, float32 products of the sizes met here
+    bytes: float  # per second, streaming
+
+
+# Measured by bench/step_time.py --calibrate on two cores of a server CPU; the ratio decides.
+MACHINES = {
+    "cpu": Machine(flops=1.0e11, bytes=2.0e10),
+    "gpu": Machine(flops=3.0e13, bytes=2.5e12),
+    "tpu": Machine(flops=3.0e13, bytes=1.0e12),
+}
+
+
+def machine() -> Machine:
+    """The default backend's figures."""
+    return MACHINES.get(jax.default_backend(), MACHINES["gpu"])
+
+
+def gram_seconds(batch, keep, times, row, col, lookup=False) -> float:
+    """Extra time of the Gram rule over the plain weight gradient."""
+    here = machine()
+    if times == 1:
+        return 4 * batch * keep * (row + col) / here.bytes
+    inner = col if lookup else row + col
+    products = 2 * batch * keep * times**2 * inner / here.flops
+    passes = 4 * 4 * batch * keep * times**2 / here.bytes
+    scaling = 8 * batch * keep * times * min(row, col) / here.bytes
+    return products + passes + scaling
+
+
+def materialise_seconds(batch, keep, times, row, col, lookup=False) -> float:
+    """Extra time of building per-unit gradients and summing them with weights."""
+    here = machine()
+    entries = batch * keep * row * col
+    # Written once, read for the norm and for the sum; batched products of few rows run slower.
+    traffic = 12 * entries / here.bytes
+    plain = 2 * batch * keep * times * (col if lookup else row * col) / here.flops
+    return traffic + 0.1 * plain
