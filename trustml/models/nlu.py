@@ -45,12 +45,20 @@ class JointModel(nn.Module):
         states = self.encoder(tokens, mask)
         keep = mask.astype(jnp.float32)[:, None]
         mean = (states * keep).sum(0) / jnp.maximum(keep.sum(), 1.0)
-        highest = jnp.where(mask.any(), jnp.where(keep > 0, states, -1e9).max(0), 0.0)
+        highest = _masked_max(states, keep)
         pooled = jnp.concatenate([mean, highest])
         intent = nn.Dense(self.intents, name="intent_head")(pooled)
         # The intent colours every tag: "rate the album" and "play the album" tag differently.
         told = nn.Dense(self.tags, use_bias=False, name="tag_of_intent")(nn.softmax(intent))
         return intent, nn.Dense(self.tags, name="tag_head")(states) + told[None, :]
+
+
+def _masked_max(states, keep):
+    # Not `max`: its gradient compares floats for equality, and XLA may compute the two sides with
+    # different rounding (seen on a CPU with JAX 0.12), which loses part of the gradient.
+    places = jnp.argmax(jnp.where(keep > 0, states, -jnp.inf), 0)
+    chosen = jax.nn.one_hot(places, states.shape[0], axis=0, dtype=states.dtype)
+    return (states * chosen * keep).sum(0)
 
 
 def build(
