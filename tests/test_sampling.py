@@ -47,7 +47,7 @@ def looks_uniform(rows):
     counts = rows.sum(0)
     expected = counts.mean()
     statistic = ((counts - expected) ** 2 / (expected * (1 - rows.mean()))).sum()
-    return 1e-4 < scipy.stats.chi2.sf(statistic, rows.shape[1] - 1)
+    return scipy.stats.chi2.sf(statistic, rows.shape[1] - 1) > 1e-4
 
 
 def shuffling(step):

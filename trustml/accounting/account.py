@@ -110,13 +110,15 @@ class Accounting:
                 "`dimension` or a smaller `overflow_probability`."
             )
 
-        def fits(multiplier):
-            return self.delta(make_run(multiplier), epsilon=epsilon, distance=distance) <= delta
+        def excess(multiplier):
+            return _log_ratio(
+                self.delta(make_run(multiplier), epsilon=epsilon, distance=distance), delta
+            )
 
         guess, ratio = 1.0, 0.5
         if self.accountant == "pld":  # PLD costs up to seconds a try, RDP milliseconds
             guess, ratio = _guess(make_run, epsilon, delta), 0.9
-        multiplier = _least(fits, start=guess, ratio=ratio)
+        multiplier = _least_noise(excess, start=guess, ratio=ratio)
         if multiplier is None:
             run = make_run(MAX_NOISE_MULTIPLIER)
             nearest = self.epsilon(run, delta=delta, distance=distance)
@@ -200,32 +202,38 @@ def _guess(make_run, epsilon, delta):
     """What Poisson sampling with RDP would take: near, mostly above, and quick to find."""
     rdp = Accounting("add-or-remove-one", "rdp")
 
-    def fits(multiplier):
+    def excess(multiplier):
         run = [
             (dataclasses.replace(step, sampling="poisson"), count)
             for step, count in make_run(multiplier)
         ]
-        return rdp.delta(run, epsilon=epsilon) <= delta
+        return _log_ratio(rdp.delta(run, epsilon=epsilon), delta)
 
-    return _least(fits, start=1.0, ratio=0.5) or 1.0
+    return _least_noise(excess, start=1.0, ratio=0.5) or 1.0
 
 
-def _least(fits, *, start, ratio):
-    """The least x, within 1e-4 of itself upward, for which `fits`; None if there is none."""
+def _log_ratio(value, target):
+    return math.log(max(value, 1e-300) / target)
+
+
+def _least_noise(excess, *, start, ratio):
+    """The least x, within 2e-4 of itself upward, with `excess(x) <= 0`; None if there is none."""
+    from scipy.optimize import brentq
+
     high = start
-    while not fits(high):
+    while excess(high) > 0:
         if high >= MAX_NOISE_MULTIPLIER:
             return None
         high = min(high / ratio, MAX_NOISE_MULTIPLIER)
     low = high * ratio
-    while fits(low):
+    while excess(low) <= 0:
         low, high = low * ratio, low
         if high < 1e-2:  # below, epsilon is in the thousands and PLD grids become huge
             return high
-    while high - low > 1e-4 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
+    found = 1.0001 * brentq(excess, low, high, rtol=1e-4)
+    while excess(found) > 0:
+        found *= 1.0001
+    return found
 
 
 @contextlib.contextmanager
