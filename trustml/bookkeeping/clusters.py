@@ -8,6 +8,11 @@ from trustml.bookkeeping.paths import Path, path_to, roots_of
 from trustml.bookkeeping.values import Hoisted, Site, size
 
 
+# Their own vjp is a product and a reduction to the parameter's size: no rule could do better.
+ELEMENTWISE = {"identity", "add", "sub", "add_any", "mul", "div", "max", "min", "pow", "select_n"}
+ELEMENTWISE |= {"concatenate", "stack", "dynamic_update_slice", "convert_element_type", "neg"}
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Use:
     """One site that reads one hoisted value."""
@@ -35,7 +40,7 @@ class Cluster:
     @property
     def fallback(self) -> bool:
         """Whether some use is covered by no rule and differentiated one unit at a time."""
-        return any(use.factor is None for use in self.uses)
+        return any(use.factor is None and use.site.name not in ELEMENTWISE for use in self.uses)
 
 
 def clusters_of(sites, batch: int, rules=None) -> list[Cluster]:

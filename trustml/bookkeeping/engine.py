@@ -12,7 +12,7 @@ from trustml.bookkeeping.clusters import Cluster, Use, clusters_of, tied_layout
 from trustml.bookkeeping.factors import Factor
 from trustml.bookkeeping.gram import squared_norm
 from trustml.bookkeeping.read import read_loss
-from trustml.bookkeeping.run import HoistedValues, bind, forward_with_taps, over_loops
+from trustml.bookkeeping.run import Forward, HoistedValues, bind, over_loops
 from trustml.bookkeeping.values import Data, Hoisted
 
 
@@ -26,7 +26,7 @@ class Kept(NamedTuple):
 
 
 def book_keep(loss, trained, frozen, unit, rules=None) -> Kept:
-    """Norms and clipped sums of per-unit gradients, without building them where rules allow.
+    """Norms and clipped sums of per-unit gradients in one backward pass.
 
     Args:
       loss: `loss(trained, frozen, *unit) -> (scalar, aux)` for one unit.
@@ -41,41 +41,88 @@ def book_keep(loss, trained, frozen, unit, rules=None) -> Kept:
     References:
       Bu et al., Differentially Private Optimization on Large Foundation Models, 2022.
     """
-    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), unit)
-    reading = read_loss(loss, trained, frozen, example)
     leaves = jax.tree.leaves(trained)
-    batch = jax.tree.leaves(unit)[0].shape[0]
-    hoisted = HoistedValues([*leaves, *jax.tree.leaves(frozen)])
-    outputs, captures, pull = forward_with_taps(reading.block, reading.sites, hoisted, unit)
-    cotangents = pull(jnp.ones(batch, outputs[0].dtype))
+    reading, forward, parts = _first_pass(loss, trained, frozen, unit, rules)
 
-    squares = [jnp.zeros(batch, jnp.float32) for _ in leaves]
-    parts = []
-    for cluster in clusters_of(reading.sites, batch, rules):
-        part = _RULES[cluster.rule](cluster, hoisted, captures, cotangents)
-        for root, square in zip(cluster.roots, part.squares, strict=True):
-            squares[root.index] = squares[root.index] + square
-        parts.append((cluster, part))
-
-    def sums(weights, finite, clean: bool):
+    def sums(weights, finite):
         found = [jnp.zeros((weights[0].shape[0], *leaf.shape), jnp.float32) for leaf in leaves]
         for cluster, part in parts:
             chosen = [weights[root.index] for root in cluster.roots]
-            more = part.contract(chosen, finite if clean else None)
+            more = part.contract(chosen, finite)
             for root, array in zip(cluster.roots, more, strict=True):
                 found[root.index] = found[root.index] + array
         return found
 
     def contract(weights, finite):
-        # The plain sums assume finite operands; the careful ones cost a pass over each.
+        # The plain sums take operands to be finite; the careful ones cost a pass over each.
         return jax.lax.cond(
-            jnp.all(finite),
-            lambda: sums(weights, finite, clean=False),
-            lambda: sums(weights, finite, clean=True),
+            jnp.all(finite), lambda: sums(weights, None), lambda: sums(weights, finite)
         )
 
-    aux = jax.tree.unflatten(jax.tree.structure(reading.aux_structure), outputs[1:])
-    return Kept(squares, contract, outputs[0].astype(jnp.float32), aux)
+    return _kept(reading, forward, parts, leaves, contract)
+
+
+def ghost(loss, trained, frozen, unit, rules=None) -> Kept:
+    """The same in two backward passes: norms first, then the gradient of the weighted loss.
+
+    Nothing is kept between the passes but the forward's own residuals. Arguments and result are
+    those of `book_keep`.
+
+    References:
+      Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.
+    """
+    leaves = jax.tree.leaves(trained)
+    reading, forward, parts = _first_pass(loss, trained, frozen, unit, rules)
+
+    def sums(forward, weights):
+        passes: dict = {}
+        for weight in weights:
+            if id(weight) not in passes:
+                rows = [forward.gradient(row) for row in weight]
+                passes[id(weight)] = [
+                    jnp.stack([array.astype(jnp.float32) for array in column])
+                    for column in zip(*rows, strict=True)
+                ]
+        return [passes[id(weight)][place] for place, weight in enumerate(weights)]
+
+    def careful(weights, finite):
+        # Units that are not finite are replaced by one that is; their weight is zero.
+        stand_in = jnp.where(finite, jnp.arange(finite.size), jnp.argmax(finite))
+        units = [leaf[stand_in] for leaf in jax.tree.leaves(unit)]
+        rest = jax.tree.leaves(frozen)
+        again = sums(Forward(reading.block, (), leaves, rest, units), weights)
+        return [jnp.where(jnp.any(finite), array, 0.0) for array in again]
+
+    def contract(weights, finite):
+        return jax.lax.cond(
+            jnp.all(finite), lambda: sums(forward, weights), lambda: careful(weights, finite)
+        )
+
+    return _kept(reading, forward, parts, leaves, contract)
+
+
+def _first_pass(loss, trained, frozen, unit, rules):
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), unit)
+    reading = read_loss(loss, trained, frozen, example)
+    leaves, rest, units = map(jax.tree.leaves, (trained, frozen, unit))
+    forward = Forward(reading.block, reading.sites, leaves, rest, units)
+    cotangents = forward.cotangents()
+    hoisted = HoistedValues([*leaves, *rest])
+    parts = [
+        (cluster, _RULES[cluster.rule](cluster, hoisted, forward.captures, cotangents))
+        for cluster in clusters_of(reading.sites, units[0].shape[0], rules)
+    ]
+    return reading, forward, parts
+
+
+def _kept(reading, forward, parts, leaves, contract) -> Kept:
+    losses, *rest = forward.outputs
+    squares = [jnp.zeros(losses.shape, jnp.float32) for _ in leaves]
+    for cluster, part in parts:
+        for root, square in zip(cluster.roots, part.squares, strict=True):
+            squares[root.index] = squares[root.index] + square
+    aux = jax.tree.unflatten(jax.tree.structure(reading.aux_structure), rest)
+    return Kept(squares, contract, losses.astype(jnp.float32), aux)
 
 
 @dataclasses.dataclass
@@ -177,13 +224,11 @@ def _site_grads(site, hoisted, captures, cotangents):
             fixed[i] = hoisted[value] if isinstance(value, Hoisted) else value.array()
     values = [hoisted[site.inputs[i]] for i in site.params]
     order = (*site.params, *held, *fixed)
-    stacks = [
-        site.loops if i in held else getattr(site.inputs[i], "stack", ()) for i in order
-    ]
+    stacks = [site.loops if i in held else getattr(site.inputs[i], "stack", ()) for i in order]
     tapped = site.tapped()
 
     def apply(*arrays):
-        found = bind(site.eqn, *(array for _, array in sorted(zip(order, arrays, strict=True), key=_first)))
+        found = bind(site.eqn, *(arrays[order.index(i)] for i in range(len(order))))
         return [found[place] for place in tapped]
 
     over = over_loops(apply, site.loops, stacks)
@@ -194,10 +239,6 @@ def _site_grads(site, hoisted, captures, cotangents):
 
     found = jax.vmap(one_unit, in_axes=(depth, depth))(list(held.values()), cotangents[site])
     return list(found)
-
-
-def _first(pair):
-    return pair[0]
 
 
 def _drop_loops(cotangent, site, value):

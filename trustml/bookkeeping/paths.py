@@ -28,9 +28,7 @@ class Path:
 
     def overlaps(self, other: "Path") -> bool:
         """Whether an entry of the parameter may be used by both."""
-        return all(
-            a < d and c < b for (a, b), (c, d) in zip(self.box, other.box, strict=True)
-        )
+        return all(a < d and c < b for (a, b), (c, d) in zip(self.box, other.box, strict=True))
 
     def pull(self, hoisted: HoistedValues, cotangent):
         """Takes a float32 gradient of the value to one of the parameter."""

@@ -92,7 +92,7 @@ class _Reader:
     def equation(self, eqn, inputs) -> list:
         name = eqn.primitive.name
         if name in INLINED:
-            jaxpr, consts = open_jaxpr(eqn.params["jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"])
+            jaxpr, consts = open_jaxpr(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"])
             return self.read(jaxpr, [_constant(value) for value in consts], inputs)
         touched = any(isinstance(value, Data) for value in inputs)
         trained = any(isinstance(value, Hoisted) and value.param for value in inputs)
@@ -119,7 +119,8 @@ class _Reader:
         ]
 
     def data(self, eqn, inputs, trained) -> list:
-        outputs = tuple(Data(var.aval) for var in eqn.outvars)
+        batched = any(isinstance(value, Data) and value.batched for value in inputs)
+        outputs = tuple(Data(var.aval, batched) for var in eqn.outvars)
         params = tuple(
             place
             for place, value in enumerate(inputs)
@@ -138,7 +139,7 @@ class _Reader:
         """Makes a differentiable hoisted value data, as a site of its own."""
         if not (isinstance(value, Hoisted) and value.param):
             return value
-        output = Data(value.aval)
+        output = Data(value.aval, batched=False)
         site = Site(self.loops, None, (value,), (0,), (output,))
         self.steps.append(Step("site", (value,), (output,), None, site))
         return output
@@ -146,7 +147,7 @@ class _Reader:
     def remat(self, eqn, inputs) -> list:
         jaxpr, consts = open_jaxpr(eqn.params["jaxpr"])
         inner = _Reader(self.loops)
-        entered = [Data(v.aval) if isinstance(v, Data) else v for v in inputs]
+        entered = [_enter(v) for v in inputs]
         found = inner.read(jaxpr, [_constant(value) for value in consts], entered)
         block = Block(
             tuple(v for v in entered if isinstance(v, Data)),
@@ -154,81 +155,97 @@ class _Reader:
             tuple(v for v in found if isinstance(v, Data)),
         )
         options = {key: eqn.params[key] for key in ("prevent_cse", "policy")}
-        results = [Data(v.aval) if isinstance(v, Data) else v for v in found]
+        results = [_enter(v) for v in found]
         outputs = tuple(v for v in results if isinstance(v, Data))
         outside = tuple(v for v in inputs if isinstance(v, Data))
         self.steps.append(Step("remat", outside, outputs, eqn, block=block, options=options))
         return results
 
     def scan(self, eqn, inputs) -> list:
-        jaxpr, consts = open_jaxpr(eqn.params["jaxpr"])
+        jaxpr, _ = open_jaxpr(eqn.params["jaxpr"])
         num_consts, num_carry = scan_counts(eqn.params)
-        loop = Loop(eqn.params["length"], eqn.params["reverse"], eqn.params["unroll"])
-        before, carried = inputs[:num_consts], inputs[num_consts : num_consts + num_carry]
-        stacked = inputs[num_consts + num_carry :]
-        places = range(num_consts, num_consts + num_carry)
+        before, after = num_consts, num_consts + num_carry
         # A carry that the body hands on unchanged is a constant of the loop.
-        fixed = [jaxpr.outvars[i] is jaxpr.invars[p] for i, p in enumerate(places)]
-        carried = [v if keep else self.lift(v) for v, keep in zip(carried, fixed, strict=True)]
+        moving = [
+            place
+            for place in range(num_carry)
+            if jaxpr.outvars[place] is not jaxpr.invars[before + place]
+        ]
+        inputs = list(inputs)
+        for place in moving:
+            inputs[before + place] = self.lift(inputs[before + place])
+        loop = Loop(eqn.params["length"], eqn.params["reverse"], eqn.params["unroll"])
+        entered = [_enter(value) for value in inputs[:after]] + [
+            _slice(value, loop, var.aval)
+            for value, var in zip(inputs[after:], jaxpr.invars[after:], strict=True)
+        ]
+        for place in moving:
+            value = inputs[before + place]
+            batched = isinstance(value, Data) and value.batched
+            entered[before + place] = Data(jaxpr.invars[before + place].aval, batched)
+        inner, found = self._body(eqn, loop, entered, before, moving)
 
-        inner = _Reader((*self.loops, loop))
-        inner_before = [Data(v.aval) if isinstance(v, Data) else v for v in before]
-        inner_carry = [
-            (Data(v.aval) if isinstance(v, Data) else v)
-            if keep
-            else Data(var.aval)
-            for v, keep, var in zip(
-                carried, fixed, jaxpr.invars[num_consts : num_consts + num_carry], strict=True
-            )
-        ]
-        inner_xs = [
-            _slice(v, loop, var.aval) if isinstance(v, Hoisted) else Data(var.aval)
-            for v, var in zip(stacked, jaxpr.invars[num_consts + num_carry :], strict=True)
-        ]
-        found = inner.read(
-            jaxpr, [_constant(value) for value in consts], inner_before + inner_carry + inner_xs
-        )
-        new_carry, ys = found[:num_carry], found[num_carry:]
-        moving = [i for i, keep in enumerate(fixed) if not keep]
-        body_out = [inner.lift(new_carry[i]) for i in moving]
-        data_ys = [i for i, value in enumerate(ys) if isinstance(value, Data)]
+        data_ys = [p for p in range(num_carry, len(found)) if isinstance(found[p], Data)]
+        handed = [*moving, *data_ys]
+        still = [p for p in range(after) if p - before not in moving]
+        order = [*still, *(before + place for place in moving), *range(after, len(inputs))]
+        order = [p for p in order if isinstance(entered[p], Data)]
+        outputs = {place: _enter(found[place], eqn.outvars[place].aval) for place in handed}
         block = Block(
-            (
-                *(v for v in inner_before if isinstance(v, Data)),
-                *(v for v, keep in zip(inner_carry, fixed, strict=True) if keep and isinstance(v, Data)),
-                *(inner_carry[i] for i in moving),
-                *(v for v in inner_xs if isinstance(v, Data)),
-            ),
-            inner.steps,
-            (*body_out, *(ys[i] for i in data_ys)),
+            tuple(entered[p] for p in order), inner.steps, tuple(found[p] for p in handed)
         )
-        outside_consts = [v for v in before if isinstance(v, Data)] + [
-            v for v, keep in zip(carried, fixed, strict=True) if keep and isinstance(v, Data)
-        ]
-        outside_xs = [v for v in stacked if not isinstance(v, Hoisted)]
-        carry_out = [Data(var.aval) for var in eqn.outvars[:num_carry]]
-        ys_out = [Data(var.aval) for var in eqn.outvars[num_carry:]]
+        num_still = sum(isinstance(entered[p], Data) for p in still)
         self.steps.append(
             Step(
                 "scan",
-                (*outside_consts, *(carried[i] for i in moving), *outside_xs),
-                (*(carry_out[i] for i in moving), *(ys_out[i] for i in data_ys)),
+                tuple(inputs[p] for p in order),
+                tuple(outputs.values()),
                 eqn,
                 block=block,
                 loop=loop,
-                carry=(len(outside_consts), len(moving)),
+                carry=(num_still, len(moving)),
             )
         )
-        results: list = []
-        for i, keep in enumerate(fixed):
-            results.append(carried[i] if keep else carry_out[i])
-        for i, value in enumerate(ys):
-            results.append(ys_out[i] if i in data_ys else _unslice(value, loop, ys_out[i].aval))
-        return results
+        return [
+            outputs[place]
+            if place in outputs
+            else inputs[before + place]
+            if place < num_carry
+            else _unslice(found[place], loop, eqn.outvars[place].aval)
+            for place in range(len(found))
+        ]
+
+    def _body(self, eqn, loop, entered, before, moving):
+        """Reads the body until it is known which carries surely get a unit axis."""
+        jaxpr, consts = open_jaxpr(eqn.params["jaxpr"])
+        while True:
+            inner = _Reader((*self.loops, loop))
+            found = inner.read(jaxpr, [_constant(value) for value in consts], entered)
+            grown = [
+                place
+                for place in moving
+                if isinstance(found[place], Data)
+                and found[place].batched
+                and not entered[before + place].batched
+            ]
+            if not grown:
+                break
+            for place in grown:
+                entered[before + place] = Data(entered[before + place].aval, batched=True)
+        for place in moving:
+            found[place] = inner.lift(found[place])
+        return inner, found
 
 
-def _slice(value: Hoisted, loop: Loop, aval) -> Hoisted:
-    """What an iteration sees of a hoisted value that the loop runs over: the array is the same."""
+def _enter(value, aval=None):
+    """A new name for data on the two sides of a block's border."""
+    return Data(aval or value.aval, value.batched) if isinstance(value, Data) else value
+
+
+def _slice(value, loop: Loop, aval):
+    """What an iteration sees of a value that the loop runs over; hoisted, the array is the same."""
+    if isinstance(value, Data):
+        return _enter(value, aval)
     return Hoisted(aval, (*value.stack, loop), value.param, "slice", (value,))
 
 

@@ -35,7 +35,7 @@ def over_loops(function, loops, stacks):
     """Maps `function` over leading loop axes; `stacks[i]` says which loops argument i has."""
     for loop in reversed(loops):
         axes = tuple(0 if loop in stack else None for stack in stacks)
-        function = jax.vmap(function, in_axes=axes)
+        function = jax.vmap(function, in_axes=axes, axis_size=loop.length)
     return function
 
 
@@ -117,8 +117,10 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict):
             results = (values[0],) if step.eqn is None else bind(step.eqn, *values)
             if step.site in taps:
                 results = list(results)
+                # A value without a unit axis, a loop counter's say, must get one from the tap.
+                join = tap if step.outputs[0].batched else jnp.add
                 for place, zero in zip(step.site.tapped(), taps[step.site], strict=True):
-                    results[place] = tap(results[place], zero)
+                    results[place] = join(results[place], zero)
                 captures[step.site] = [values[place] for place in step.site.captured()]
         env.update(zip(step.outputs, results, strict=True))
     return [read(value) for value in block.outputs], captures
@@ -185,34 +187,55 @@ def _run_scan(step, hoisted, values, taps):
     return [*final, *ys], dict(zip(sites, captures, strict=True))
 
 
-def forward_with_taps(block: Block, sites: tuple[Site, ...], hoisted: HoistedValues, units):
-    """Runs the data part for a batch of units under vmap.
+class Forward:
+    """One forward pass of a batch, whose backward passes are asked for one by one.
 
-    Returns:
-      `(outputs, captures, pull)`: outputs [unit, ...] with the loss first; captures per site,
-      [loops, unit, ...]; `pull(seed [unit])` gives the taps' cotangents, per site and output.
+    Attributes:
+      outputs: Leaves [unit, ...], the loss first.
+      captures: Per site its captured arrays, [loops, unit, ...].
     """
-    batch = jax.tree.leaves(units)[0].shape[0]
-    held = {value: hoisted[value] for value in block.hoisted()}
-    depth = [len(site.loops) for site in sites]
 
-    def one_unit(taps, *leaves):
-        outputs, captures = run_block(
-            block, held, leaves, dict(zip(sites, taps, strict=True))
-        )
-        return outputs, [captures[site] for site in sites]
+    def __init__(self, block: Block, sites: tuple[Site, ...], leaves, rest, units):
+        """Runs the data part under vmap.
 
-    leaves = jax.tree.leaves(units)
-    mapped = jax.vmap(one_unit, in_axes=(depth, *(0 for _ in leaves)), out_axes=(0, depth))
+        Args:
+          block: The data part of a loss.
+          sites: Where to tap.
+          leaves: Trained parameters, the first inputs of the loss.
+          rest: The other inputs that no unit touches.
+          units: Leaves with a leading unit axis.
+        """
+        batch = units[0].shape[0]
+        depth = [len(site.loops) for site in sites]
+        reads = block.hoisted()
 
-    def losses(taps):
-        outputs, captures = mapped(taps, *leaves)
-        return outputs[0], (outputs, captures)
+        def losses(taps, leaves):
+            values = HoistedValues([*leaves, *rest])
+            held = {value: values[value] for value in reads}
 
-    taps = [zero_taps(site, batch) for site in sites]
-    _, pull, (outputs, captures) = jax.vjp(losses, taps, has_aux=True)
-    return (
-        outputs,
-        dict(zip(sites, captures, strict=True)),
-        lambda seed: dict(zip(sites, pull(seed)[0], strict=True)),
-    )
+            def one_unit(taps, *unit):
+                outputs, captures = run_block(
+                    block, held, unit, dict(zip(sites, taps, strict=True))
+                )
+                return outputs, [captures[site] for site in sites]
+
+            axes = (depth, *(0 for _ in units))
+            outputs, captures = jax.vmap(one_unit, in_axes=axes, out_axes=(0, depth))(taps, *units)
+            return outputs[0], (outputs, captures)
+
+        taps = [zero_taps(site, batch) for site in sites]
+        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, list(leaves), has_aux=True)
+        self.captures = dict(zip(sites, captures, strict=True))
+        self._sites = sites
+
+    def _seed(self, weights):
+        return self._pull(weights.astype(self.outputs[0].dtype))
+
+    def cotangents(self) -> dict:
+        """Every unit's own cotangents at the sites' outputs."""
+        found, _ = self._seed(jnp.ones(self.outputs[0].shape, jnp.float32))
+        return dict(zip(self._sites, found, strict=True))
+
+    def gradient(self, weights) -> list:
+        """Gradient of the weighted sum of losses by the trained parameters: a second pass."""
+        return self._seed(weights)[1]

@@ -44,9 +44,10 @@ class Hoisted:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
-    """A value that depends on the unit."""
+    """A value that may depend on the unit, or changes from one iteration of a loop to the next."""
 
     aval: Any
+    batched: bool = True  # it surely gets a unit axis under vmap; a loop counter may not
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

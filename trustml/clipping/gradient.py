@@ -6,9 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping import book_keep
-from trustml.clipping.sums import BoundedSum, PerUnit, stacked_values
-from trustml.clipping.trainable import combine, partition
+from trustml.bookkeeping import book_keep, clusters_of, ghost, read_loss
+from trustml.clipping.explain import Explanation, explanation
+from trustml.clipping.sums import BoundedSum, PerUnit, check_units, stacked_values
+from trustml.clipping.trainable import combine, partition, path_name
 
 STRATEGIES = ("auto", "bookkeeping", "ghost", "vmap")
 
@@ -31,8 +32,33 @@ class ClippedGrad(BoundedSum):
         trained, frozen = partition(params, self.trainable)
         rest = () if keys is None else (keys,)
         self._check_loss(params, units, rest)
-        compute = per_unit_vmap if self.strategy == "vmap" else per_unit_bookkeeping
-        return compute(self._loss_of_halves, trained, frozen, (units, *rest))
+        unit = (units, *rest)
+        if self.strategy == "vmap":
+            return per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
+        if self.strategy == "ghost":
+            check_wide(trained)
+        compute = ghost if self.strategy == "ghost" else book_keep
+        kept = compute(self._loss_of_halves, trained, frozen, unit)
+        structure = jax.tree.structure(trained)
+        return PerUnit(kept.squares, kept.contract, structure, kept.loss, kept.aux)
+
+    def explain(self, params, units, key=None) -> Explanation:
+        """A table of how each parameter's norms and sums are computed; print it.
+
+        Args:
+          params: As in a call; arrays or `jax.ShapeDtypeStruct`.
+          units: As in a call.
+          key: As in a call.
+        """
+        trained, frozen = partition(params, self.trainable)
+        keys = () if key is None else (jax.random.split(key, check_units(units)),)
+        unit = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (units, *keys)
+        )
+        self._check_loss(params, units, keys)
+        reading = read_loss(self._loss_of_halves, trained, frozen, unit)
+        clusters = clusters_of(reading.sites, check_units(units))
+        return explanation(trained, self.strategy, clusters)
 
     def _loss_of_halves(self, trained, frozen, *unit):
         """Always `(loss, aux)`, so that the strategies know one form."""
@@ -71,11 +97,14 @@ def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
     return stacked_values(values)._replace(loss=losses.astype(jnp.float32), aux=aux)
 
 
-def per_unit_bookkeeping(loss, trained, frozen, unit) -> PerUnit:
-    """Norms and sums from one backward pass: see `trustml.bookkeeping`."""
-    kept = book_keep(loss, trained, frozen, unit)
-    structure = jax.tree.structure(trained)
-    return PerUnit(kept.squares, kept.contract, structure, kept.loss, kept.aux)
+def check_wide(trained) -> None:
+    """Refuses parameters whose own gradient would be summed below float32."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(trained):
+        if jnp.finfo(leaf.dtype).bits < 32:
+            raise ValueError(
+                f"`strategy` 'ghost' sums in the parameters' own type, and {path_name(path)} is "
+                f"{leaf.dtype}; use 'bookkeeping', or float32 parameters cast inside the loss."
+            )
 
 
 def clipped_grad(

@@ -112,6 +112,7 @@ class BoundedSum:
         self.num_groups = num_groups
         self.microbatch = microbatch
         self.clipping = clipping
+        self._compiled = jax.jit(self._call)
 
     @property
     def sensitivity(self) -> float:
@@ -127,7 +128,10 @@ class BoundedSum:
     def __call__(self, params, units, group=None, key=None):
         """Sums the bounded values of `units` within groups; see the class."""
         size = check_units(units)
-        group = check_group(group, size, self.num_groups)
+        return self._compiled(params, units, check_group(group, size, self.num_groups), key)
+
+    def _call(self, params, units, group, key):
+        size = group.shape[0]
         keys = None
         if key is not None:
             keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(size))
