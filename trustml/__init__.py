@@ -6,3 +6,6 @@ from trustml.clipping import bounded_sum as bounded_sum
 from trustml.clipping import clip as clip
 from trustml.clipping import clipped_grad as clipped_grad
 from trustml.plan import PrivacyPlan as PrivacyPlan
+from trustml.training import baseline_step as baseline_step
+from trustml.training import fit as fit
+from trustml.training import private_step as private_step

@@ -42,9 +42,7 @@ def gaussian_like(
     block = jnp.concatenate([jax.lax.iota(jnp.uint32, count) for count in (*blocks, spare)])
     index = jnp.concatenate([jnp.full(n, i, jnp.uint32) for i, n in enumerate((*blocks, spare))])
     counter = (block, index, step.astype(jnp.uint32), jnp.uint32(_PURPOSE))
-    # Unless the words are stored here, XLA repeats the rounds for each of their readers.
-    words = jax.lax.optimization_barrier(jnp.stack(chacha_blocks(key, counter, rounds=rounds)))
-    values = _block_normals(words)
+    values = _block_normals(jnp.stack(chacha_blocks(key, counter, rounds=rounds)))
     ends = np.cumsum(blocks)
     normals = [
         values[:, end - count : end].reshape(-1)[: leaf.size].reshape(leaf.shape)

@@ -38,11 +38,17 @@ def chacha_blocks(
     words = [*map(jnp.uint32, _CONSTANTS), *key, *counter]
     shape = jnp.broadcast_shapes(*(word.shape for word in words))
     start = [jnp.broadcast_to(word, shape) for word in words]
-    state = list(start)
-    for _ in range(rounds // 2):
-        for quarter in (*_COLUMNS, *_DIAGONALS):
-            _quarter_round(state, *quarter)
+    # A loop, not unrolled: XLA would repeat all rounds for each of the sixteen words, and compile
+    # four times as long.
+    state = jax.lax.fori_loop(0, rounds // 2, lambda _, state: _double_round(state), start)
     return [word + first for word, first in zip(state, start, strict=True)]
+
+
+def _double_round(state):
+    state = list(state)
+    for quarter in (*_COLUMNS, *_DIAGONALS):
+        _quarter_round(state, *quarter)
+    return state
 
 
 def _quarter_round(state, a, b, c, d):

@@ -74,8 +74,8 @@ class PrivacyPlan:
     adjacency: str = "add-or-remove-one"
     accountant: str = "pld"
     clipping: str = "flat"
-    num_units: int | None = None
-    capacity: int | None = None
+    num_units: int = None  # type: ignore[assignment]  # settled in __post_init__
+    capacity: int = None  # type: ignore[assignment]
     overflow_probability: float = 1e-12
     dimension: float = 1e9
     unit: str = "example"
@@ -251,9 +251,10 @@ class PrivacyPlan:
           seed: None for a fresh secret; the 32 bytes of an earlier one; or an integer, which makes
             the draws repeatable for whoever guesses it.
         """
-        secret = seed if isinstance(seed, bytes) else None
-        if secret is None:
-            secret = new_secret() if seed is None else secret_from_seed(seed)
+        if seed is None:
+            secret = new_secret()
+        else:
+            secret = seed if isinstance(seed, bytes) else secret_from_seed(seed)
         return Sampler(
             sampling=self.sampling,
             num_units=self.num_units,
