@@ -49,6 +49,21 @@ def test_calibration_meets_the_budget_and_hardly_undershoots(calibrated):
     assert calibrated.delta(epsilon=3.0) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"sampling": "fixed", "adjacency": "replace-one", "accountant": "rdp"},
+        {"sampling": "truncated_poisson"},
+        {"accountant": "rdp"},
+        {"adjacency": "replace-one"},
+        {"clipping": "automatic", "clip_norm": {"a": 1.0, "b": 2.0}},
+    ],
+)
+def test_every_mechanism_can_be_calibrated(options):
+    found = PrivacyPlan.calibrate(**{**BUDGET, "epsilon": 0.5, "steps": 20, **options})
+    assert 0.49 < found.epsilon(delta=1e-5) <= 0.5
+
+
 def test_a_part_of_the_run_costs_less(calibrated):
     costs = [calibrated.epsilon(delta=1e-5, steps=steps) for steps in (0, 10, 40, 100)]
     assert costs[0] == 0.0

@@ -119,7 +119,7 @@ class PrivacyPlan:
             raise ValueError(
                 f"`capacity` must be at most `num_units` ({self.num_units}), got {self.capacity}."
             )
-        if self.sampling == "fixed" and self.capacity != drawn:
+        if self.sampling == "fixed" and not math.isclose(self.capacity, drawn, rel_tol=1e-9):
             raise ValueError(
                 "`sample_rate` must be a whole batch over `num_units` when sampling is fixed, "
                 f"got {self.sample_rate!r} of {self.num_units} units, which is {drawn:.6g}."
