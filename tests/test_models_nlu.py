@@ -13,7 +13,7 @@ from trustml.data.corpus import encode
 from trustml.models import decoding, nlu
 
 KINDS = sorted(nlu.ENCODERS)
-TOKENIZER = hash_tokenizer(256)
+TOKENIZER = hash_tokenizer(256, hashes=1, affixes=64)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def part():
 
 def network(part, kind, **options):
     sizes = {"features": 16, "layers": 1, "embedding": 8, **options}
-    return nlu.build(kind, size=TOKENIZER.size, intents=2, tags=part.tags, **sizes)
+    return nlu.build(kind, table_sizes=TOKENIZER.sizes, intents=2, tags=part.tags, **sizes)
 
 
 def row(arrays, place):
@@ -74,7 +74,7 @@ def test_parameters_and_loss_are_float32_and_every_parameter_learns(part, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_the_utterances_it_sees(part, kind):
     net = network(part, kind, features=32)
-    arrays = encode(part, TOKENIZER, 24)
+    arrays = encode(part, TOKENIZER, 16)
     params = net.init(jax.random.key(0))
     optimizer = optax.adam(0.02)
 
@@ -85,7 +85,7 @@ def test_it_learns_the_utterances_it_sees(part, kind):
         updates, state = optimizer.update(gradient, state)
         return (optax.apply_updates(params, updates), state), None
 
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=120)
+    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), length=80)
     intents, tags = net.predict(params, arrays)
     assert (intents == arrays["intent"]).mean() > 0.95
     assert (tags == arrays["tags"])[arrays["mask"]].mean() > 0.9

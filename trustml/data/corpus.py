@@ -169,7 +169,7 @@ def encode(
     if not (isinstance(max_length, int) and max_length > 0):
         raise DataError(f"`max_length` must be a positive integer, got {max_length!r}.")
     rows = corpus.utterances
-    tokens = np.zeros((len(rows), max_length, tokenizer.width), np.int32)
+    tokens = np.zeros((len(rows), max_length, len(tokenizer.sizes)), np.int32)
     mask = np.zeros((len(rows), max_length), bool)
     tags = np.zeros((len(rows), max_length), np.int32)
     tag_ids = {tag: place for place, tag in enumerate(corpus.tags)}

@@ -1,8 +1,8 @@
 """Words to ids without a vocabulary of the data: a list of words that users said is private.
 
-A hash needs no list. Each token gets a fixed number of ids into one table of embeddings, whose
-rows a network sums: ids of the whole word (several hash functions, so that two words seldom share
-all of them), of its ends, of its shape and of its character n-grams, which words share.
+A hash needs no list. Each token gets a fixed number of ids, each into a table of embeddings of its
+own, whose rows a network sums: ids of the whole word (several hash functions, so that two words
+seldom share all of them), and of its ends and its shape, which words share.
 """
 
 import functools
@@ -22,54 +22,45 @@ EMPTY = 0  # the id of "nothing here"; networks give it a zero vector
 class Tokenizer(NamedTuple):
     """Gives a token its ids. `statement` says, for the report, whether the ids leak."""
 
-    width: int  # ids per token
-    size: int  # ids are below this
+    sizes: tuple[int, ...]  # of each table; the k-th id of a token is below sizes[k]
     statement: str
     ids: Callable[[str], tuple[int, ...]]
 
     def __call__(self, token: str) -> tuple[int, ...]:
-        """The `width` ids of `token`."""
+        """The ids of `token`, one for each table."""
         return self.ids(token)
 
 
-def hash_tokenizer(
-    buckets: int = 4096, *, hashes: int = 2, affixes: bool = True, ngrams: int = 0
-) -> Tokenizer:
+def hash_tokenizer(buckets: int = 4096, *, hashes: int = 2, affixes: int = 512) -> Tokenizer:
     """Ids by hashing: a function of the token alone, so it reveals nothing about any data set.
 
-    >>> tokenizer = hash_tokenizer(64, hashes=1, affixes=False)
-    >>> tokenizer.width, tokenizer("jazz") == tokenizer("Jazz"), tokenizer.size
-    (1, True, 65)
+    >>> tokenizer = hash_tokenizer(64, hashes=1, affixes=0)
+    >>> tokenizer.sizes, tokenizer("jazz") == tokenizer("Jazz")
+    ((65,), True)
 
     Args:
-      buckets: Rows of the table; id 0 is kept for "nothing", so ids go up to `buckets`.
+      buckets: Rows of each table for whole words; id 0 is kept for "nothing" and comes on top.
       hashes: Ids per whole word, by independent hash functions.
-      affixes: Also ids of the first and last two and three letters and of the shape (digits,
-        punctuation, length), which words share.
-      ngrams: Also ids of so many character trigrams; the rest of a longer word is left out.
+      affixes: Rows of each table for parts that words share: the first and last two and three
+        letters and the shape (digits, punctuation, length). 0 for none of these ids.
     """
-    for name, value, least in (
-        ("buckets", buckets, 1),
-        ("hashes", hashes, 0),
-        ("ngrams", ngrams, 0),
-    ):
+    for name, value, least in (("buckets", buckets, 1), ("hashes", hashes, 0)):
         if not (isinstance(value, int) and value >= least):
             raise ValueError(f"`{name}` must be an integer of at least {least}, got {value!r}.")
-    width = hashes + 5 * affixes + ngrams
-    if not width:
-        raise ValueError("`hashes` must be positive without `affixes` and `ngrams`, got 0.")
+    if not (isinstance(affixes, int) and affixes >= (0 if hashes else 1)):
+        raise ValueError(
+            f"`affixes` must be an integer, positive where `hashes` is 0, got {affixes!r}."
+        )
 
     @functools.lru_cache(maxsize=1 << 16)
     def ids(token: str) -> tuple[int, ...]:
         word = token.lower()
-        pieces = [f"word{place}:{word}" for place in range(hashes)]
-        if affixes:
-            pieces += _affixes(word)
-        grams = _trigrams(word)[:ngrams] if ngrams else []
-        found = [_bucket(piece, buckets) for piece in (*pieces, *grams)]
-        return tuple(found + [EMPTY] * (width - len(found)))
+        found = [_bucket(f"word{place}:{word}", buckets) for place in range(hashes)]
+        found += [_bucket(piece, affixes) for piece in _affixes(word)] if affixes else []
+        return tuple(found)
 
-    return Tokenizer(width, buckets + 1, "token ids by hashing, independent of the data", ids)
+    sizes = (buckets + 1,) * hashes + ((affixes + 1,) * 5 if affixes else ())
+    return Tokenizer(sizes, "token ids by hashing, independent of the data", ids)
 
 
 def listed_tokenizer(words: Iterable[str], *, public: bool) -> Tokenizer:
@@ -87,21 +78,16 @@ def listed_tokenizer(words: Iterable[str], *, public: bool) -> Tokenizer:
     if not public:
         statement = "token ids from a vocabulary of the data: LEAKS which words occur in it"
     size = max(places.values()) + 1
-    return Tokenizer(1, size, statement, lambda token: (places.get(token.lower(), 1),))
+    return Tokenizer((size,), statement, lambda token: (places.get(token.lower(), 1),))
 
 
 def joined_tokenizer(*tokenizers: Tokenizer) -> Tokenizer:
-    """Several tokenizers side by side in one table: the second one's ids follow the first's."""
-    starts = np.cumsum([0, *(tokenizer.size for tokenizer in tokenizers)]).tolist()
-
-    def ids(token: str) -> tuple[int, ...]:
-        found: list[int] = []
-        for start, tokenizer in zip(starts, tokenizers, strict=False):
-            found += [start + place if place else EMPTY for place in tokenizer(token)]
-        return tuple(found)
-
-    statement = "; ".join(tokenizer.statement for tokenizer in tokenizers)
-    return Tokenizer(sum(t.width for t in tokenizers), starts[-1], statement, ids)
+    """Several tokenizers side by side: the second one's ids follow the first's."""
+    return Tokenizer(
+        sum((tokenizer.sizes for tokenizer in tokenizers), ()),
+        "; ".join(tokenizer.statement for tokenizer in tokenizers),
+        lambda token: sum((tokenizer(token) for tokenizer in tokenizers), ()),
+    )
 
 
 class WordVectors(NamedTuple):
@@ -156,8 +142,3 @@ def _affixes(word: str) -> list[str]:
     ends = [f"{name}:{part}" for name, part in (("^2", word[:2]), ("^3", word[:3]))]
     ends += [f"{name}:{part}" for name, part in (("2$", word[-2:]), ("3$", word[-3:]))]
     return [*ends, f"shape:{shape}:{min(len(word), 8)}"]
-
-
-def _trigrams(word: str) -> list[str]:
-    padded = f"<{word}>"
-    return [f"gram:{padded[place : place + 3]}" for place in range(len(padded) - 2)]

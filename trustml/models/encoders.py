@@ -23,16 +23,20 @@ def normalized(x: Float[Array, "time features"]) -> Float[Array, "time features"
 class TokenEmbedding(nn.Module):
     """Sums the vectors of a token's ids; id 0 stands for nothing and adds nothing."""
 
-    size: int
+    sizes: tuple[int, ...]
     features: int
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "time ids"]) -> Float[Array, "time features"]:
         """Embeds each token."""
-        width = tokens.shape[-1]
-        start = nn.initializers.normal(1 / np.sqrt(width))
-        table = self.param("table", start, (self.size, self.features), jnp.float32)
-        return jnp.where((tokens > 0)[..., None], table[tokens], 0.0).sum(-2)
+        start = nn.initializers.normal(1 / np.sqrt(len(self.sizes)))
+        total = jnp.zeros((tokens.shape[0], self.features), jnp.float32)
+        # A table for each id: norms of per-unit gradients then need no products across ids.
+        for place, size in enumerate(self.sizes):
+            table = self.param(f"table{place}", start, (size, self.features), jnp.float32)
+            ids = tokens[:, place]
+            total += jnp.where((ids > 0)[:, None], table[ids], 0.0)
+        return total
 
 
 class WindowBlock(nn.Module):
@@ -57,7 +61,7 @@ class WindowBlock(nn.Module):
 class ConvolutionalEncoder(nn.Module):
     """Embeddings, then convolutions of growing stride: quick to train, with or without bounds."""
 
-    size: int
+    sizes: tuple[int, ...]
     features: int = 64
     layers: int = 2
     embedding: int = 64
@@ -66,7 +70,7 @@ class ConvolutionalEncoder(nn.Module):
     def __call__(self, tokens, mask):
         """Encodes one utterance."""
         keep = mask.astype(jnp.float32)
-        x = normalized(TokenEmbedding(self.size, self.embedding)(tokens))
+        x = normalized(TokenEmbedding(self.sizes, self.embedding)(tokens))
         for layer in range(self.layers):
             x = WindowBlock(self.features, stride=2**layer)(x, keep)
         return x
@@ -104,7 +108,7 @@ class Lstm(nn.Module):
 class BiLstmEncoder(nn.Module):
     """Embeddings, then LSTM layers that read both ways."""
 
-    size: int
+    sizes: tuple[int, ...]
     features: int = 64
     layers: int = 1
     embedding: int = 64
@@ -113,7 +117,7 @@ class BiLstmEncoder(nn.Module):
     def __call__(self, tokens, mask):
         """Encodes one utterance."""
         keep = mask.astype(jnp.float32)
-        x = normalized(TokenEmbedding(self.size, self.embedding)(tokens))
+        x = normalized(TokenEmbedding(self.sizes, self.embedding)(tokens))
         for _ in range(self.layers):
             ways = [Lstm(self.features // 2, reverse=way)(x, keep) for way in (False, True)]
             x = normalized(jnp.concatenate(ways, -1))
@@ -146,7 +150,7 @@ class AttentionBlock(nn.Module):
 class TransformerEncoder(nn.Module):
     """Embeddings with sinusoidal positions, then attention blocks."""
 
-    size: int
+    sizes: tuple[int, ...]
     features: int = 64
     layers: int = 2
     embedding: int = 64
@@ -154,7 +158,7 @@ class TransformerEncoder(nn.Module):
     @nn.compact
     def __call__(self, tokens, mask):
         """Encodes one utterance."""
-        x = normalized(TokenEmbedding(self.size, self.embedding)(tokens))
+        x = normalized(TokenEmbedding(self.sizes, self.embedding)(tokens))
         x = nn.Dense(self.features)(x) + _positions(tokens.shape[0], self.features)
         for _ in range(self.layers):
             x = AttentionBlock(self.features)(x, mask)

@@ -64,7 +64,7 @@ def _masked_max(states, keep):
 def build(
     kind: str,
     *,
-    size: int,
+    table_sizes: tuple[int, ...],
     intents: int,
     tags: tuple[str, ...],
     slot_weight: float = 1.0,
@@ -74,7 +74,7 @@ def build(
 
     Args:
       kind: "conv", "bilstm" or "transformer".
-      size: Ids of the tokenizer (`Tokenizer.size`).
+      table_sizes: Ids that tokens have (`Tokenizer.sizes`).
       intents: Number of intents.
       tags: The BIO tags, "O" first (`Corpus.tags`).
       slot_weight: Weight of the mean loss per token against the loss of the intent.
@@ -85,18 +85,20 @@ def build(
     """
     if kind not in ENCODERS:
         raise ValueError(f"`kind` must be one of {', '.join(ENCODERS)}, got {kind!r}.")
-    for name, value in {"size": size, "intents": intents, **sizes}.items():
+    for name, value in {"intents": intents, **sizes}.items():
         if not (isinstance(value, int) and value > 0):
             raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
     if not slot_weight >= 0:
         raise ValueError(f"`slot_weight` must not be negative, got {slot_weight!r}.")
-    model = JointModel(ENCODERS[kind](size=size, **sizes), intents, len(tags))
+    model = JointModel(ENCODERS[kind](sizes=tuple(table_sizes), **sizes), intents, len(tags))
     return _network(model, allowed_transitions(tags), slot_weight)
 
 
 def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Network:
+    ids = len(model.encoder.sizes)
+
     def init(key):
-        return model.init(key, jnp.zeros((4, 1), jnp.int32), jnp.ones(4, bool))["params"]
+        return model.init(key, jnp.zeros((4, ids), jnp.int32), jnp.ones(4, bool))["params"]
 
     def logits(params, unit):
         return model.apply({"params": params}, unit["tokens"], unit["mask"])
