@@ -7,7 +7,6 @@ from trustml.bookkeeping.factors import Shape, factor_shape
 from trustml.bookkeeping.paths import Path, path_to, roots_of
 from trustml.bookkeeping.values import Hoisted, Site, size
 
-
 # Their own vjp is a product and a reduction to the parameter's size: no rule could do better.
 ELEMENTWISE = {"identity", "add", "sub", "add_any", "mul", "div", "max", "min", "pow", "select_n"}
 ELEMENTWISE |= {"concatenate", "stack", "dynamic_update_slice", "convert_element_type", "neg"}
@@ -117,7 +116,12 @@ def _choose(root: Hoisted, uses: tuple[Use, ...], batch: int, rules) -> Cluster:
     gram = _cluster("gram", (root,), uses, batch)
     if rules is not None:
         return gram if "gram" in rules else keep_all
-    return min(gram, keep_all, key=lambda cluster: cluster.seconds)
+    small = all(_fits(use.factor) for use in uses)
+    return min(gram, keep_all, key=lambda c: c.seconds) if small else gram
+
+
+def _fits(shape: Shape) -> bool:
+    return cost.fits(shape.count(shape.shared), shape.count(shape.row), shape.count(shape.col))
 
 
 def tied_layout(uses):

@@ -26,6 +26,11 @@ def machine() -> Machine:
     return MACHINES.get(jax.default_backend(), MACHINES["gpu"])
 
 
+def fits(times, row, col) -> bool:
+    """Whether keeping a unit's gradient takes no more memory than what it is made of."""
+    return row * col <= times * (row + col)
+
+
 def gram_seconds(batch, keep, times, row, col, lookup=False) -> float:
     """Extra time of the Gram rule over the plain weight gradient."""
     here = machine()

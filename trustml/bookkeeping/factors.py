@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping.values import Data, Hoisted, Site
+from trustml.bookkeeping.values import Data, Hoisted, Site, wide
 
 UNIT = "unit"
 
@@ -238,18 +238,20 @@ class Factor:
         rows, cols = captured[0], cotangent
         if shape.prepare is not None:
             rows, cols = shape.prepare(captured, cotangent)
-        self.rows = rows if shape.lookup else rows.astype(jnp.float32)
-        self.cols = cols.astype(jnp.float32)
+        self.rows = rows if shape.lookup else wide(rows)
+        self.cols = wide(cols)
 
-    def clean(self, finite) -> "Factor":
-        """Zeros for units that are not finite, in both arrays: 0 * NaN is NaN."""
-        other = object.__new__(Factor)
-        other.shape = self.shape
-        other.cols = jnp.where(along(finite, self.shape.col_labels), self.cols, 0.0)
-        other.rows = self.rows
-        if not self.shape.lookup:
-            other.rows = jnp.where(along(finite, self.shape.row_labels), self.rows, 0.0)
-        return other
+    @property
+    def _scales_rows(self) -> bool:
+        """Scaling is a pass over memory: over the smaller operand."""
+        return not self.shape.lookup and self.rows.size <= self.cols.size
+
+    def unscaled(self):
+        """`(array, unit axis)` of the operand that the weighted sum reads as it is."""
+        if self.shape.lookup or not self._scales_rows:
+            rows = self.shape.row_labels.index(UNIT)
+            return None if self.shape.lookup else (self.rows, rows)
+        return self.cols, self.shape.col_labels.index(UNIT)
 
     def materialised(self):
         """Per-unit gradients of the value, [unit, ...]."""
@@ -259,19 +261,27 @@ class Factor:
         found = einsum(self.rows, self.shape.row_labels, self.cols, self.shape.col_labels, out)
         return found.reshape(found.shape[0], *self.shape.out_shape)
 
-    def weighted_sum(self, weight):
-        """Sum over units of weight [unit] times the unit's gradient."""
-        shape = self.shape
+    def weighted_sum(self, weight, unscaled=None):
+        """Sum over units of weight [unit] times the unit's gradient.
+
+        Args:
+          weight: One number per unit; a unit of weight zero may hold anything in the operand that
+            is scaled. None: the plain sum.
+          unscaled: Replaces the other operand, where it must be finite.
+        """
+        shape, rows, cols = self.shape, self.rows, self.cols
         if shape.lookup:
             rows, cols = self._flat()
-            cols = cols * weight[:, None, None]
+            cols = cols if weight is None else scaled(cols, weight[:, None, None])
             return self._scatter(rows.reshape(-1), cols.reshape(-1, cols.shape[-1]))
-        rows, cols = self.rows, self.cols
-        # Scaling is a pass over memory: over the smaller of the two.
-        if rows.size <= cols.size:
-            rows = rows * along(weight, shape.row_labels)
+        if weight is None:
+            pass
+        elif self._scales_rows:
+            rows = scaled(rows, along(weight, shape.row_labels))
+            cols = cols if unscaled is None else unscaled
         else:
-            cols = cols * along(weight, shape.col_labels)
+            cols = scaled(cols, along(weight, shape.col_labels))
+            rows = rows if unscaled is None else unscaled
         found = einsum(rows, shape.row_labels, cols, shape.col_labels, shape.out_labels)
         return found.reshape(shape.out_shape)
 
@@ -303,6 +313,11 @@ class Factor:
         if shape.lookup:
             return arranged(self.rows, shape.row_labels, lead).reshape(sizes), cols
         return arranged(self.rows, shape.row_labels, (*lead, *row)).reshape(*sizes, -1), cols
+
+
+def scaled(array, weight):
+    """The product, and zero where the weight is: 0 * NaN is NaN."""
+    return jnp.where(weight == 0, 0.0, array * weight)
 
 
 def along(vector, labels):

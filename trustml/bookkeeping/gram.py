@@ -42,8 +42,7 @@ def _pair(one, two, same: bool):
     (rows, cols), (more_rows, more_cols) = one, two
     if same and cols.shape[2] == 1 and rows.ndim == 4:
         # One outer product: no cancellation, no Gram matrix.
-        value = jnp.sum(jnp.square(rows), (2, 3)) * jnp.sum(jnp.square(cols), (2, 3))
-        return jnp.sum(value, axis=1)
+        return jnp.sum(_squares(rows[:, :, 0]) * _squares(cols[:, :, 0]), axis=1)
     right, right_error = _products(cols, more_cols)
     left, left_error = _row_products(rows, more_rows)
     own = 4 * UNIT_ROUNDOFF * jnp.abs(left) * jnp.abs(right)
@@ -71,5 +70,10 @@ def _row_products(one, two):
     return jnp.take_along_axis(one, two[..., None, :], axis=3), jnp.float32(0)
 
 
+def _squares(array):
+    """Squared norms over the last axis, as a product that needs no buffer for the squares."""
+    return jnp.einsum("...d,...d->...", array, array, precision="highest")
+
+
 def _lengths(array):
-    return jnp.sqrt(jnp.sum(jnp.square(array), axis=-1))
+    return jnp.sqrt(_squares(array))

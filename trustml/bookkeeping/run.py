@@ -195,24 +195,20 @@ class Forward:
       captures: Per site its captured arrays, [loops, unit, ...].
     """
 
-    def __init__(self, block: Block, sites: tuple[Site, ...], leaves, rest, units):
+    def __init__(self, block: Block, sites: tuple[Site, ...], hoisted: HoistedValues, units):
         """Runs the data part under vmap.
 
         Args:
           block: The data part of a loss.
           sites: Where to tap.
-          leaves: Trained parameters, the first inputs of the loss.
-          rest: The other inputs that no unit touches.
+          hoisted: What no unit touches.
           units: Leaves with a leading unit axis.
         """
         batch = units[0].shape[0]
         depth = [len(site.loops) for site in sites]
-        reads = block.hoisted()
+        held = {value: hoisted[value] for value in block.hoisted()}
 
-        def losses(taps, leaves):
-            values = HoistedValues([*leaves, *rest])
-            held = {value: values[value] for value in reads}
-
+        def losses(taps):
             def one_unit(taps, *unit):
                 outputs, captures = run_block(
                     block, held, unit, dict(zip(sites, taps, strict=True))
@@ -224,18 +220,12 @@ class Forward:
             return outputs[0], (outputs, captures)
 
         taps = [zero_taps(site, batch) for site in sites]
-        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, list(leaves), has_aux=True)
+        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, has_aux=True)
         self.captures = dict(zip(sites, captures, strict=True))
         self._sites = sites
 
-    def _seed(self, weights):
-        return self._pull(weights.astype(self.outputs[0].dtype))
-
-    def cotangents(self) -> dict:
-        """Every unit's own cotangents at the sites' outputs."""
-        found, _ = self._seed(jnp.ones(self.outputs[0].shape, jnp.float32))
-        return dict(zip(self._sites, found, strict=True))
-
-    def gradient(self, weights) -> list:
-        """Gradient of the weighted sum of losses by the trained parameters: a second pass."""
-        return self._seed(weights)[1]
+    def cotangents(self, weights=None) -> dict:
+        """Every unit's cotangents at the sites' outputs, of its own loss or of a multiple of it."""
+        losses = self.outputs[0]
+        seed = jnp.ones_like(losses) if weights is None else weights.astype(losses.dtype)
+        return dict(zip(self._sites, self._pull(seed)[0], strict=True))

@@ -7,7 +7,9 @@ where a differentiable hoisted value meets data is a *site*: gradients enter par
 """
 
 import dataclasses
+import functools
 import math
+import operator
 from typing import Any
 
 import jax
@@ -148,3 +150,13 @@ def scan_counts(params) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(consts), len(carry)
+
+
+def wide(array):
+    """`array` in float32; the very same one if it is that already, so that copies show as such."""
+    return array if array.dtype == np.float32 else array.astype(np.float32)
+
+
+def added(arrays):
+    """The sum; a single array is handed on as it is."""
+    return functools.reduce(operator.add, arrays)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from trustml.bookkeeping import book_keep, clusters_of, ghost, read_loss
 from trustml.clipping.explain import Explanation, explanation
 from trustml.clipping.sums import BoundedSum, PerUnit, check_units, stacked_values
-from trustml.clipping.trainable import combine, partition, path_name
+from trustml.clipping.trainable import combine, partition
 
 STRATEGIES = ("auto", "bookkeeping", "ghost", "vmap")
 
@@ -35,8 +35,6 @@ class ClippedGrad(BoundedSum):
         unit = (units, *rest)
         if self.strategy == "vmap":
             return per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
-        if self.strategy == "ghost":
-            check_wide(trained)
         compute = ghost if self.strategy == "ghost" else book_keep
         kept = compute(self._loss_of_halves, trained, frozen, unit)
         structure = jax.tree.structure(trained)
@@ -95,16 +93,6 @@ def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
     grad = jax.value_and_grad(loss, has_aux=True)
     (losses, aux), values = jax.vmap(functools.partial(grad, trained, frozen))(*unit)
     return stacked_values(values)._replace(loss=losses.astype(jnp.float32), aux=aux)
-
-
-def check_wide(trained) -> None:
-    """Refuses parameters whose own gradient would be summed below float32."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trained):
-        if jnp.finfo(leaf.dtype).bits < 32:
-            raise ValueError(
-                f"`strategy` 'ghost' sums in the parameters' own type, and {path_name(path)} is "
-                f"{leaf.dtype}; use 'bookkeeping', or float32 parameters cast inside the loss."
-            )
 
 
 def clipped_grad(

@@ -1,0 +1,250 @@
+"""Rules: a cluster's squared norms, and its weighted sum from what was kept."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
+from trustml.bookkeeping.factors import Factor
+from trustml.bookkeeping.gram import squared_norm
+from trustml.bookkeeping.run import HoistedValues, bind, over_loops
+from trustml.bookkeeping.values import Data, Hoisted, added, wide
+
+
+@dataclasses.dataclass
+class Part:
+    """What one cluster gives: squared norms per root and a way to sum."""
+
+    squares: list
+    operands: list  # (array, unit axis) that the sums contract
+    contract: Callable  # (operands, weights per root [group, unit]) -> sums per root
+
+
+def per_group(function, weights):
+    """Applies a function of one weight vector to each group."""
+    if weights.shape[0] == 1:
+        return function(weights[0])[None]
+    return jax.lax.map(function, weights)
+
+
+def _factor(use: Use, captures, cotangents) -> Factor:
+    return Factor(use.factor, captures[use.site], cotangents[use.site][0])
+
+
+def _gram(cluster: Cluster, hoisted, captures, cotangents) -> Part:
+    factors = [_factor(use, captures, cotangents) for use in cluster.uses]
+    normal = []
+    for factor, (row, col, swap) in zip(factors, tied_layout(cluster.uses), strict=True):
+        rows, cols = factor.normal(row, col)
+        normal.append((cols, rows) if swap else (rows, cols))
+
+    operands = [factor.unscaled() for factor in factors]
+    kept = [operand for operand in operands if operand is not None]
+
+    def contract(arrays, weights):
+        arrays = iter(arrays)
+        clean = [None if operand is None else next(arrays) for operand in operands]
+
+        def one(weight):
+            return sum(
+                use.path.pull(hoisted, factor.weighted_sum(weight, array))
+                for use, factor, array in zip(cluster.uses, factors, clean, strict=True)
+            )
+
+        return [per_group(one, weights[0])]
+
+    return Part([squared_norm(normal)], kept, contract)
+
+
+def _materialise(cluster: Cluster, hoisted, captures, cotangents) -> Part:
+    values = {use.value for use in cluster.uses}
+    grads = [_per_unit_grad(use, hoisted, captures, cotangents) for use in cluster.uses]
+    if len(values) == 1:
+        total, path = added(grads), cluster.uses[0].path
+        pull = functools.partial(path.pull, hoisted)
+    else:
+        total = sum(
+            jax.vmap(functools.partial(use.path.pull, hoisted))(grad)
+            for use, grad in zip(cluster.uses, grads, strict=True)
+        )
+        pull = _same
+    return Part(
+        [_square(total)],
+        [(total, 0)],
+        lambda arrays, weights: [_weighted(arrays[0], weights[0], pull)],
+    )
+
+
+def _same(array):
+    return array
+
+
+def _square(grad):
+    flat = grad.reshape(grad.shape[0], -1)
+    return jnp.einsum("bd,bd->b", flat, flat, precision="highest")
+
+
+def _weighted(grad, weights, pull):
+    found = jnp.tensordot(weights, grad, axes=1, precision="highest")
+    return pull(found[0])[None] if len(found) == 1 else jax.vmap(pull)(found)
+
+
+def _per_unit_grad(use: Use, hoisted, captures, cotangents):
+    """Per-unit gradient of a hoisted value at one site, [unit, loops of the value, ...]."""
+    if use.factor is not None:
+        return _factor(use, captures, cotangents).materialised()
+    if _is_cotangent(use):
+        return wide(cotangents[use.site][0])
+    grad = _site_grads(use.site, hoisted, captures, cotangents)
+    return wide(added([grad[use.site.params.index(place)] for place in use.places]))
+
+
+def _is_cotangent(use: Use) -> bool:
+    """Whether the gradient is the cotangent itself; the same array then serves both."""
+    site = use.site
+    return (
+        site.name in ("add", "add_any", "identity")
+        and not site.loops
+        and len(site.params) == 1
+        and use.value.aval.shape == site.outputs[0].aval.shape
+        and use.value.aval.dtype == jnp.float32
+    )
+
+
+def _site_parts(site, hoisted, captures):
+    needed = site.captured()
+    held = dict(zip(needed, captures[site], strict=True))
+    rest = [i for i in range(len(site.inputs)) if i not in site.params and i not in held]
+    fixed = {}
+    for i in rest:
+        value = site.inputs[i]
+        if isinstance(value, Data):
+            fixed[i] = jnp.zeros(value.aval.shape, value.aval.dtype)  # the gradient ignores it
+        else:
+            fixed[i] = hoisted[value] if isinstance(value, Hoisted) else value.array()
+    return _Vjp(
+        values=[hoisted[site.inputs[i]] for i in site.params],
+        function=_site_function(site, (*site.params, *held, *fixed)),
+        captured=list(held.values()),
+        fixed=list(fixed.values()),
+    )
+
+
+class _Vjp(NamedTuple):
+    """A site as a function of its parameter values, for one unit, all loops at once."""
+
+    values: list
+    function: Callable  # (*values, *captured, *fixed) -> differentiable outputs
+    captured: list  # [loops, unit, ...]
+    fixed: list
+
+
+def _site_function(site, order):
+    """The site's equation with inputs in the order given, over its loops."""
+    needed = site.captured()
+    stacks = [site.loops if i in needed else getattr(site.inputs[i], "stack", ()) for i in order]
+
+    def apply(*arrays):
+        found = bind(site.eqn, *(arrays[order.index(i)] for i in range(len(order))))
+        return [found[place] for place in site.tapped()]
+
+    return over_loops(apply, site.loops, stacks)
+
+
+def _site_grads(site, hoisted, captures, cotangents):
+    """Per-unit gradients of all parameter inputs of a site by its own vjp: always exact."""
+    depth = len(site.loops)
+    if site.eqn is None:
+        return [_drop_loops(cotangents[site][0], site, site.inputs[0])]
+    parts = _site_parts(site, hoisted, captures)
+
+    def one_unit(captured, cotangent):
+        function = lambda *values: parts.function(*values, *captured, *parts.fixed)  # noqa: E731
+        return jax.vjp(function, *parts.values)[1](cotangent)
+
+    return jax.vmap(one_unit, in_axes=(depth, depth))(parts.captured, cotangents[site])
+
+
+def _site_sums(site, hoisted, captures, cotangents):
+    """The same summed over units, by the vjp of the whole batch."""
+    depth = len(site.loops)
+    low = any(site.inputs[i].aval.dtype != jnp.float32 for i in site.params)
+    if site.eqn is None or low:  # sums below float32 lose units
+        grads = _site_grads(site, hoisted, captures, cotangents)
+        return [jnp.sum(wide(grad), axis=0) for grad in grads]
+    parts = _site_parts(site, hoisted, captures)
+
+    def batch(*values):
+        return jax.vmap(
+            lambda captured: parts.function(*values, *captured, *parts.fixed),
+            in_axes=(depth,),
+            out_axes=depth,
+            axis_size=cotangents[site][0].shape[depth],
+        )(parts.captured)
+
+    return jax.vjp(batch, *parts.values)[1](cotangents[site])
+
+
+def _drop_loops(cotangent, site, value):
+    """Unit axis first; loops that the value does not follow are summed."""
+    cotangent = jnp.moveaxis(cotangent, len(site.loops), 0)
+    axes = tuple(1 + i for i, loop in enumerate(site.loops) if loop not in value.stack)
+    return jnp.sum(cotangent, axis=axes) if axes else cotangent
+
+
+def _joint(cluster: Cluster, hoisted, captures, cotangents) -> Part:
+    values = list(dict.fromkeys(use.value for use in cluster.uses))
+    grads = {}
+    for use in cluster.uses:
+        grad = _per_unit_grad(use, hoisted, captures, cotangents)
+        grads[use.value] = grads[use.value] + grad if use.value in grads else grad
+
+    primal, back = _from_roots(cluster, values, hoisted)
+    seeds = [grads[value].astype(array.dtype) for value, array in zip(values, primal, strict=True)]
+    totals = [wide(grad) for grad in jax.vmap(back)(seeds)]
+
+    def contract(arrays, weights):
+        return [_weighted(*pair, _same) for pair in zip(arrays, weights, strict=True)]
+
+    return Part([_square(total) for total in totals], [(total, 0) for total in totals], contract)
+
+
+def cluster_sum(cluster: Cluster, hoisted, captures, cotangents) -> list:
+    """Sum of a cluster's gradients over units, per root; per-unit ones only where types are low."""
+    totals: dict = {}
+    for use in cluster.uses:
+        if use.factor is not None:
+            total = _factor(use, captures, cotangents).weighted_sum(None)
+        else:
+            found = _site_sums(use.site, hoisted, captures, cotangents)
+            total = wide(added([found[use.site.params.index(place)] for place in use.places]))
+        if cluster.rule != "joint":
+            total = use.path.pull(hoisted, total)
+        key = cluster.roots[0] if cluster.rule != "joint" else use.value
+        totals[key] = totals[key] + total if key in totals else total
+    if cluster.rule != "joint":
+        return list(totals.values())
+    primal, back = _from_roots(cluster, list(totals), hoisted)
+    seeds = [
+        total.astype(array.dtype) for total, array in zip(totals.values(), primal, strict=True)
+    ]
+    return [wide(array) for array in back(seeds)]
+
+
+def _from_roots(cluster, values, hoisted):
+    """`jax.vjp` of the map from a joint cluster's parameters to the values that enter data."""
+
+    def compute(*arrays):
+        inner = HoistedValues(hoisted.inputs)
+        for root, array in zip(cluster.roots, arrays, strict=True):
+            inner[root] = array
+        return [inner[value] for value in values]
+
+    return jax.vjp(compute, *(hoisted[root] for root in cluster.roots))
+
+
+RULES = {"gram": _gram, "materialise": _materialise, "joint": _joint}
