@@ -160,7 +160,7 @@ class PrivacyPlan:
 
         Args:
           epsilon: Budget. What the plan costs never exceeds it.
-          delta: Budget, of which sampler overflow may take a thousandth, times 1 + e^epsilon.
+          delta: Budget, of which sampler overflow takes a thousandth at most.
           num_units: Units in the data, public.
           expected_batch: Units per step on average, and the divisor.
           steps: Steps of the run.
@@ -177,6 +177,7 @@ class PrivacyPlan:
             )
         if not (0 < delta < 1):
             raise ValueError(f"`delta` must be in (0, 1), got {delta!r}.")
+        _check_positive("epsilon", epsilon)
         _check_count("num_units", num_units)
         _check_positive("expected_batch", expected_batch)
         if not (expected_batch <= num_units):
@@ -184,6 +185,8 @@ class PrivacyPlan:
                 f"`expected_batch` must be at most `num_units` ({num_units}), "
                 f"got {expected_batch!r}."
             )
+        # At epsilon 8 an overflow of delta / 1000 would itself cost three times delta.
+        overflow = max(delta / 1000 / (1 + math.exp(min(epsilon, 600.0))), 1e-280)
         trial = cls(
             clip_norm=clip_norm,
             noise_multiplier=1.0,
@@ -191,7 +194,7 @@ class PrivacyPlan:
             steps=steps,
             expected_batch=expected_batch,
             num_units=num_units,
-            **{"overflow_probability": delta / 1000, **options},
+            **{"overflow_probability": overflow, **options},
         )
         multiplier = trial._accounting.noise_multiplier(
             lambda noise: [(trial._release(noise), steps)],
