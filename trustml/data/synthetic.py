@@ -67,7 +67,7 @@ _REFERENCE = re.compile(r"(<[^<>]+>|\{[^{}]+\})")
 
 def generate(
     *,
-    train: int = 8000,
+    train: int = 16_000,
     valid: int = 1000,
     test: int = 1000,
     seed: int = 0,

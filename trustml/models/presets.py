@@ -116,27 +116,25 @@ class Preset:
         )
 
 
-_SIZES = {"features": 128, "layers": 2, "embedding": 64}
-
 PRESETS: dict[str, Preset] = {
     "synthetic": Preset(
         network="conv",
         sizes={"features": 64, "layers": 2, "embedding": 64},
         buckets=2048,
-        private=Training(expected_batch=1024, steps=150, learning_rate=2e-2),
-        baseline=Training(expected_batch=128, steps=400, learning_rate=5e-3),
+        private=Training(expected_batch=2048, steps=120, learning_rate=2e-2),
+        baseline=Training(expected_batch=256, steps=400, learning_rate=5e-3),
     ),
     "snips": Preset(
         network="conv",
-        sizes=_SIZES,
+        sizes={"features": 128, "layers": 2, "embedding": 64},
         buckets=4096,
-        private=Training(expected_batch=2048, steps=200, learning_rate=1e-2),
+        private=Training(expected_batch=2048, steps=200, learning_rate=7e-3),
         baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
         pretraining=Pretraining(rows=60_000, steps=1_500),
     ),
     "snips-scratch": Preset(
         network="conv",
-        sizes=_SIZES,
+        sizes={"features": 64, "layers": 2, "embedding": 64},
         buckets=4096,
         private=Training(expected_batch=2048, steps=200, learning_rate=2e-2),
         baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
