@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from trustml.clipping import bounds as bounds_
@@ -214,14 +215,14 @@ def check_group(group, size: int, num_groups: int) -> Int[Array, " unit"]:
     """Group of each unit as int32; by default all in group 0."""
     if group is None:
         return jnp.zeros(size, jnp.int32)
-    group = jnp.asarray(group)
+    if not isinstance(group, jax.core.Tracer):
+        # By NumPy: under jit a concrete vector would turn into a tracer here.
+        group = np.asarray(group)
     if group.shape != (size,) or not jnp.issubdtype(group.dtype, jnp.integer):
         raise ValueError(
             f"`group` must be an integer vector of {size} entries (one per unit, -1 drops it), "
             f"got {group.dtype} of shape {group.shape}."
         )
-    if not isinstance(group, jax.core.Tracer) and int(group.max()) >= num_groups:
-        raise ValueError(
-            f"`group` must stay below `num_groups` = {num_groups}, got {int(group.max())}."
-        )
-    return group.astype(jnp.int32)
+    if isinstance(group, np.ndarray) and group.max() >= num_groups:
+        raise ValueError(f"`group` must stay below `num_groups` = {num_groups}, got {group.max()}.")
+    return jnp.asarray(group, jnp.int32)

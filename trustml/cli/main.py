@@ -1,0 +1,55 @@
+"""Parses the command line, runs one sub-command, and turns errors into one line and a code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from trustml.cli import plan, train, verify
+
+COMMANDS = {"train": train, "plan": plan, "verify": verify}
+
+# What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
+EXPECTED = (ValueError, TypeError, OSError, NotImplementedError)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of `trustml` and its sub-commands."""
+    root = argparse.ArgumentParser(
+        prog="trustml",
+        description="Private, federated and fair machine learning on one JAX core.",
+        epilog="Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, "
+        "130 interrupted.",
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").strip().splitlines()[0]
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=module.DESCRIPTION,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    chosen = parser().parse_args(arguments)
+    try:
+        return COMMANDS[chosen.command].run(chosen)
+    except KeyboardInterrupt:
+        print(f"trustml {chosen.command}: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone; what is left to flush has no one to go to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except EXPECTED as error:
+        if os.environ.get("TRUSTML_TRACEBACK"):
+            raise
+        line = " ".join(str(error).split()) or type(error).__name__
+        print(f"trustml {chosen.command}: error: {line}", file=sys.stderr)
+        return 2

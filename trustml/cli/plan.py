@@ -1,0 +1,87 @@
+"""What a budget buys: the noise it takes, and what is promised for it."""
+
+import argparse
+
+from trustml.cli.options import add_output, count, number, show_json, show_table
+from trustml.plan import PrivacyPlan
+
+DESCRIPTION = """\
+Turns a privacy budget into a plan: the noise to add, the batch to draw, the promise it gives.
+Nothing here reads data: every number is public."""
+
+EXAMPLES = """\
+examples:
+  trustml plan --num-units 13084 --batch 2048 --steps 200 --epsilon 3 --delta 1e-5
+  trustml plan --num-units 60000 --batch 256 --steps 14040 --noise-multiplier 1.1 --delta 1e-5"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `trustml plan`."""
+    parser.add_argument("--num-units", type=count, required=True, help="units in the data, public")
+    parser.add_argument("--batch", type=count, required=True, help="units per step on average")
+    parser.add_argument("--steps", type=count, required=True, help="steps of the run")
+    parser.add_argument("--delta", type=number, default=1e-5, help="default: %(default)s")
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--epsilon", type=number, help="the budget to stay within")
+    budget.add_argument("--noise-multiplier", type=number, help="the noise, instead of a budget")
+    parser.add_argument("--clip-norm", type=number, default=1.0, help="default: %(default)s")
+    parser.add_argument("--sampling", default="poisson", help="poisson, truncated_poisson or fixed")
+    parser.add_argument("--adjacency", default="add-or-remove-one", help="or replace-one")
+    parser.add_argument("--accountant", default="pld", help="pld or rdp")
+    parser.add_argument("--unit", default="example", help="what one unit is: utterance, user, ...")
+    add_output(parser)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Prints the plan."""
+    plan = _plan(chosen)
+    marks = sorted({max(1, round(plan.steps * part)) for part in (0.1, 0.25, 0.5, 0.75, 1.0)})
+    spent = {steps: plan.epsilon(chosen.delta, steps=steps) for steps in marks}
+    if chosen.json:
+        show_json(
+            {
+                "plan": plan.to_dict(),
+                "delta": chosen.delta,
+                "epsilon": spent[plan.steps],
+                "epsilon_by_steps": {str(steps): value for steps, value in spent.items()},
+                "statement": plan.statement(chosen.delta),
+            }
+        )
+        return 0
+    show_table(
+        "Plan",
+        ["field", "value"],
+        [
+            ["noise multiplier", f"{plan.noise_multiplier:.4f}"],
+            ["noise on the sum (standard deviation)", f"{plan.stddev:.4g}"],
+            ["sample rate", f"{plan.sample_rate:.5g}"],
+            ["capacity of a padded batch", str(plan.capacity)],
+            *([f"epsilon after {steps} steps", f"{value:.4f}"] for steps, value in spent.items()),
+        ],
+    )
+    print(plan.statement(chosen.delta))
+    return 0
+
+
+def _plan(chosen) -> PrivacyPlan:
+    common = {
+        "steps": chosen.steps,
+        "clip_norm": chosen.clip_norm,
+        "expected_batch": chosen.batch,
+        "num_units": chosen.num_units,
+        "sampling": chosen.sampling,
+        "adjacency": chosen.adjacency,
+        "accountant": chosen.accountant,
+        "unit": chosen.unit,
+    }
+    if chosen.epsilon is not None:
+        return PrivacyPlan.calibrate(epsilon=chosen.epsilon, delta=chosen.delta, **common)
+    if chosen.batch > chosen.num_units:
+        raise ValueError(
+            f"`--batch` must be at most `--num-units` ({chosen.num_units}), got {chosen.batch}."
+        )
+    return PrivacyPlan(
+        noise_multiplier=chosen.noise_multiplier,
+        sample_rate=chosen.batch / chosen.num_units,
+        **common,
+    )
