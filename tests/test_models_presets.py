@@ -81,6 +81,7 @@ def test_a_preset_starts_from_public_rows_or_from_chance():
         buckets=64,
         private=Training(expected_batch=8, steps=2, learning_rate=0.1),
         baseline=Training(expected_batch=8, steps=2, learning_rate=0.1),
+        tuned_on="not at all",
     )
     net = chance.build(snips.generated(2))
     first, again = chance.start(net, seed=1), chance.start(net, seed=1)
@@ -89,3 +90,10 @@ def test_a_preset_starts_from_public_rows_or_from_chance():
         public = dataclasses.replace(chance, pretraining=Pretraining(rows=20, steps=2))
         learned = public.start(net, seed=1)
     assert optax.tree.norm(jax.tree.map(np.subtract, learned, first)) > 0
+
+
+def test_a_preset_discloses_what_saw_the_data():
+    words = " ".join(PRESETS["snips"].disclosures)
+    for word in ("independent of the data", "60,000 generated rows", "outside the guarantee"):
+        assert word in words
+    assert "random weights" in " ".join(PRESETS["snips-scratch"].disclosures)
