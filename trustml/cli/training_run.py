@@ -54,7 +54,8 @@ def train_and_report(config: TrainConfig) -> tuple[dict, Path]:
     for turn in range(config.repeats):
         seed = None if config.seed is None else config.seed + turn
         for name, step in _steps(setting, plan).items():
-            sides.setdefault(name, []).append(_run(setting, name, step, seed))
+            label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
+            sides.setdefault(name, []).append(_run(setting, label, step, seed))
     report = _report(setting, plan, sides, _step_times(setting, plan))
     write_lines(folder / "metrics.jsonl", _lines(sides))
     write_json(folder / "report.json", report)
@@ -129,9 +130,14 @@ def _steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
             num_units=units,
         )
         steps["baseline"] = baseline_step(
-            setting.network.loss, preset.baseline.optimizer(), draws, microbatch=config.microbatch
+            setting.network.loss, preset.baseline.optimizer(), draws, microbatch=_microbatch(config)
         )
     return steps
+
+
+def _microbatch(config: TrainConfig) -> int:
+    # Measured: slices of this size stay in cache, and slices of padding alone are skipped.
+    return config.microbatch or 256
 
 
 def _private_step(setting: Setting, plan: PrivacyPlan) -> TrainStep:
@@ -140,11 +146,11 @@ def _private_step(setting: Setting, plan: PrivacyPlan) -> TrainStep:
         setting.preset.private.optimizer(),
         plan,
         strategy=setting.config.strategy,
-        microbatch=setting.config.microbatch,
+        microbatch=_microbatch(setting.config),
     )
 
 
-def _run(setting: Setting, name: str, step: TrainStep, seed: int | None) -> Side:
+def _run(setting: Setting, label: str, step: TrainStep, seed: int | None) -> Side:
     preset, network = setting.preset, setting.network
     start = preset.start(network, seed=0 if seed is None else seed)
 
@@ -159,22 +165,21 @@ def _run(setting: Setting, name: str, step: TrainStep, seed: int | None) -> Side
         setting.train,
         evaluate=evaluate,
         seed=seed,
-        progress=not setting.config.quiet,
+        progress=label if not setting.config.quiet else False,
     )
     seconds = time.perf_counter() - began
-    del name
     return _judge(setting, result.params, seconds, result.history)
 
 
-def _scores(setting: Setting, params, corpus):
+def _predictions(setting: Setting, params, corpus):
     preset = setting.preset
-    found = predict(
-        setting.network,
-        params,
-        corpus,
-        preset.tokenizer(),
-        max_length=preset.evaluation_length,
+    return predict(
+        setting.network, params, corpus, preset.tokenizer(), max_length=preset.evaluation_length
     )
+
+
+def _scores(setting: Setting, params, corpus):
+    found = _predictions(setting, params, corpus)
     return joint_scores(
         [said.intent for said in corpus.utterances],
         found.intents,
@@ -184,10 +189,8 @@ def _scores(setting: Setting, params, corpus):
 
 
 def _judge(setting: Setting, params, seconds: float, history: list) -> Side:
-    preset, corpus = setting.preset, setting.judged
-    found = predict(
-        setting.network, params, corpus, preset.tokenizer(), max_length=preset.evaluation_length
-    )
+    corpus = setting.judged
+    found = _predictions(setting, params, corpus)
     intents = [said.intent for said in corpus.utterances]
     tags = [said.tags for said in corpus.utterances]
     scores = joint_scores(intents, found.intents, tags, found.tags)
@@ -207,7 +210,7 @@ def _step_times(setting: Setting, plan: PrivacyPlan) -> dict[str, float]:
             setting.network.loss,
             setting.preset.private.optimizer(),
             plan,
-            microbatch=setting.config.microbatch,
+            microbatch=_microbatch(setting.config),
         )
     start = setting.network.init(jax.random.key(0))
     states = {name: step.init(start, key=0) for name, step in steps.items()}

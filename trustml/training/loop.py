@@ -44,7 +44,7 @@ def fit(
     out: str | Path | None = None,
     resume: bool = False,
     seed: int | None = None,
-    progress: bool = True,
+    progress: bool | str = True,
 ) -> FitResult:
     """Runs all steps of `step.plan`.
 
@@ -61,7 +61,7 @@ def fit(
       resume: Not yet possible.
       seed: None for secret randomness. An integer makes draws and noise repeatable, and voids the
         promise against whoever guesses it.
-      progress: Whether to show progress on standard error.
+      progress: Whether to show progress on standard error, or the name to show it under.
 
     Returns:
       A `FitResult`.
@@ -85,7 +85,7 @@ def fit(
     with (
         _Record(out, step) as record,
         Prefetcher(sampler.draw, lambda draw: step.gather(draw, train)) as ahead,
-        progress_bar(plan.steps, enabled=progress) as show,
+        progress_bar(plan.steps, progress) as show,
     ):
         for batch in ahead.batches(0, plan.steps):
             state, metrics = step.update(state, batch.draw, batch)

@@ -10,21 +10,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextlib.contextmanager
 def progress_bar(
-    total: int, *, enabled: bool = True
+    total: int, name: bool | str = True
 ) -> Iterator[Callable[[int, dict[str, Any] | None], None]]:
     """A function to call with the steps done and, where there are, numbers to show.
 
-    The numbers are metrics, private ones: the label says so.
+    `name` is what to show progress under; False shows none. The numbers are metrics, private ones:
+    the label says so.
     """
     console = Console(stderr=True)
-    if not enabled:
+    label = name if isinstance(name, str) else "training"
+    if not name:
         yield lambda done, numbers: None
     elif console.is_terminal:
         with _bar(console) as bar:
-            task = bar.add_task("training", total=total, numbers="")
+            task = bar.add_task(label, total=total, numbers="")
             yield lambda done, numbers: _advance(bar, task, done, numbers)
     else:
-        yield _line_printer(console, total)
+        yield _line_printer(console, total, label)
 
 
 def _bar(console):
@@ -44,7 +46,7 @@ def _advance(bar, task, done, numbers):
         bar.update(task, numbers=_words(numbers))
 
 
-def _line_printer(console, total):
+def _line_printer(console, total, label):
     every = max(1, total // 10)
     latest = ""
 
@@ -52,7 +54,9 @@ def _line_printer(console, total):
         nonlocal latest
         latest = _words(numbers) if numbers else latest
         if done % every == 0 or done == total:
-            console.print(f"step {done}/{total} {latest}".rstrip(), highlight=False, markup=False)
+            console.print(
+                f"{label}: step {done}/{total} {latest}".rstrip(), highlight=False, markup=False
+            )
 
     return show
 
@@ -63,4 +67,4 @@ def _words(numbers):
         for name, value in numbers.items()
         if isinstance(value, float) and not isinstance(value, bool)
     ]
-    return f"(private) {', '.join(shown)}" if shown else ""
+    return f"(private quantities) {', '.join(shown)}" if shown else ""
