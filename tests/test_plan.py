@@ -261,7 +261,7 @@ def test_plans_are_frozen():
         ("expected_batch", 300),
         ("num_units", 5000),
         ("capacity", 0),
-        ("capacity", 1001),
+        ("capacity", 1002),
         ("overflow_probability", 0.0),
         ("overflow_probability", math.nan),
         ("dimension", -1),
@@ -316,7 +316,7 @@ def test_calibration_refuses_what_it_decides_itself():
 
 
 def test_a_budget_that_overheads_exhaust_names_the_way_out():
-    with pytest.raises(ValueError, match=r"`delta`=1e-05 cannot be met .* Use a delta above"):
+    with pytest.raises(ValueError, match=r"`delta`=1e-05 cannot be met .* Use fewer steps"):
         PrivacyPlan.calibrate(**BUDGET, dimension=1e30)
 
 

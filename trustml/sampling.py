@@ -61,11 +61,10 @@ class Sampler:
             raise TypeError("`secret` must be 32 bytes. Use `trustml.sampling.new_secret()`.")
         if not (0 < self.sample_rate <= 1):
             raise ValueError(f"`sample_rate` must be in (0, 1], got {self.sample_rate!r}.")
-        if not (1 <= self.capacity <= self.num_units):
-            raise ValueError(
-                f"`capacity` must be from 1 to `num_units` ({self.num_units}), "
-                f"got {self.capacity!r}."
-            )
+        # One more than there are units: a neighbouring data set must fit the same shape.
+        most = self.num_units + (self.sampling != "fixed")
+        if not (1 <= self.capacity <= most):
+            raise ValueError(f"`capacity` must be from 1 to {most}, got {self.capacity!r}.")
 
     def draw(self, step: int) -> Draw:
         """The units of `step`, without drawing those before."""

@@ -109,9 +109,8 @@ class Accounting:
         if _overhead(epsilon, distance) >= delta:
             raise ValueError(
                 f"`delta`={delta!r} cannot be met at epsilon={epsilon!r} with any noise: sampler "
-                f"overflow and noise tails alone cost {_overhead(epsilon, distance):.3g}. Use a "
-                f"delta above {2 * _overhead(epsilon, distance):.3g}, fewer steps, a smaller "
-                "`dimension` or a smaller `overflow_probability`."
+                f"overflow and noise tails alone cost {_overhead(epsilon, distance):.3g}. "
+                f"{_way_out(epsilon, delta, distance)}"
             )
 
         def excess(multiplier):
@@ -217,6 +216,16 @@ class Accounting:
 
 def _overhead(epsilon, distance):
     return 0.0 if distance == 0 else (1 + math.exp(min(epsilon, 700.0))) * distance
+
+
+def _way_out(epsilon, delta, distance):
+    """The nearest budget above what overflow and tails cost."""
+    needed = 2 * _overhead(epsilon, distance)
+    below = math.log(delta / (2 * distance)) if delta > 2 * distance else 0.0
+    ways = [f"a delta above {needed:.3g}"] if needed < 1 else []
+    ways += [f"an epsilon below {below:.4g}"] if below > 0 else []
+    ways += ["fewer steps", "a smaller `dimension`", "a smaller `overflow_probability`"]
+    return f"Use {', '.join(ways[:-1])} or {ways[-1]}."
 
 
 def _log_ratio(value, target):

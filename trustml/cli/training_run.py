@@ -50,13 +50,14 @@ def train_and_report(config: TrainConfig) -> tuple[dict, Path]:
     setting = _setting(config)
     plan = _private_plan(setting)
     folder.mkdir(parents=True, exist_ok=True)  # an unwritable place is known before the work
+    steps = _steps(setting, plan)
     sides: dict[str, list[Side]] = {}
     for turn in range(config.repeats):
         seed = None if config.seed is None else config.seed + turn
-        for name, step in _steps(setting, plan).items():
+        for name, step in steps.items():
             label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
             sides.setdefault(name, []).append(_run(setting, label, step, seed))
-    report = _report(setting, plan, sides, _step_times(setting, plan))
+    report = _report(setting, plan, sides, _step_times(setting, steps["private"]))
     write_lines(folder / "metrics.jsonl", _lines(sides))
     write_json(folder / "report.json", report)
     return report, folder
@@ -117,7 +118,14 @@ def _private_plan(setting: Setting) -> PrivacyPlan:
 
 def _steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
     preset, config = setting.preset, setting.config
-    steps = {"private": _private_step(setting, plan)}
+    private = private_step(
+        setting.network.loss,
+        preset.private.optimizer(),
+        plan,
+        strategy=config.strategy,
+        microbatch=_microbatch(config),
+    )
+    steps = {"private": private}
     if config.baseline:
         units = len(setting.splits.train)
         batch = min(preset.baseline.expected_batch, units)
@@ -138,16 +146,6 @@ def _steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
 def _microbatch(config: TrainConfig) -> int:
     # Measured: slices of this size stay in cache, and slices of padding alone are skipped.
     return config.microbatch or 256
-
-
-def _private_step(setting: Setting, plan: PrivacyPlan) -> TrainStep:
-    return private_step(
-        setting.network.loss,
-        setting.preset.private.optimizer(),
-        plan,
-        strategy=setting.config.strategy,
-        microbatch=_microbatch(setting.config),
-    )
 
 
 def _run(setting: Setting, label: str, step: TrainStep, seed: int | None) -> Side:
@@ -202,9 +200,9 @@ def _judge(setting: Setting, params, seconds: float, history: list) -> Side:
     return Side(scores, accuracy, f1, seconds, history)
 
 
-def _step_times(setting: Setting, plan: PrivacyPlan) -> dict[str, float]:
+def _step_times(setting: Setting, private: TrainStep) -> dict[str, float]:
     """Milliseconds per step on the very same draws, interleaved; compiling left out."""
-    steps = {"private": _private_step(setting, plan)}
+    plan, steps = private.plan, {"private": private}
     if setting.config.baseline:
         steps["baseline"] = baseline_step(
             setting.network.loss,

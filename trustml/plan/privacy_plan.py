@@ -115,9 +115,9 @@ class PrivacyPlan:
         if self.capacity is None:
             self._set("capacity", self._default_capacity())
         _check_count("capacity", self.capacity)
-        if self.capacity > self.num_units:
+        if self.capacity > self._most_units:
             raise ValueError(
-                f"`capacity` must be at most `num_units` ({self.num_units}), got {self.capacity}."
+                f"`capacity` must be at most {self._most_units}, got {self.capacity}."
             )
         if self.sampling == "fixed" and not math.isclose(self.capacity, drawn, rel_tol=1e-9):
             raise ValueError(
@@ -132,7 +132,7 @@ class PrivacyPlan:
         if self.sampling == "truncated_poisson":
             per_step = _TRUNCATION
         capacity = poisson_capacity(self._most_units, self.sample_rate, per_step)
-        return min(capacity, self.num_units)
+        return min(capacity, self._most_units)
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)  # frozen, and still under construction
