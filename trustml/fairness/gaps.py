@@ -1,0 +1,219 @@
+"""Means per group and gaps between groups, each with an interval; float64, NumPy alone."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+_SLICE = 4_000_000  # resampled values held at a time
+
+
+class GroupMean(NamedTuple):
+    """The mean over the units of one group."""
+
+    name: str
+    units: int
+    value: float
+    low: float
+    high: float
+
+
+class Gap(NamedTuple):
+    """How much larger the mean of `first` is than that of `second`; zero within means no proof."""
+
+    first: str
+    second: str
+    value: float
+    low: float
+    high: float
+
+
+class GroupComparison(NamedTuple):
+    """Every group, and every pair once. Private: computed from units, without noise."""
+
+    groups: tuple[GroupMean, ...]
+    gaps: tuple[Gap, ...]
+    confidence: float  # of all gaps together, and of each group's interval by itself
+    left_out: int  # units of group -1
+
+    @property
+    def largest(self) -> Gap:
+        """The gap of largest size; its interval allows for the choice among all pairs."""
+        return max(self.gaps, key=lambda gap: abs(gap.value))
+
+
+def compare_means(
+    values: Float[np.ndarray, " unit"],
+    group: Int[np.ndarray, " unit"],
+    *,
+    names: Sequence[str],
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> GroupComparison:
+    """Means of `values` per group, and their gaps, with bootstrap intervals.
+
+    >>> found = compare_means([1.0, 3.0, 5.0, 5.0], [0, 0, 1, 1], names=("a", "b"))
+    >>> [mean.value for mean in found.groups], found.largest.value
+    ([2.0, 5.0], -3.0)
+
+    Args:
+      values: One finite number per unit.
+      group: Index into `names`; -1 leaves the unit out.
+      names: Of the groups, at least two; each needs two units.
+      confidence: Of the gaps together (each pair gets its share of the error: Bonferroni).
+      resamples: Bootstrap samples, drawn within each group; the intervals are percentiles of their
+        means, so they are approximate, and too short in groups of few units.
+      seed: Of the resampling; it protects nothing.
+
+    Raises:
+      ValueError: A group has fewer than two units, or an argument is out of range.
+
+    References:
+      Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    values, group = _checked("values", values, group, names, confidence)
+    error, pairs = 1 - confidence, list(itertools.combinations(range(len(names)), 2))
+    _check_resamples(resamples, math.ceil(20 * len(pairs) / error - 1e-6))
+    generator = np.random.default_rng(seed)
+    parts = [values[group == index] for index in range(len(names))]
+    means = [float(part.mean()) for part in parts]
+    drawn = [_resampled_means(part, resamples, generator) for part in parts]
+
+    def interval(sample, share):
+        return tuple(float(end) for end in np.quantile(sample, [share / 2, 1 - share / 2]))
+
+    groups = tuple(
+        GroupMean(name, len(part), mean, *interval(sample, error))
+        for name, part, mean, sample in zip(names, parts, means, drawn, strict=True)
+    )
+    share = error / len(pairs)
+    gaps = tuple(
+        Gap(names[i], names[j], means[i] - means[j], *interval(drawn[i] - drawn[j], share))
+        for i, j in pairs
+    )
+    return GroupComparison(groups, gaps, confidence, int((group < 0).sum()))
+
+
+def accuracy_by_group(
+    predicted: Any,
+    actual: Any,
+    group: Int[np.ndarray, " unit"],
+    *,
+    names: Sequence[str],
+    confidence: float = 0.95,
+) -> GroupComparison:
+    """The part of each group that is predicted rightly, and the gaps between groups.
+
+    >>> found = accuracy_by_group([1, 1, 0, 1], [1, 1, 1, 1], [0, 0, 1, 1], names=("a", "b"))
+    >>> [mean.value for mean in found.groups], found.largest.value
+    ([1.0, 0.5], 0.5)
+
+    Args:
+      predicted: One label per unit.
+      actual: The right ones.
+      group: As in `compare_means`.
+      names: As in `compare_means`.
+      confidence: Of the gaps together. Intervals are Wilson's for a rate and Newcombe's for a
+        difference: unlike the bootstrap they keep their width where all units are right.
+
+    Raises:
+      ValueError: As in `compare_means`, or the labels do not pair up.
+
+    References:
+      Newcombe, Interval estimation for the difference between independent proportions, 1998,
+      method 10.
+    """
+    predicted, actual = np.asarray(predicted), np.asarray(actual)
+    if predicted.shape != actual.shape:
+        raise ValueError(
+            f"`predicted` must have the shape of `actual`, {actual.shape}, got {predicted.shape}."
+        )
+    right, group = _checked("predicted", predicted == actual, group, names, confidence)
+    counts = [int((group == index).sum()) for index in range(len(names))]
+    hits = [int(right[group == index].sum()) for index in range(len(names))]
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    share = (1 - confidence) / len(pairs)
+    groups = tuple(
+        GroupMean(name, count, hit / count, *_wilson(hit, count, 1 - confidence))
+        for name, count, hit in zip(names, counts, hits, strict=True)
+    )
+    gaps = tuple(
+        Gap(names[i], names[j], *_newcombe((hits[i], counts[i]), (hits[j], counts[j]), share))
+        for i, j in pairs
+    )
+    return GroupComparison(groups, gaps, confidence, int((group < 0).sum()))
+
+
+def _check_resamples(resamples, least):
+    if isinstance(resamples, bool) or not resamples >= least:
+        raise ValueError(
+            f"`resamples` must be at least {least}, for ten draws in each tail of each pair's "
+            f"interval, got {resamples!r}."
+        )
+
+
+def _resampled_means(part, resamples, generator):
+    step = max(1, _SLICE // len(part))
+    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
+    picks = (generator.integers(len(part), size=(size, len(part))) for size in sizes)
+    return np.concatenate([part[pick].mean(1) for pick in picks])
+
+
+def _wilson(hits, count, error):
+    z = NormalDist().inv_cdf(1 - error / 2)
+    rate, shrink = hits / count, 1 + z**2 / count
+    middle = (rate + z**2 / (2 * count)) / shrink
+    reach = z / shrink * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def _newcombe(one, other, error):
+    """Difference of two rates and its interval, from Wilson's for each."""
+    (low1, high1), (low2, high2) = _wilson(*one, error), _wilson(*other, error)
+    rate1, rate2 = one[0] / one[1], other[0] / other[1]
+    value = rate1 - rate2
+    low = value - math.hypot(rate1 - low1, high2 - rate2)
+    return value, low, value + math.hypot(high1 - rate1, rate2 - low2)
+
+
+def _checked(name, values, group, names, confidence):
+    values, group = np.asarray(values, np.float64), check_groups(group, names)
+    if values.shape != group.shape:
+        raise ValueError(
+            f"`{name}` must hold one entry for each of `group`, {group.shape}, "
+            f"got shape {values.shape}."
+        )
+    if not (0 < confidence < 1):
+        raise ValueError(f"`confidence` must be in (0, 1), such as 0.95, got {confidence!r}.")
+    if not np.isfinite(values[group >= 0]).all():
+        raise ValueError(f"`{name}` must be finite; give units without a value the group -1.")
+    return values, group
+
+
+def check_groups(group, names: Sequence[str]) -> Int[np.ndarray, " unit"]:
+    """`group` as an array, if it indexes `names` and each group can be compared.
+
+    Raises:
+      ValueError: It is no integer vector, names are too few, or a group has fewer than two units.
+    """
+    group = np.asarray(group)
+    if group.ndim != 1 or group.dtype.kind not in "iu":
+        raise ValueError(
+            f"`group` must be an integer vector, got {group.dtype} of shape {group.shape}."
+        )
+    if len(names) < 2:
+        raise ValueError(f"`names` must name at least two groups, got {list(names)}.")
+    if group.size and int(group.max()) >= len(names):
+        raise ValueError(f"`group` must stay below {len(names)} (`names`), got {group.max()}.")
+    for index, label in enumerate(names):
+        if (found := int((group == index).sum())) < 2:
+            raise ValueError(
+                f"`group` must hold at least two units of {label!r} ({index}), got {found}: "
+                "leave the group out of `names`, or collect more."
+            )
+    return group
