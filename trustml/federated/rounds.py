@@ -1,0 +1,212 @@
+"""One round: clients train, their bounded deltas are summed, the server's optimizer steps."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from trustml.clipping import bounded_sum, combine, partition
+from trustml.clipping.sums import check_group
+from trustml.federated.local import client_delta
+from trustml.federated.users import Clients, check_clients
+from trustml.noise.transform import noised
+from trustml.plan import PrivacyPlan
+from trustml.training import StepMetrics, TrainStep, checks
+
+
+class FederatedState(NamedTuple):
+    """What the server carries from round to round."""
+
+    params: PyTree
+    opt_state: PyTree
+    round: Int[Array, ""]  # rounds so far
+
+
+class RoundMetrics(NamedTuple):
+    """What a round saw. Private: no noise was added to any of it."""
+
+    loss: Float[Array, ""]  # mean over clients of the mean loss of their rows, before training
+    clients: Int[Array, ""]  # that answered
+    norm: Float[Array, ""]  # mean l2 norm of a delta before the bound
+    clipped: Float[Array, ""]  # part of the deltas that the bound scaled down
+    dropped: Int[Array, ""]  # clients whose delta was not finite; they contributed zero
+
+
+class FederatedStep(NamedTuple):
+    """A pair in the style of optax; see `federated_step`."""
+
+    init: Callable  # params -> FederatedState
+    update: Callable  # (state, clients, group=None) -> (FederatedState, RoundMetrics)
+
+
+def federated_step(
+    loss_fn: Callable,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation,
+    *,
+    expected_clients: float,
+    batch_size: int,
+    clip_norm: float = math.inf,
+    **local: Any,
+) -> FederatedStep:
+    """Federated averaging without noise; the server may use any optax optimizer (FedOpt).
+
+    The server sees minus the sum of the clients' deltas over `expected_clients` as a gradient:
+    `optax.sgd(1.0)` then adds the mean delta, which is FedAvg.
+
+    Args:
+      loss_fn: `loss_fn(params, row) -> scalar`.
+      client_optimizer: Of local training, such as `optax.sgd(0.1)`.
+      server_optimizer: Such as `optax.sgd(1.0)`, `optax.adam(1e-2)`.
+      expected_clients: The public divisor: clients that answer a round on average, or what their
+        weights add up to. Never counted in the round.
+      batch_size: Rows per local step.
+      clip_norm: L2 bound of one delta; by default only deltas that are not finite are dropped.
+      **local: `epochs`, `rows_at_full_weight` and `trainable` of `client_delta`, and `microbatch`:
+        clients computed at a time.
+
+    Returns:
+      `init(params)` and `update(state, clients, group=None)`, where `group` is 0 for clients that
+      answer and -1 for those that do not.
+
+    Guarantee:
+      One client moves the sum by at most `clip_norm`. Without noise that is no privacy: see
+      `private_federated_step`.
+
+    Raises:
+      ValueError: A number is out of range, or an optimizer needs the value of the loss.
+
+    References:
+      McMahan et al., Communication-Efficient Learning of Deep Networks from Decentralized Data,
+      2017. Reddi et al., Adaptive Federated Optimization, 2021.
+    """
+    if not (expected_clients > 0 and math.isfinite(expected_clients)):
+        raise ValueError(
+            f"`expected_clients` must be positive and finite, got {expected_clients!r}."
+        )
+    checks.check_optimizer(server_optimizer, {"w": jnp.zeros(2)})
+    trainable = local.get("trainable")
+    sums_of = _round_sums(loss_fn, client_optimizer, clip_norm, "flat", batch_size, **local)
+
+    def init(params):
+        params = jax.tree.map(checks.strong_copy, params)
+        trained = _wide(partition(params, trainable)[0])
+        opt_state = jax.tree.map(checks.strong_copy, server_optimizer.init(trained))
+        return FederatedState(params, opt_state, jnp.zeros((), jnp.int32))
+
+    @jax.jit
+    def run(state, clients, group):
+        sums, metrics = sums_of(state.params, clients, group)
+        trained, frozen = partition(state.params, trainable)
+        gradient = jax.tree.map(lambda leaf: -leaf / expected_clients, sums)
+        with checks.loose_promotion():
+            updates, opt_state = server_optimizer.update(gradient, state.opt_state, _wide(trained))
+            trained = optax.apply_updates(trained, updates)
+        return FederatedState(combine(trained, frozen), opt_state, state.round + 1), metrics
+
+    def update(state: FederatedState, clients: Clients, group=None):
+        check_clients(clients)
+        return run(state, clients, check_group(group, len(clients.mask), 1))
+
+    return FederatedStep(init, update)
+
+
+def private_federated_step(
+    loss_fn: Callable,
+    client_optimizer: optax.GradientTransformation,
+    server_optimizer: optax.GradientTransformation,
+    plan: PrivacyPlan,
+    *,
+    batch_size: int,
+    **local: Any,
+) -> TrainStep:
+    """Federated averaging with differential privacy for clients, as `plan` says.
+
+    A training step whose unit is a client: the deltas are bounded and summed, noise of
+    `plan.stddev` is added to the sum, the whole is divided by `plan.expected_batch`, and the
+    server's optimizer sees nothing else. It runs by `update(state, draw, clients)` on the draws of
+    `plan.batches()`, or by `trustml.fit` with the clients for data.
+
+    Args:
+      loss_fn: `loss_fn(params, row) -> scalar`.
+      client_optimizer: Of local training.
+      server_optimizer: Of the server; `optax.sgd(1.0)` adds the noisy mean delta.
+      plan: Its units are clients: say so by `unit="user"`. `num_units` is the public number of
+        clients.
+      batch_size: Rows per local step.
+      **local: As in `federated_step`.
+
+    Guarantee:
+      The parameters after all rounds satisfy `plan.statement` for the addition or removal of a
+      client with everything it holds, if every draw comes from `plan.batches()`, drop-outs follow
+      `drop_out`, and the server, which sees every delta, is trusted. The metrics do not.
+
+    Raises:
+      ValueError: As in `federated_step`.
+
+    References:
+      McMahan et al., Learning Differentially Private Recurrent Language Models, 2018.
+    """
+    trainable = local.get("trainable")
+    sums_of = _round_sums(
+        loss_fn, client_optimizer, plan.clip_norm, plan.clipping, batch_size, **local
+    )
+
+    def noisy_sums(state, clients, group):
+        check_clients(clients)
+        deltas, found = sums_of(state.params, clients, group)
+        noisy = noised(jax.tree.map(jnp.negative, deltas), plan.stddev, state.key, state.step)
+        seen = StepMetrics(found.loss, found.clients, found.norm, found.clipped, found.dropped)
+        return noisy, seen
+
+    return TrainStep(noisy_sums, server_optimizer, plan, trainable, private=True)
+
+
+def _round_sums(
+    loss_fn, optimizer, clip_norm, clipping, batch_size, *, microbatch=None, trainable=None, **local
+):
+    """`(params, clients, group)` to the sum of bounded deltas and the metrics."""
+    f = client_delta(loss_fn, optimizer, batch_size=batch_size, trainable=trainable, **local)
+    deltas = bounded_sum(f, clip_norm=clip_norm, microbatch=microbatch, clipping=clipping)
+    # What the clients lose at the start of the round, by the same sum: bounded by nothing.
+    losses = bounded_sum(_client_loss(loss_fn), clip_norm=math.inf, microbatch=microbatch)
+
+    def sums_of(params, clients, group):
+        sums, info = deltas(params, clients, group)
+        start, _ = losses(params, clients, group)
+        return sums, _metrics(info, start, group)
+
+    return sums_of
+
+
+def _client_loss(loss_fn):
+    def f(params, client: Clients):
+        found = jax.vmap(lambda row: loss_fn(params, row))(client.rows).astype(jnp.float32)
+        held = jnp.maximum(jnp.sum(client.mask, dtype=jnp.float32), 1.0)
+        return jnp.where(client.mask, found, 0.0).sum() / held
+
+    return f
+
+
+def _metrics(info, losses, group) -> RoundMetrics:
+    present = group >= 0
+    count = jnp.maximum(jnp.sum(present), 1).astype(jnp.float32)
+    # Bounds per layer give one vector each; a delta's norm is that of all together.
+    norm = jnp.sqrt(sum(jnp.square(part) for part in jax.tree.leaves(info.norm)))
+    finite = present & jnp.isfinite(norm)
+    kept = jnp.stack(jax.tree.leaves(info.kept)).min(0)
+    return RoundMetrics(
+        loss=losses / count,
+        clients=jnp.sum(present),
+        norm=jnp.sum(jnp.where(finite, norm, 0.0)) / count,
+        clipped=jnp.sum(finite & (kept < 1), dtype=jnp.float32) / count,
+        dropped=jnp.sum(present & ~finite),
+    )
+
+
+def _wide(tree):
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
