@@ -159,7 +159,7 @@ def test_a_batch_of_a_billion_units_costs_what_it_holds():
         ("rate", math.nan, ValueError),
         ("rate", 1.1, ValueError),
         ("capacity", 0, ValueError),
-        ("capacity", UNITS + 1, ValueError),
+        ("capacity", UNITS + 2, ValueError),
         ("secret", b"short", TypeError),
         ("secret", 5, TypeError),
     ],
