@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping.values import Data, Hoisted, Site, wide
+from trustml.bookkeeping.values import Data, Hoisted, Site, is_real, wide
 
 UNIT = "unit"
 
@@ -45,6 +45,8 @@ class Shape:
 def factor_shape(site: Site, place: int) -> Shape | None:
     """The factor of one parameter input of a site, or None if no rule covers it."""
     if site.eqn is None or site.params != (place,):
+        return None
+    if not all(is_real(value.aval) for value in (site.inputs[place], site.outputs[0])):
         return None
     maker = {"dot_general": _dot, "gather": _gather, "conv_general_dilated": _conv}.get(site.name)
     return maker(site, place) if maker else None

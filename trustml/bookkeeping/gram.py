@@ -6,6 +6,9 @@ import math
 import jax.numpy as jnp
 
 UNIT_ROUNDOFF = 2.0**-24
+# What a product below the normal range may lose: one factor of 1e-20 squared is flushed to zero,
+# and the other may be 1e19.
+SMALLEST = 2.0**-126
 
 
 def rounding(terms: int) -> float:
@@ -54,7 +57,7 @@ def _products(one, two):
     """Inner products over the last axis, [unit, keep, time, time], and their rounding errors."""
     value = jnp.einsum("bktr,bksr->bkts", one, two, precision="highest")
     size = rounding(one.shape[-1]) * _lengths(one)[..., :, None] * _lengths(two)[..., None, :]
-    return value, size
+    return value, size + one.shape[-1] * SMALLEST
 
 
 def _row_products(one, two):
@@ -71,8 +74,9 @@ def _row_products(one, two):
 
 
 def _squares(array):
-    """Squared norms over the last axis, as a product that needs no buffer for the squares."""
-    return jnp.einsum("...d,...d->...", array, array, precision="highest")
+    """Squared norms over the last axis, from above; a product needs no buffer for the squares."""
+    squares = jnp.einsum("...d,...d->...", array, array, precision="highest")
+    return squares + array.shape[-1] * SMALLEST
 
 
 def _lengths(array):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from trustml.bookkeeping.run import HoistedValues, bind, over_loops
-from trustml.bookkeeping.values import Hoisted, is_float
+from trustml.bookkeeping.values import Hoisted, is_real
 
-SAME = {"convert_element_type", "copy", "copy_p", "optimization_barrier", "reduce_precision"}
+SAME = {"convert_element_type", "copy", "copy_p", "reduce_precision"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def _move(node: Hoisted, path: Path):
         return None
     box, axes = path.box, path.axes
     if name in SAME:
-        return (box, axes) if is_float(node.aval) else None
+        return (box, axes) if is_real(node.aval) else None
     if name == "rev":
         return box, None
     if name == "dynamic_slice":

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
 from trustml.bookkeeping.factors import Factor
-from trustml.bookkeeping.gram import squared_norm
+from trustml.bookkeeping.gram import SMALLEST, squared_norm
 from trustml.bookkeeping.run import HoistedValues, bind, over_loops
 from trustml.bookkeeping.values import Data, Hoisted, added, wide
 
@@ -85,7 +85,8 @@ def _same(array):
 
 def _square(grad):
     flat = grad.reshape(grad.shape[0], -1)
-    return jnp.einsum("bd,bd->b", flat, flat, precision="highest")
+    squares = jnp.einsum("bd,bd->b", flat, flat, precision="highest")
+    return squares + flat.shape[1] * SMALLEST
 
 
 def _weighted(grad, weights, pull):

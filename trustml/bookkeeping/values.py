@@ -139,6 +139,11 @@ def is_float(aval) -> bool:
     return dtype is not None and jax.dtypes.issubdtype(dtype, np.inexact)
 
 
+def is_real(aval) -> bool:
+    """Whether these are real floating numbers, which norms and float32 are about."""
+    return is_float(aval) and not jax.dtypes.issubdtype(aval.dtype, np.complexfloating)
+
+
 def open_jaxpr(closed):
     """`(jaxpr, consts)` of a closed or open jaxpr; newer JAX has one class for both."""
     return getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
@@ -154,7 +159,8 @@ def scan_counts(params) -> tuple[int, int]:
 
 def wide(array):
     """`array` in float32; the very same one if it is that already, so that copies show as such."""
-    return array if array.dtype == np.float32 else array.astype(np.float32)
+    as_it_is = array.dtype == np.float32 or not is_real(array)  # complex: until pulled back
+    return array if as_it_is else array.astype(np.float32)
 
 
 def added(arrays):

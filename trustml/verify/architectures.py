@@ -600,6 +600,18 @@ def nested_scans():
 
 
 @_register
+def complex_filter():
+    w = _Weights()
+
+    def loss(p, x):
+        response = jax.lax.complex(p["real"], p["imaginary"])
+        filtered = jnp.fft.ifft(jnp.fft.fft(x) * response)
+        return jnp.sum(jnp.abs(filtered) ** 2) + jnp.sum(filtered.real @ p["w"])
+
+    return Case(loss, {"real": w(6), "imaginary": w(6), "w": w(6, 3)}, w(UNITS, 6))
+
+
+@_register
 def user_level_units():
     w = _Weights()
 
