@@ -174,7 +174,7 @@ def _wilson(hits, count, error):
 
 def _newcombe(one, other, error):
     """Difference of two rates and its interval, from Wilson's for each."""
-    (low1, high1), (low2, high2) = _wilson(*one, error), _wilson(*other, error)
+    (low1, high1), (low2, high2) = (_wilson(hits, n, error) for hits, n in (one, other))
     rate1, rate2 = one[0] / one[1], other[0] / other[1]
     value = rate1 - rate2
     low = value - math.hypot(rate1 - low1, high2 - rate2)

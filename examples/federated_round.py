@@ -1,0 +1,72 @@
+"""Federated averaging over the users of the synthetic corpus, without and with privacy for users.
+
+    python examples/federated_round.py
+
+Expected, within half a minute on two CPU cores, give or take a few hundredths:
+
+    372 users hold 2002 rows
+    loss of the last round 1.38, mean norm of a delta 0.72
+    the private run spends epsilon 5.1 at delta 0.001 per user
+    start   intent accuracy 0.24
+    plain   intent accuracy 0.93
+    private intent accuracy 0.69
+
+The whole data holds one unit per user, so what a user wrote is protected all together; with some
+hundred users that costs much accuracy, and with many more it would cost little.
+"""
+
+import jax
+import optax
+
+import trustml
+from trustml import data
+from trustml.data import synthetic
+from trustml.federated import federated_step, private_federated_step, split_by_user
+from trustml.models import nlu
+from trustml.models.evaluation import evaluate
+
+INTENTS = ("play_music", "set_alarm", "get_weather", "control_home")
+
+
+def main(rows: int = 4000, users: int = 400, rounds: int = 30) -> dict[str, float]:
+    """Trains without privacy and with it; returns the accuracies that it prints."""
+    corpus = synthetic.generate(train=rows, valid=1, test=500, users=users, intents=INTENTS)
+    tokens = data.hash_tokenizer(512, hashes=1, affixes=0)
+    sizes = {"features": 16, "layers": 1, "embedding": 16}
+    network = nlu.build(
+        "conv", table_sizes=tokens.sizes, intents=len(INTENTS), tags=corpus.train.tags, **sizes
+    )
+    clients = split_by_user(data.encode(corpus.train, tokens, 10), max_rows=16)
+    start, number = network.init(jax.random.key(0)), len(clients.user)
+    print(f"{number} users hold {clients.mask.sum()} rows")
+
+    # One local pass over a user's rows; the server's Adam takes the mean delta for a gradient.
+    local, server = optax.sgd(0.5), optax.adam(2e-2)
+    step = federated_step(network.loss, local, server, expected_clients=number, batch_size=8)
+    state = step.init(start)
+    for _ in range(rounds):
+        state, metrics = step.update(state, clients)
+    print(f"loss of the last round {metrics.loss:.2f}, mean norm of a delta {metrics.norm:.2f}")
+
+    plan = trustml.PrivacyPlan(
+        clip_norm=0.5,
+        noise_multiplier=2.0,
+        sample_rate=0.5,
+        steps=rounds,
+        expected_batch=number / 2,
+        num_units=number,
+        unit="user",
+    )
+    private = private_federated_step(network.loss, local, server, plan, batch_size=8)
+    result = trustml.fit(private, start, clients, seed=0, progress=False)
+    print(f"the private run spends epsilon {plan.epsilon(delta=1e-3):.1f} at delta 0.001 per user")
+
+    found = {}
+    for name, params in {"start": start, "plain": state.params, "private": result.params}.items():
+        found[name] = evaluate(network, params, corpus.test, tokens).intent_accuracy
+        print(f"{name:8}intent accuracy {found[name]:.2f}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
