@@ -102,14 +102,14 @@ def test_cancelling_tokens_stay_within_the_bound(strategy):
     assert l2(sums) <= 1e-3 * (1 + 1e-2)  # the sum's own rounding: tokens cancel in it too
 
 
-@pytest.mark.parametrize("small", [1e-19, 1e-20, 1e-25])
+@pytest.mark.parametrize("small", [1e-19, 1e-20, 1e-21])
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_squares_below_the_normal_range_still_bound(small, tokens):
-    # 1e-20 squared is flushed to zero; times a cotangent of 1e19 the gradient is 0.1.
+    # 1e-20 squared is flushed to zero; times a cotangent of 1e18 the gradient is 0.01.
     rows = jnp.full((1, tokens, 8), small)
 
     def loss(weight, x):
-        return 1e19 * jnp.sum(x @ weight)
+        return 1e18 * jnp.sum(x @ weight)
 
     grad = trustml.clipped_grad(loss, clip_norm=1e-3)
     sums, _ = grad(jnp.zeros((8, 4)), rows)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 UNIT_ROUNDOFF = 2.0**-24
 # What a product below the normal range may lose: one factor of 1e-20 squared is flushed to zero,
-# and the other may be 1e19.
+# and the other may be 1e18.
 SMALLEST = 2.0**-126
 
 
