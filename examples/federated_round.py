@@ -21,7 +21,7 @@ import optax
 import trustml
 from trustml import data
 from trustml.data import synthetic
-from trustml.federated import federated_step, private_federated_step, split_by_user
+from trustml.federated import LocalTraining, federated_step, private_federated_step, split_by_user
 from trustml.models import nlu
 from trustml.models.evaluation import evaluate
 
@@ -41,8 +41,8 @@ def main(rows: int = 4000, users: int = 400, rounds: int = 30) -> dict[str, floa
     print(f"{number} users hold {clients.mask.sum()} rows")
 
     # One local pass over a user's rows; the server's Adam takes the mean delta for a gradient.
-    local, server = optax.sgd(0.5), optax.adam(2e-2)
-    step = federated_step(network.loss, local, server, expected_clients=number, batch_size=8)
+    local, server = LocalTraining(network.loss, optax.sgd(0.5), batch_size=8), optax.adam(2e-2)
+    step = federated_step(local, server, expected_clients=number)
     state = step.init(start)
     for _ in range(rounds):
         state, metrics = step.update(state, clients)
@@ -57,7 +57,7 @@ def main(rows: int = 4000, users: int = 400, rounds: int = 30) -> dict[str, floa
         num_units=number,
         unit="user",
     )
-    private = private_federated_step(network.loss, local, server, plan, batch_size=8)
+    private = private_federated_step(local, server, plan)
     result = trustml.fit(private, start, clients, seed=0, progress=False)
     print(f"the private run spends epsilon {plan.epsilon(delta=1e-3):.1f} at delta 0.001 per user")
 

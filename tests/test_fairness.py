@@ -32,7 +32,7 @@ def problem(size=8, dim=3, seed=0):
 def test_the_gap_is_the_one_computed_by_hand():
     weights, x, units = problem()
     group = np.array([0, 1, 0, 1, 1, 0, -1, 1])
-    found = prediction_sensitivity(squared, weights, x, units, group=group, names=NAMES, **FAST)
+    found = prediction_sensitivity(squared, weights, x, units, group=group, names=NAMES)
     by_hand = 2 * np.abs(x @ np.asarray(weights)) * np.linalg.norm(weights)
     means = [by_hand[group == index].mean() for index in (0, 1)]
     np.testing.assert_allclose(found.mean, means, rtol=1e-5)
@@ -50,7 +50,7 @@ def test_a_gradient_that_is_not_finite_is_dropped_and_counted():
     weights, x, units = problem()
     units["weight"][2] = np.nan
     group = np.arange(8) % 2
-    found = prediction_sensitivity(squared, weights, x, units, group=group, names=NAMES, **FAST)
+    found = prediction_sensitivity(squared, weights, x, units, group=group, names=NAMES)
     assert (found.not_finite, found.units.tolist()) == (1, [3, 4])
     assert np.isfinite(found.mean).all()
     assert math.isnan(found.per_unit[2])
@@ -64,9 +64,7 @@ def linear(matrix, x, unit):
 def sensitivity(matrix, x, **options):
     group = np.arange(len(x)) % 2
     none = np.zeros(len(x), np.float32)
-    found = prediction_sensitivity(
-        linear, matrix, x, none, group=group, names=NAMES, **options, **FAST
-    )
+    found = prediction_sensitivity(linear, matrix, x, none, group=group, names=NAMES, **options)
     return found.per_unit
 
 

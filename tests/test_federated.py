@@ -9,7 +9,7 @@ import pytest
 import trustml
 from trustml.federated import (
     Clients,
-    client_delta,
+    LocalTraining,
     drop_out,
     federated_step,
     private_federated_step,
@@ -60,13 +60,13 @@ def flat(tree):
 
 
 CLIENT = optax.sgd(0.05, momentum=0.9)
+LOCAL = LocalTraining(loss, CLIENT, batch_size=BATCH)
 
 
 def test_a_round_is_a_plain_loop_over_clients():
     clients = split_by_user(arrays(), max_rows=11)  # 11 is no multiple of the batch
-    step = federated_step(
-        loss, CLIENT, optax.sgd(0.5), expected_clients=4.0, batch_size=BATCH, epochs=2
-    )
+    local = LocalTraining(loss, CLIENT, batch_size=BATCH, epochs=2)
+    step = federated_step(local, optax.sgd(0.5), expected_clients=4.0)
     group = np.array([0, 0, -1, 0, 0])
     state, metrics = step.update(step.init(params()), clients, group)
     deltas = oracle_deltas(arrays(), epochs=2)
@@ -80,7 +80,7 @@ def test_a_round_is_a_plain_loop_over_clients():
 
 def test_weights_by_rows_are_those_of_fedavg():
     clients = split_by_user(arrays())
-    f = client_delta(loss, CLIENT, batch_size=BATCH, rows_at_full_weight=9)
+    f = LocalTraining(loss, CLIENT, batch_size=BATCH, rows_at_full_weight=9)
     sums, _ = trustml.bounded_sum(f, clip_norm=math.inf)(params(), clients)
     sizes = clients.mask.sum(1)
     expected = sum(
@@ -91,8 +91,7 @@ def test_weights_by_rows_are_those_of_fedavg():
 
 @pytest.fixture(scope="module")
 def bounded():
-    f = client_delta(loss, CLIENT, batch_size=BATCH)
-    return trustml.bounded_sum(f, clip_norm=0.2)
+    return trustml.bounded_sum(LOCAL, clip_norm=0.2)
 
 
 def test_one_client_moves_the_sum_by_at_most_the_clip_norm(bounded):
@@ -136,7 +135,7 @@ def plan(**changes):
 def test_private_rounds_are_the_bounded_sum_plus_the_noise_of_the_plan(bounded):
     clients = split_by_user(arrays())
     chosen = plan()
-    step = private_federated_step(loss, CLIENT, optax.sgd(1.0), chosen, batch_size=BATCH)
+    step = private_federated_step(LOCAL, optax.sgd(1.0), chosen)
     draw = next(chosen.batches(seed=3))
     lost = np.arange(chosen.capacity) == 0
     state, metrics = step.update(step.init(params(), key=5), drop_out(draw, lost), clients)
@@ -161,8 +160,8 @@ def test_rounds_lower_the_loss_and_fit_runs_private_ones():
         traces.append(1)
         return loss(params, row)
 
-    adam = optax.adam(0.3)
-    step = federated_step(counted, CLIENT, adam, expected_clients=USERS, batch_size=BATCH)
+    local = LocalTraining(counted, CLIENT, batch_size=BATCH)
+    step = federated_step(local, optax.adam(0.3), expected_clients=USERS)
     state = step.init({"w": params()["w"], "b": 0.0})  # a Python number: weakly typed
     losses, traced = [], []
     for _ in range(25):
@@ -179,22 +178,15 @@ def test_rounds_lower_the_loss_and_fit_runs_private_ones():
     ]
     assert losses[0] == pytest.approx(np.mean(by_hand), rel=1e-5)
     assert losses[-1] < 0.2 * losses[0]
-    private = private_federated_step(loss, CLIENT, optax.sgd(1.0), plan(), batch_size=BATCH)
+    private = private_federated_step(LOCAL, optax.sgd(1.0), plan())
     result = trustml.fit(private, params(), clients, seed=0, progress=False)
     assert int(result.state.step) == 3
 
 
 def test_frozen_leaves_stay_and_are_not_in_the_sum():
     clients = split_by_user(arrays())
-    step = federated_step(
-        loss,
-        CLIENT,
-        optax.sgd(1.0),
-        expected_clients=USERS,
-        batch_size=BATCH,
-        trainable=lambda name: name == "w",
-        microbatch=2,
-    )
+    local = LocalTraining(loss, CLIENT, batch_size=BATCH, trainable=lambda name: name == "w")
+    step = federated_step(local, optax.sgd(1.0), expected_clients=USERS, microbatch=2)
     state, _ = step.update(step.init(params()), clients)
     assert float(state.params["b"]) == 0.0
     assert (np.asarray(state.params["w"]) != np.asarray(params()["w"])).all()
@@ -212,8 +204,7 @@ def test_every_row_of_a_user_is_in_its_unit_in_order():
 
 
 def new(**changes):
-    options = {"expected_clients": 2.0, "batch_size": 2, **changes}
-    return federated_step(loss, CLIENT, optax.sgd(1.0), **options)
+    return federated_step(LOCAL, optax.sgd(1.0), **{"expected_clients": 2.0, **changes})
 
 
 LABELLED = {"x": np.zeros(2), "user": np.array([0, -1])}
@@ -224,8 +215,14 @@ TWO = Clients({"x": np.zeros((2, 3, DIM))}, np.ones((2, 4), bool), np.arange(2))
     ("call", "message"),
     [
         (lambda: new(expected_clients=math.nan), "`expected_clients` must be positive .* nan"),
-        (lambda: new(batch_size=0), "`batch_size` must be a positive integer, got 0"),
-        (lambda: new(epochs=1.5), "`epochs` must be a positive integer, got 1.5"),
+        (
+            lambda: LocalTraining(loss, CLIENT, batch_size=0),
+            "`batch_size` must be a positive integer, got 0",
+        ),
+        (
+            lambda: LocalTraining(loss, CLIENT, batch_size=2, epochs=1.5),
+            "`epochs` must be a positive integer, got 1.5",
+        ),
         (lambda: new(clip_norm=-1.0), "`clip_norm` must be positive, got -1.0"),
         (lambda: split_by_user(LABELLED), "name a user for every row, got -1 in row 1"),
         (lambda: split_by_user({"x": np.zeros(2)}), "`key` must be one of x, got 'user'"),

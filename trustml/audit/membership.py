@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from trustml.audit.intervals import Estimate, clopper_pearson
 from trustml.audit.roc import Roc, area_under_curve, check_sample, roc_curve
@@ -37,8 +38,8 @@ class MembershipResult(NamedTuple):
 
 
 def loss_threshold_attack(
-    member_losses: Float[np.ndarray, " member"],
-    nonmember_losses: Float[np.ndarray, " nonmember"],
+    member_losses: ArrayLike,
+    nonmember_losses: ArrayLike,
     *,
     rates: Sequence[float] = (0.01, 0.001),
     confidence: float = 0.95,
@@ -52,7 +53,7 @@ def loss_threshold_attack(
     (0.8333, 0.6667)
 
     Args:
-      member_losses: Losses of units that the model was trained on.
+      member_losses: Losses of units that the model was trained on, a vector.
       nonmember_losses: Losses of units of the same distribution that it was not trained on.
       rates: False positive rates to report at; a rate r needs at least 1 / r non-members.
       confidence: Of every interval: DeLong for the area, Clopper-Pearson for rates,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from trustml.audit.intervals import Estimate, check_confidence
 
@@ -21,9 +22,7 @@ class Roc(NamedTuple):
     threshold: Float[np.ndarray, " point"]  # falling; infinity names nobody
 
 
-def roc_curve(
-    positive: Float[np.ndarray, " positive"], negative: Float[np.ndarray, " negative"]
-) -> Roc:
+def roc_curve(positive: ArrayLike, negative: ArrayLike) -> Roc:
     """The curve of the rule "score at least the threshold".
 
     >>> roc = roc_curve([2.0, 1.0], [1.0, 0.0])
@@ -44,9 +43,7 @@ def roc_curve(
 
 
 def area_under_curve(
-    positive: Float[np.ndarray, " positive"],
-    negative: Float[np.ndarray, " negative"],
-    confidence: float = 0.95,
+    positive: ArrayLike, negative: ArrayLike, confidence: float = 0.95
 ) -> Estimate:
     """Probability that a positive scores above a negative, ties counting half.
 
@@ -54,8 +51,8 @@ def area_under_curve(
     0.7778
 
     Args:
-      positive: Scores that should be high.
-      negative: Scores that should be low.
+      positive: Scores that should be high, a vector.
+      negative: Scores that should be low, a vector.
       confidence: Of the interval: DeLong's; where its variance is zero, as with samples that do
         not overlap, Wilson's for min(n, m) trials, an upper bound of the variance.
 
@@ -98,7 +95,7 @@ def _wilson(area, z, size):
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def check_sample(name: str, scores, least: int = 1) -> Float[np.ndarray, " score"]:
+def check_sample(name: str, scores: ArrayLike, least: int = 1) -> Float[np.ndarray, " score"]:
     """`scores` as a float64 vector; infinities are ordered and allowed, NaN is refused."""
     scores = np.asarray(scores, np.float64)
     if scores.ndim != 1 or scores.size < least:

@@ -4,10 +4,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
+from numpy.typing import ArrayLike
 
 _SLICE = 4_000_000  # resampled values held at a time
 
@@ -47,8 +48,8 @@ class GroupComparison(NamedTuple):
 
 
 def compare_means(
-    values: Float[np.ndarray, " unit"],
-    group: Int[np.ndarray, " unit"],
+    values: ArrayLike,
+    group: ArrayLike,
     *,
     names: Sequence[str],
     confidence: float = 0.95,
@@ -76,11 +77,11 @@ def compare_means(
     References:
       Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
-    values, group = _checked("values", values, group, names, confidence)
+    numbers, member = _checked("values", values, group, names, confidence)
     error, pairs = 1 - confidence, list(itertools.combinations(range(len(names)), 2))
     _check_resamples(resamples, math.ceil(20 * len(pairs) / error - 1e-6))
     generator = np.random.default_rng(seed)
-    parts = [values[group == index] for index in range(len(names))]
+    parts = [numbers[member == index] for index in range(len(names))]
     means = [float(part.mean()) for part in parts]
     drawn = [_resampled_means(part, resamples, generator) for part in parts]
 
@@ -96,13 +97,13 @@ def compare_means(
         Gap(names[i], names[j], means[i] - means[j], *interval(drawn[i] - drawn[j], share))
         for i, j in pairs
     )
-    return GroupComparison(groups, gaps, confidence, int((group < 0).sum()))
+    return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
 
 
 def accuracy_by_group(
-    predicted: Any,
-    actual: Any,
-    group: Int[np.ndarray, " unit"],
+    predicted: ArrayLike,
+    actual: ArrayLike,
+    group: ArrayLike,
     *,
     names: Sequence[str],
     confidence: float = 0.95,
@@ -128,14 +129,14 @@ def accuracy_by_group(
       Newcombe, Interval estimation for the difference between independent proportions, 1998,
       method 10.
     """
-    predicted, actual = np.asarray(predicted), np.asarray(actual)
-    if predicted.shape != actual.shape:
+    guess, truth = np.asarray(predicted), np.asarray(actual)
+    if guess.shape != truth.shape:
         raise ValueError(
-            f"`predicted` must have the shape of `actual`, {actual.shape}, got {predicted.shape}."
+            f"`predicted` must have the shape of `actual`, {truth.shape}, got {guess.shape}."
         )
-    right, group = _checked("predicted", predicted == actual, group, names, confidence)
-    counts = [int((group == index).sum()) for index in range(len(names))]
-    hits = [int(right[group == index].sum()) for index in range(len(names))]
+    right, member = _checked("predicted", guess == truth, group, names, confidence)
+    counts = [int((member == index).sum()) for index in range(len(names))]
+    hits = [int(right[member == index].sum()) for index in range(len(names))]
     pairs = list(itertools.combinations(range(len(names)), 2))
     share = (1 - confidence) / len(pairs)
     groups = tuple(
@@ -146,7 +147,7 @@ def accuracy_by_group(
         Gap(names[i], names[j], *_newcombe((hits[i], counts[i]), (hits[j], counts[j]), share))
         for i, j in pairs
     )
-    return GroupComparison(groups, gaps, confidence, int((group < 0).sum()))
+    return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
 
 
 def _check_resamples(resamples, least):
@@ -195,25 +196,25 @@ def _checked(name, values, group, names, confidence):
     return values, group
 
 
-def check_groups(group, names: Sequence[str]) -> Int[np.ndarray, " unit"]:
+def check_groups(group: ArrayLike, names: Sequence[str]) -> Int[np.ndarray, " unit"]:
     """`group` as an array, if it indexes `names` and each group can be compared.
 
     Raises:
       ValueError: It is no integer vector, names are too few, or a group has fewer than two units.
     """
-    group = np.asarray(group)
-    if group.ndim != 1 or group.dtype.kind not in "iu":
+    member = np.asarray(group)
+    if member.ndim != 1 or member.dtype.kind not in "iu":
         raise ValueError(
-            f"`group` must be an integer vector, got {group.dtype} of shape {group.shape}."
+            f"`group` must be an integer vector, got {member.dtype} of shape {member.shape}."
         )
     if len(names) < 2:
         raise ValueError(f"`names` must name at least two groups, got {list(names)}.")
-    if group.size and int(group.max()) >= len(names):
-        raise ValueError(f"`group` must stay below {len(names)} (`names`), got {group.max()}.")
+    if member.size and int(member.max()) >= len(names):
+        raise ValueError(f"`group` must stay below {len(names)} (`names`), got {member.max()}.")
     for index, label in enumerate(names):
-        if (found := int((group == index).sum())) < 2:
+        if (found := int((member == index).sum())) < 2:
             raise ValueError(
                 f"`group` must hold at least two units of {label!r} ({index}), got {found}: "
                 "leave the group out of `names`, or collect more."
             )
-    return group
+    return member

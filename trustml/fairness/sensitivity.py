@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from numpy.typing import ArrayLike
 
 from trustml.clipping import bounded_sum
 from trustml.fairness.gaps import GroupComparison, check_groups, compare_means
@@ -30,12 +31,12 @@ def prediction_sensitivity(
     features: Any,
     units: Any,
     *,
-    group: Int[np.ndarray, " unit"],
+    group: ArrayLike,
     names: Sequence[str],
-    class_weights: Float[np.ndarray, " class"] | None = None,
-    position_weights: Float[np.ndarray, "unit position"] | None = None,
+    class_weights: ArrayLike | None = None,
+    position_weights: ArrayLike | None = None,
     microbatch: int | None = None,
-    **comparison: Any,
+    confidence: float = 0.95,
 ) -> SensitivityResult:
     """Mean norm of the gradient of a score by the input, for each group, and the gaps.
 
@@ -56,10 +57,11 @@ def prediction_sensitivity(
       units: Pytree of everything else, leading axis = unit; what was said, lengths, labels.
       group: Index into `names`; -1 leaves a unit out.
       names: Of the protected groups.
-      class_weights: w, not negative; by default 1 for every class of a vector score.
-      position_weights: v, not negative.
+      class_weights: w [class], not negative; by default 1 for every class of a vector score.
+      position_weights: v [unit, position], not negative.
       microbatch: Units computed at a time.
-      **comparison: `confidence`, `resamples` and `seed` of `compare_means`.
+      confidence: Of the gaps together, as in `compare_means`, which takes `per_unit` for a
+        comparison with other options.
 
     Returns:
       A `SensitivityResult`.
@@ -73,7 +75,7 @@ def prediction_sensitivity(
     """
     classes = _checked_weights("class_weights", class_weights, 1)
     positions = _checked_weights("position_weights", position_weights, 2)
-    group = check_groups(group, names)
+    member = check_groups(group, names)
     total = bounded_sum(
         _unit_sensitivity(score_fn),
         clip_norm=_NO_BOUND,
@@ -82,14 +84,14 @@ def prediction_sensitivity(
     )
     weights = None if classes is None else jnp.asarray(classes, jnp.float32)
     rows = (features, units, positions)
-    sums, info = total((params, weights), rows, group)
+    sums, info = total((params, weights), rows, member)
     used = np.asarray(info.kept["sensitivity"]) > 0
     per_unit = np.where(used, np.asarray(info.norm["sensitivity"], np.float64), np.nan)
-    seen = np.where(used, group, -1)
+    seen = np.where(used, member, -1)
     counts = np.asarray(sums["units"]).round().astype(np.int64)
-    compared = compare_means(per_unit, seen, names=names, **comparison)
+    compared = compare_means(per_unit, seen, names=names, confidence=confidence)
     mean = np.asarray(sums["sensitivity"], np.float64) / counts
-    return SensitivityResult(mean, counts, per_unit, compared, int(((group >= 0) & ~used).sum()))
+    return SensitivityResult(mean, counts, per_unit, compared, int(((member >= 0) & ~used).sum()))
 
 
 def _unit_sensitivity(score_fn):

@@ -1,6 +1,6 @@
 """Training across devices or organisations: a round is a bounded sum over clients."""
 
-from trustml.federated.local import client_delta as client_delta
+from trustml.federated.local import LocalTraining as LocalTraining
 from trustml.federated.rounds import FederatedState as FederatedState
 from trustml.federated.rounds import FederatedStep as FederatedStep
 from trustml.federated.rounds import RoundMetrics as RoundMetrics

@@ -1,31 +1,28 @@
 """What one client computes: its parameters after local training, minus those before."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PyTree
 
 from trustml.clipping import combine, partition
 from trustml.federated.users import Clients
 from trustml.training import checks
 
 
-def client_delta(
-    loss_fn: Callable,
-    optimizer: optax.GradientTransformation,
-    *,
-    batch_size: int,
-    epochs: int = 1,
-    rows_at_full_weight: int | None = None,
-    trainable: Any = None,
-) -> Callable:
-    """Local training as a function of one client, for `trustml.bounded_sum`.
+@dataclasses.dataclass(frozen=True)
+class LocalTraining:
+    """What a client does in a round, as a function of one client: `f` for `trustml.bounded_sum`.
 
     The client goes through its rows in order, `batch_size` at a time, `epochs` times; each step
     takes the mean gradient over the rows that are there, and a batch of padding alone changes
-    nothing, the optimizer's state included.
+    nothing, the optimizer's state included. Calling it with `(params, client)`, `client` one unit
+    of `Clients`, gives the delta in float32: parameters after minus before. A client without rows
+    has a delta of zero.
 
     Args:
       loss_fn: `loss_fn(params, row) -> scalar`.
@@ -37,10 +34,6 @@ def client_delta(
         default every client counts once.
       trainable: Which leaves are trained, as in `trustml.clipped_grad`.
 
-    Returns:
-      `f(params, client)`, `client` one unit of `Clients`, to the delta in float32. A client
-      without rows has a delta of zero.
-
     Raises:
       ValueError: A number is not a positive integer, or the optimizer needs the loss.
 
@@ -49,49 +42,69 @@ def client_delta(
       2017, algorithm 1. McMahan et al., Learning Differentially Private Recurrent Language Models,
       2018, for the capped weights.
     """
-    counts = {"batch_size": batch_size, "epochs": epochs}
-    for name, value in {**counts, "rows_at_full_weight": rows_at_full_weight or 1}.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
-    checks.check_optimizer(optimizer, {"w": jnp.zeros(2)})
 
-    def f(params, client: Clients):
-        before, frozen = partition(params, trainable)
-        step = _local_step(loss_fn, optimizer, frozen)
-        state = (before, optimizer.init(_wide(before)))
-        batches = _batches(client, batch_size)
+    loss_fn: Callable
+    optimizer: optax.GradientTransformation
+    _: dataclasses.KW_ONLY
+    batch_size: int
+    epochs: int = 1
+    rows_at_full_weight: int | None = None
+    trainable: Any = None
+
+    def __post_init__(self):
+        for name in ("batch_size", "epochs", "rows_at_full_weight"):
+            value = getattr(self, name)
+            if value is None and name == "rows_at_full_weight":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
+        checks.check_optimizer(self.optimizer, {"w": jnp.zeros(2)})
+
+    def __call__(self, params: PyTree, client: Clients) -> PyTree:
+        """The client's delta, weighted."""
+        before, frozen = partition(params, self.trainable)
+        step = _local_step(self.loss_fn, self.optimizer, frozen)
+        batches = _batches(client, self.batch_size)
 
         def epoch(state, _):
             return jax.lax.scan(step, state, batches)[0], None
 
-        (after, _), _ = jax.lax.scan(epoch, state, length=epochs)
-        delta = jax.tree.map(jnp.subtract, _wide(after), _wide(before))
-        if rows_at_full_weight is None:
+        state = (before, self.optimizer.init(wide(before)))
+        (after, _), _ = jax.lax.scan(epoch, state, length=self.epochs)
+        delta = jax.tree.map(jnp.subtract, wide(after), wide(before))
+        if self.rows_at_full_weight is None:
             return delta
         held = jnp.sum(client.mask, dtype=jnp.float32)
-        weight = jnp.minimum(held / rows_at_full_weight, 1.0)
+        weight = jnp.minimum(held / self.rows_at_full_weight, 1.0)
         return jax.tree.map(lambda leaf: leaf * weight, delta)
 
-    return f
+    def mean_loss(self, params: PyTree, client: Clients) -> Float[Array, ""]:
+        """Mean loss of the client's rows; zero without rows."""
+        losses = jax.vmap(lambda row: self.loss_fn(params, row))(client.rows)
+        return _masked_mean(losses, client.mask)
 
 
 def _local_step(loss_fn, optimizer, frozen):
     def mean_loss(trained, rows, mask):
         losses = jax.vmap(lambda row: loss_fn(combine(trained, frozen), row))(rows)
-        losses = jnp.where(mask, losses.astype(jnp.float32), 0.0)
-        return losses.sum() / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+        return _masked_mean(losses, mask)
 
     def step(state, batch):
         trained, opt_state = state
         rows, mask = batch
-        grads = _wide(jax.grad(mean_loss)(trained, rows, mask))
+        grads = wide(jax.grad(mean_loss)(trained, rows, mask))
         with checks.loose_promotion():
-            updates, opt_state = optimizer.update(grads, opt_state, _wide(trained))
+            updates, opt_state = optimizer.update(grads, opt_state, wide(trained))
             moved = (optax.apply_updates(trained, updates), opt_state)
         held = mask.any()
         return jax.tree.map(lambda new, old: jnp.where(held, new, old), moved, state), None
 
     return step
+
+
+def _masked_mean(losses, mask):
+    held = jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+    return jnp.where(mask, losses.astype(jnp.float32), 0.0).sum() / held
 
 
 def _batches(client: Clients, batch_size: int):
@@ -106,5 +119,6 @@ def _batches(client: Clients, batch_size: int):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], client.rows), mask
 
 
-def _wide(tree):
+def wide(tree: PyTree) -> PyTree:
+    """Every leaf in float32, the precision of deltas and of optimizers' states."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from trustml.clipping import bounded_sum, combine, partition
 from trustml.clipping.sums import check_group
-from trustml.federated.local import client_delta
+from trustml.federated.local import LocalTraining, wide
 from trustml.federated.users import Clients, check_clients
 from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
@@ -44,14 +44,12 @@ class FederatedStep(NamedTuple):
 
 
 def federated_step(
-    loss_fn: Callable,
-    client_optimizer: optax.GradientTransformation,
+    local: LocalTraining,
     server_optimizer: optax.GradientTransformation,
     *,
     expected_clients: float,
-    batch_size: int,
-    clip_norm: float = math.inf,
-    **local: Any,
+    clip_norm: Any = math.inf,
+    microbatch: int | None = None,
 ) -> FederatedStep:
     """Federated averaging without noise; the server may use any optax optimizer (FedOpt).
 
@@ -59,15 +57,12 @@ def federated_step(
     `optax.sgd(1.0)` then adds the mean delta, which is FedAvg.
 
     Args:
-      loss_fn: `loss_fn(params, row) -> scalar`.
-      client_optimizer: Of local training, such as `optax.sgd(0.1)`.
+      local: What a client does in a round.
       server_optimizer: Such as `optax.sgd(1.0)`, `optax.adam(1e-2)`.
       expected_clients: The public divisor: clients that answer a round on average, or what their
         weights add up to. Never counted in the round.
-      batch_size: Rows per local step.
       clip_norm: L2 bound of one delta; by default only deltas that are not finite are dropped.
-      **local: `epochs`, `rows_at_full_weight` and `trainable` of `client_delta`, and `microbatch`:
-        clients computed at a time.
+      microbatch: Clients computed at a time.
 
     Returns:
       `init(params)` and `update(state, clients, group=None)`, where `group` is 0 for clients that
@@ -89,22 +84,21 @@ def federated_step(
             f"`expected_clients` must be positive and finite, got {expected_clients!r}."
         )
     checks.check_optimizer(server_optimizer, {"w": jnp.zeros(2)})
-    trainable = local.get("trainable")
-    sums_of = _round_sums(loss_fn, client_optimizer, clip_norm, "flat", batch_size, **local)
+    sums_of = _round_sums(local, clip_norm, "flat", microbatch)
 
     def init(params):
         params = jax.tree.map(checks.strong_copy, params)
-        trained = _wide(partition(params, trainable)[0])
+        trained = wide(partition(params, local.trainable)[0])
         opt_state = jax.tree.map(checks.strong_copy, server_optimizer.init(trained))
         return FederatedState(params, opt_state, jnp.zeros((), jnp.int32))
 
     @jax.jit
     def run(state, clients, group):
         sums, metrics = sums_of(state.params, clients, group)
-        trained, frozen = partition(state.params, trainable)
+        trained, frozen = partition(state.params, local.trainable)
         gradient = jax.tree.map(lambda leaf: -leaf / expected_clients, sums)
         with checks.loose_promotion():
-            updates, opt_state = server_optimizer.update(gradient, state.opt_state, _wide(trained))
+            updates, opt_state = server_optimizer.update(gradient, state.opt_state, wide(trained))
             trained = optax.apply_updates(trained, updates)
         return FederatedState(combine(trained, frozen), opt_state, state.round + 1), metrics
 
@@ -116,13 +110,11 @@ def federated_step(
 
 
 def private_federated_step(
-    loss_fn: Callable,
-    client_optimizer: optax.GradientTransformation,
+    local: LocalTraining,
     server_optimizer: optax.GradientTransformation,
     plan: PrivacyPlan,
     *,
-    batch_size: int,
-    **local: Any,
+    microbatch: int | None = None,
 ) -> TrainStep:
     """Federated averaging with differential privacy for clients, as `plan` says.
 
@@ -132,13 +124,11 @@ def private_federated_step(
     `plan.batches()`, or by `trustml.fit` with the clients for data.
 
     Args:
-      loss_fn: `loss_fn(params, row) -> scalar`.
-      client_optimizer: Of local training.
+      local: What a client does in a round.
       server_optimizer: Of the server; `optax.sgd(1.0)` adds the noisy mean delta.
       plan: Its units are clients: say so by `unit="user"`. `num_units` is the public number of
         clients.
-      batch_size: Rows per local step.
-      **local: As in `federated_step`.
+      microbatch: Clients computed at a time.
 
     Guarantee:
       The parameters after all rounds satisfy `plan.statement` for the addition or removal of a
@@ -146,15 +136,12 @@ def private_federated_step(
       `drop_out`, and the server, which sees every delta, is trusted. The metrics do not.
 
     Raises:
-      ValueError: As in `federated_step`.
+      ValueError: An optimizer needs the value of the loss.
 
     References:
       McMahan et al., Learning Differentially Private Recurrent Language Models, 2018.
     """
-    trainable = local.get("trainable")
-    sums_of = _round_sums(
-        loss_fn, client_optimizer, plan.clip_norm, plan.clipping, batch_size, **local
-    )
+    sums_of = _round_sums(local, plan.clip_norm, plan.clipping, microbatch)
 
     def noisy_sums(state, clients, group):
         check_clients(clients)
@@ -163,17 +150,14 @@ def private_federated_step(
         seen = StepMetrics(found.loss, found.clients, found.norm, found.clipped, found.dropped)
         return noisy, seen
 
-    return TrainStep(noisy_sums, server_optimizer, plan, trainable, private=True)
+    return TrainStep(noisy_sums, server_optimizer, plan, local.trainable, private=True)
 
 
-def _round_sums(
-    loss_fn, optimizer, clip_norm, clipping, batch_size, *, microbatch=None, trainable=None, **local
-):
+def _round_sums(local: LocalTraining, clip_norm, clipping, microbatch):
     """`(params, clients, group)` to the sum of bounded deltas and the metrics."""
-    f = client_delta(loss_fn, optimizer, batch_size=batch_size, trainable=trainable, **local)
-    deltas = bounded_sum(f, clip_norm=clip_norm, microbatch=microbatch, clipping=clipping)
+    deltas = bounded_sum(local, clip_norm=clip_norm, microbatch=microbatch, clipping=clipping)
     # What the clients lose at the start of the round, by the same sum: bounded by nothing.
-    losses = bounded_sum(_client_loss(loss_fn), clip_norm=math.inf, microbatch=microbatch)
+    losses = bounded_sum(local.mean_loss, clip_norm=math.inf, microbatch=microbatch)
 
     def sums_of(params, clients, group):
         sums, info = deltas(params, clients, group)
@@ -181,15 +165,6 @@ def _round_sums(
         return sums, _metrics(info, start, group)
 
     return sums_of
-
-
-def _client_loss(loss_fn):
-    def f(params, client: Clients):
-        found = jax.vmap(lambda row: loss_fn(params, row))(client.rows).astype(jnp.float32)
-        held = jnp.maximum(jnp.sum(client.mask, dtype=jnp.float32), 1.0)
-        return jnp.where(client.mask, found, 0.0).sum() / held
-
-    return f
 
 
 def _metrics(info, losses, group) -> RoundMetrics:
@@ -206,7 +181,3 @@ def _metrics(info, losses, group) -> RoundMetrics:
         clipped=jnp.sum(finite & (kept < 1), dtype=jnp.float32) / count,
         dropped=jnp.sum(present & ~finite),
     )
-
-
-def _wide(tree):
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
