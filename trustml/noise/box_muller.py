@@ -89,11 +89,11 @@ def _normals(key, step, blocks, rounds):
     block = jnp.concatenate([jax.lax.iota(jnp.uint32, count) for count in counts])
     leaf = jnp.concatenate([jnp.full(count, i, jnp.uint32) for i, count in enumerate(counts)])
     counter = (block, leaf, step, jnp.uint32(_PURPOSE))
-    return _block_normals(jnp.stack(chacha_blocks(key, counter, rounds=rounds)))
+    return block_normals(jnp.stack(chacha_blocks(key, counter, rounds=rounds)))
 
 
-def _block_normals(words):
-    """Ten rows of normals from sixteen rows of words."""
+def block_normals(words):
+    """Ten rows of standard normals from sixteen rows of words."""
     high, low, turn = words[0:5], words[5:10], words[10:15]
     radius = jnp.sqrt(2 * _exponential(high, low, jnp.broadcast_to(words[15:], high.shape)))
     cosine, sine = _unit_vector(turn)
