@@ -64,8 +64,8 @@ def clusters_of(sites, batch: int, rules=None) -> list[Cluster]:
     for use in uses:
         if not roots_of(use.value) & mixed and use.path is not None:
             by_root.setdefault(use.path.root, []).append(use)
-    for root, members in by_root.items():
-        for group in _by_overlap(members):
+    for root, sharing in by_root.items():
+        for group in _by_overlap(sharing):
             clusters.append(_choose(root, tuple(group), batch, rules))
     return clusters
 

@@ -65,7 +65,7 @@ def _materialise(cluster: Cluster, hoisted, captures, cotangents) -> Part:
     grads = [_per_unit_grad(use, hoisted, captures, cotangents) for use in cluster.uses]
     if len(values) == 1:
         total, path = added(grads), cluster.uses[0].path
-        pull = functools.partial(path.pull, hoisted)
+        pull: Callable = functools.partial(path.pull, hoisted)
     else:
         total = sum(
             jax.vmap(functools.partial(use.path.pull, hoisted))(grad)
@@ -199,7 +199,7 @@ def _drop_loops(cotangent, site, value):
 
 def _joint(cluster: Cluster, hoisted, captures, cotangents) -> Part:
     values = list(dict.fromkeys(use.value for use in cluster.uses))
-    grads = {}
+    grads: dict = {}
     for use in cluster.uses:
         grad = _per_unit_grad(use, hoisted, captures, cotangents)
         grads[use.value] = grads[use.value] + grad if use.value in grads else grad

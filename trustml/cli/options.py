@@ -28,7 +28,7 @@ def count(text: str) -> int:
     return int(value)
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add_output(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """`--json`: the result as one JSON document on standard output, and nothing else there."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 

@@ -116,9 +116,7 @@ class PrivacyPlan:
             self._set("capacity", self._default_capacity())
         _check_count("capacity", self.capacity)
         if self.capacity > self._most_units:
-            raise ValueError(
-                f"`capacity` must be at most {self._most_units}, got {self.capacity}."
-            )
+            raise ValueError(f"`capacity` must be at most {self._most_units}, got {self.capacity}.")
         if self.sampling == "fixed" and not math.isclose(self.capacity, drawn, rel_tol=1e-9):
             raise ValueError(
                 "`sample_rate` must be a whole batch over `num_units` when sampling is fixed, "

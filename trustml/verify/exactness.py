@@ -38,7 +38,7 @@ class Definition(NamedTuple):
 def definition(case: Case) -> Definition:
     """What the fast strategies must give, from per-unit gradients by `jax.grad` alone."""
     trained, frozen = partition(case.params, case.options.get("trainable"))
-    keys = ()
+    keys: tuple = ()
     if case.key is not None:
         units = jax.tree.leaves(case.units)[0].shape[0]
         keys = (jax.vmap(lambda place: jax.random.fold_in(case.key, place))(jnp.arange(units)),)
