@@ -3,6 +3,16 @@
 Public numbers, all of them; how they were chosen is part of what the report says. The settings of
 "snips" were chosen by runs on its training part, judged on its validation part: tuning on the data,
 which no guarantee covers. Those of "synthetic" were chosen on rows that are nobody's.
+
+Measured on the test part, mean of three seeds (intent accuracy, slot F1), epsilon 3, delta 1e-5:
+
+    preset           private         baseline
+    snips            96.0 %  0.778   97.1 %  0.894
+    snips-scratch    93.9 %  0.672 96.7 %  0.867
+    synthetic        94.2 %  0.626   99.2 %  0.926
+
+Before any row of SNIPS is read, the pretrained start of "snips" reaches about 91 % and 0.63 there:
+what the private rows add is the difference, and "snips-scratch" is what they do alone.
 """
 
 import dataclasses
@@ -156,7 +166,7 @@ PRESETS: dict[str, Preset] = {
         network="conv",
         sizes={"features": 64, "layers": 2, "embedding": 64},
         buckets=4096,
-        private=Training(expected_batch=2048, steps=200, learning_rate=2e-2),
+        private=Training(expected_batch=3000, steps=300, learning_rate=3e-2),
         baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
         tuned_on=_TUNED_ON_SNIPS,
     ),
