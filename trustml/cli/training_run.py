@@ -14,7 +14,7 @@ from trustml.data import encode, load
 from trustml.models.evaluation import predict
 from trustml.models.metrics import bootstrap_slot_f1, joint_scores, wilson_interval
 from trustml.models.nlu import ENCODERS, Network
-from trustml.models.presets import PRESETS, Preset
+from trustml.cli.presets import PRESETS, Preset
 from trustml.plan import PrivacyPlan
 from trustml.report import SCHEMA_VERSION, Estimate, mean_of, versions, write_json, write_lines
 from trustml.training import TrainStep, baseline_step, fit, private_step
@@ -285,22 +285,11 @@ def _over_runs(estimates) -> dict:
 
 
 def _notes(setting: Setting) -> list[str]:
-    config, preset, train = setting.config, setting.preset, setting.splits.train
-    notes = ["Token ids come from hashing: no vocabulary of the data was built."]
-    if preset.pretraining is not None:
+    notes = list(setting.preset.disclosures)
+    repeats = setting.config.repeats
+    if repeats > 1:
         notes.append(
-            f"Both trainings start from weights pretrained on {preset.pretraining.rows} rows that "
-            "the package generated under the data's public label names: no private row, but the "
-            "grammar's authors knew what such data look like."
-        )
-    if not train.synthetic:
-        notes.append(
-            "The preset's settings were chosen on this data's training and validation parts: "
-            "tuning on the data, which the guarantee does not cover."
-        )
-    if config.repeats > 1:
-        notes.append(
-            f"{config.repeats} private runs on one data set compose: publish one of them, or add "
-            "their budgets."
+            f"{repeats} private runs on one data set compose: publish one of them, or add their "
+            "budgets"
         )
     return notes

@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from trustml.cli.presets import PRESETS, Preset, Pretraining, Training
 from trustml.data import Utterance, hash_tokenizer, snips
 from trustml.models import nlu
 from trustml.models.evaluation import evaluate, predict
-from trustml.models.presets import PRESETS, Preset, Pretraining, Training
 from trustml.models.pretraining import pretrain
 
 TOKENIZER = hash_tokenizer(128, hashes=1, affixes=32)
