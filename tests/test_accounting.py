@@ -240,7 +240,7 @@ def test_truncated_poisson_bounds_neighbours_that_truncation_moves(capacity):
     chance = scipy.stats.binom.pmf(size, others, rate)
     kept = np.minimum(size, capacity)
     taken = rate * np.where(size < capacity, 1.0, capacity / (size + 1))
-    x = np.linspace(-60, 40, 200_001)
+    x = np.linspace(-40, 20, 20_001)  # sums err by less than 1e-5 of their value
 
     def density(weights, means):
         return sum(

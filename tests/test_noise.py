@@ -273,6 +273,7 @@ def test_seeds_are_repeatable_and_distinct():
     assert len({tuple(np.asarray(noise.key_from_seed(seed))) for seed in seeds}) == len(seeds)
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize("seed", ["1", 1.0, True, None])
 def test_seeds_of_other_kinds_are_refused(seed):
     with pytest.raises(TypeError, match=r"`seed` must be an integer"):
@@ -284,6 +285,7 @@ def test_negative_seeds_are_refused():
         noise.key_from_seed(-1)
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize(
     "key",
     [

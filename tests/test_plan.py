@@ -87,9 +87,9 @@ def overflow_is_paid(plan, delta):
     tau = plan.steps * sampling.overflow_probability(
         plan.num_units + 1, plan.sample_rate, plan.capacity
     )
-    smaller = PrivacyPlan(
-        **{**plan.to_dict(), "overflow_probability": 1e-15, "capacity": None, "dimension": 1}
-    )
+    fields = {**plan.to_dict(), "overflow_probability": 1e-15, "dimension": 1}
+    del fields["capacity"]
+    smaller = PrivacyPlan(**fields)
     return tau <= delta / 1000 and plan.delta(epsilon=1.0) - smaller.delta(epsilon=1.0) >= (
         0.99 * (1 + math.e) * tau
     )
@@ -278,6 +278,7 @@ def test_messages_name_the_argument(name, value):
         plan(**changes)
 
 
+@pytest.mark.kinds
 @pytest.mark.parametrize(
     ("name", "value"), [("steps", 1.5), ("steps", True), ("num_units", 10.0), ("clip_norm", "1")]
 )

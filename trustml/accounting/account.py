@@ -191,6 +191,9 @@ class Accounting:
         return _least_noise(excess, start=start, ratio=0.9) or start
 
     def _compose(self, run):
+        return _composed(self, tuple((step, count) for step, count in run))
+
+    def _compose_anew(self, run):
         if not any(count for _, count in run):
             return None
         accountant = self._new_accountant()
@@ -212,6 +215,12 @@ class Accounting:
         if self.accountant == "pld":
             return pld.PLDAccountant(relation, self.grid)
         return rdp.RdpAccountant(neighboring_relation=relation)
+
+
+@functools.lru_cache(maxsize=8)
+def _composed(accounting, run):
+    # Composing costs seconds, asking nothing; a statement, a report and a plot ask about one run.
+    return accounting._compose_anew(run)
 
 
 def _overhead(epsilon, distance):

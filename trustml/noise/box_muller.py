@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int, PyTree, UInt32
+from jaxtyping import Array, Float32, Integer, PyTree, UInt32
 
 from trustml.noise.chacha import chacha_blocks
 from trustml.noise.keys import check_key
@@ -23,7 +23,7 @@ _COS = [1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0]
 
 
 def gaussian_like(
-    tree: PyTree, key: UInt32[Array, "8"], step: Int[Array, ""], *, rounds: int = ROUNDS
+    tree: PyTree, key: UInt32[Array, "8"], step: Integer[Array, ""], *, rounds: int = ROUNDS
 ) -> PyTree:
     """Standard normals in the shapes of `tree`'s leaves, float32.
 
