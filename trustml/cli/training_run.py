@@ -1,5 +1,6 @@
 """What `trustml train` does: load, plan, train both, judge, report."""
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -10,11 +11,11 @@ import jax
 import numpy as np
 
 from trustml.cli.config import TrainConfig, changed
+from trustml.cli.presets import PRESETS, Preset
 from trustml.data import encode, load
 from trustml.models.evaluation import predict
 from trustml.models.metrics import bootstrap_slot_f1, joint_scores, wilson_interval
 from trustml.models.nlu import ENCODERS, Network
-from trustml.cli.presets import PRESETS, Preset
 from trustml.plan import PrivacyPlan
 from trustml.report import SCHEMA_VERSION, Estimate, mean_of, versions, write_json, write_lines
 from trustml.training import TrainStep, baseline_step, fit, private_step
@@ -49,18 +50,32 @@ def train_and_report(config: TrainConfig) -> tuple[dict, Path]:
     folder = config.folder()
     setting = _setting(config)
     plan = _private_plan(setting)
-    folder.mkdir(parents=True, exist_ok=True)  # an unwritable place is known before the work
     steps = _steps(setting, plan)
-    sides: dict[str, list[Side]] = {}
-    for turn in range(config.repeats):
-        seed = None if config.seed is None else config.seed + turn
-        for name, step in steps.items():
-            label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
-            sides.setdefault(name, []).append(_run(setting, label, step, seed))
-    report = _report(setting, plan, sides, _step_times(setting, steps["private"]))
-    write_lines(folder / "metrics.jsonl", _lines(sides))
-    write_json(folder / "report.json", report)
+    with _new_folder(folder):
+        sides: dict[str, list[Side]] = {}
+        for turn in range(config.repeats):
+            seed = None if config.seed is None else config.seed + turn
+            for name, step in steps.items():
+                label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
+                sides.setdefault(name, []).append(_run(setting, label, step, seed))
+        report = _report(setting, plan, sides, _step_times(setting, steps["private"]))
+        write_lines(folder / "metrics.jsonl", _lines(sides))
+        write_json(folder / "report.json", report)
     return report, folder
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path):
+    """The folder, made before the work so that an unwritable place shows; gone if left empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
+        raise
 
 
 def _setting(config: TrainConfig) -> Setting:
