@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,13 +56,22 @@ def train_and_report(config: TrainConfig) -> tuple[dict, Path]:
         sides: dict[str, list[Side]] = {}
         for turn in range(config.repeats):
             seed = None if config.seed is None else config.seed + turn
+            start = _start(setting, seed)
             for name, step in steps.items():
                 label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
-                sides.setdefault(name, []).append(_run(setting, label, step, seed))
+                sides.setdefault(name, []).append(_run(setting, label, step, start, seed))
         report = _report(setting, plan, sides, _step_times(setting, steps["private"]))
         write_lines(folder / "metrics.jsonl", _lines(sides))
         write_json(folder / "report.json", report)
     return report, folder
+
+
+def _start(setting: Setting, seed: int | None):
+    chosen = setting.preset.pretraining
+    if chosen is not None and not setting.config.quiet:
+        rows, steps = f"{chosen.rows:,}", f"{chosen.steps:,}"
+        print(f"pretraining: {steps} steps on {rows} generated rows, a minute", file=sys.stderr)
+    return setting.preset.start(setting.network, seed=seed or 0)
 
 
 @contextlib.contextmanager
@@ -163,10 +173,7 @@ def _microbatch(config: TrainConfig) -> int:
     return config.microbatch or 256
 
 
-def _run(setting: Setting, label: str, step: TrainStep, seed: int | None) -> Side:
-    preset, network = setting.preset, setting.network
-    start = preset.start(network, seed=0 if seed is None else seed)
-
+def _run(setting: Setting, label: str, step: TrainStep, start: Any, seed: int | None) -> Side:
     def evaluate(params):
         scores = _scores(setting, params, setting.valid)
         return {"valid_intent": scores.intent_accuracy, "valid_slot_f1": scores.slot_f1}
