@@ -55,13 +55,9 @@ def jax_privacy_gradient(loss):
             import jax_privacy
     except ImportError:
         return None
-    grad = jax_privacy.clipped_grad(loss, l2_clip_norm=CLIP_NORM, batch_argnums=1)
-
-    def call(params, units):
-        # It hands the function slices that keep a batch axis of one.
-        return grad(params, units)
-
-    return call
+    return jax_privacy.clipped_grad(
+        loss, l2_clip_norm=CLIP_NORM, batch_argnums=1, keep_batch_dim=False
+    )
 
 
 def whole_step(case, build) -> Program:
