@@ -30,9 +30,9 @@ def mean_of(values: Sequence[float]) -> Estimate:
     >>> round(mean_of([0.9, 0.92, 0.94]).value, 4)
     0.92
     """
-    mean = float(np.mean(values))
     if len(values) < 2:
-        return Estimate(mean, math.nan, math.nan, "one run: none")
+        raise ValueError(f"`values` must hold at least two runs, got {len(values)}.")
+    mean = float(np.mean(values))
     point = _STUDENT[len(values) - 2] if len(values) <= 10 else 1.96
     half = point * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half, f"Student's t over {len(values)} runs")
