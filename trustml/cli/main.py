@@ -53,3 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = " ".join(str(error).split()) or type(error).__name__
         print(f"trustml {chosen.command}: error: {line}", file=sys.stderr)
         return 2
+
+
+def console() -> int:
+    """The installed command: `main`, and out at once after an interrupt."""
+    code = main()
+    if code == 130:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # XLA's threads may still compile; leaving Python in order under them crashed (seen).
+        os._exit(code)
+    return code
