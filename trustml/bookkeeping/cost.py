@@ -14,7 +14,7 @@ class Machine:
 
 
 # Orders of magnitude, not measurements: two cores of a server, a data-centre accelerator. Only the
-# ratio decides, and on CPU the rules it picks are those that bench/step_time.py found cheaper.
+# ratio of the two decides.
 MACHINES = {
     "cpu": Machine(flops=1.0e11, bytes=2.0e10),
     "gpu": Machine(flops=3.0e13, bytes=2.5e12),

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from trustml.accounting import Accounting, SampledGaussian
+from trustml.clipping.bounds import CLIPPINGS
 from trustml.noise import tail_probability
 from trustml.plan.statement import write_statement
 from trustml.sampling import (
@@ -21,7 +22,6 @@ from trustml.sampling import (
     secret_from_seed,
 )
 
-CLIPPINGS = ("flat", "automatic")
 _TRUNCATION = 1e-3  # how often a truncated batch is cut where the capacity is ours to choose
 
 
