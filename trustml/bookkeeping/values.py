@@ -113,14 +113,18 @@ class Block:
             if step.block is not None:
                 yield from step.block.sites()
 
-    def hoisted(self) -> set:
-        """Hoisted values that the block reads, inner blocks included."""
-        found = {value for value in self.outputs if isinstance(value, Hoisted)}
+    def hoisted(self) -> tuple:
+        """Hoisted values that the block reads, inner blocks included, each once.
+
+        In an order that every process repeats: a resumed run and a cache of compiled programs
+        know a program by its text.
+        """
+        found = [value for value in self.outputs if isinstance(value, Hoisted)]
         for step in self.steps:
-            found |= {value for value in step.inputs if isinstance(value, Hoisted)}
+            found += [value for value in step.inputs if isinstance(value, Hoisted)]
             if step.block is not None:
-                found |= step.block.hoisted()
-        return found
+                found += step.block.hoisted()
+        return tuple(dict.fromkeys(found))
 
 
 def literal_array(value, aval):
