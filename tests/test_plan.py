@@ -333,3 +333,23 @@ def test_a_budget_that_overheads_exhaust_names_the_way_out():
 def test_questions_are_checked(argument, call):
     with pytest.raises(ValueError, match=f"`{argument}` must"):
         call(plan())
+
+
+@pytest.mark.parametrize(
+    ("sampling", "adjacency", "accountant"),
+    [("poisson", "add-or-remove-one", "pld"), ("fixed", "replace-one", "rdp")],
+)
+def test_without_noise_nothing_is_promised(sampling, adjacency, accountant):
+    silent = trustml.PrivacyPlan(
+        clip_norm=1.0,
+        noise_multiplier=0.0,
+        sample_rate=0.1,
+        steps=4,
+        expected_batch=10,
+        sampling=sampling,
+        adjacency=adjacency,
+        accountant=accountant,
+    )
+    assert silent.epsilon(delta=1e-5) == float("inf")
+    assert silent.delta(epsilon=1.0) == 1.0
+    assert "no differential privacy" in silent.statement(delta=1e-5)

@@ -54,6 +54,10 @@ class Accounting:
         check_one_of("adjacency", self.adjacency, ADJACENCIES)
         check_one_of("accountant", self.accountant, ACCOUNTANTS)
 
+    def coarse(self) -> "Accounting":
+        """The same with a wider grid: bounds a little higher, several times quicker."""
+        return dataclasses.replace(self, grid=_COARSE)
+
     def check(self, sampling: str) -> None:
         """Raises ValueError unless this accountant can describe `sampling`."""
         check_supported(sampling, self.adjacency, self.accountant)
@@ -61,6 +65,8 @@ class Accounting:
     def epsilon(self, run: Run, *, delta: float, distance: float = 0.0) -> float:
         """The smallest epsilon that holds at `delta`; infinite where none does."""
         _check_delta(delta)
+        if _without_noise(run):
+            return math.inf
         composed = self._compose(run)
         if composed is None:
             return 0.0
@@ -82,6 +88,8 @@ class Accounting:
         """The delta that holds at `epsilon`, at most 1."""
         if not (epsilon >= 0):
             raise ValueError(f"`epsilon` must not be negative, got {epsilon!r}.")
+        if _without_noise(run):
+            return 1.0
         composed = self._compose(run)
         mechanism = 0.0 if composed is None else float(_quietly(composed.get_delta, epsilon))
         return min(1.0, mechanism + _overhead(epsilon, distance))
@@ -175,7 +183,7 @@ class Accounting:
     def _guess(self, make_run, *, epsilon, delta):
         """Near the answer: a fine PLD costs up to seconds a try, a coarse one a tenth, RDP less."""
         rdp = Accounting("add-or-remove-one", "rdp")
-        coarse = dataclasses.replace(self, grid=_COARSE)
+        coarse = self.coarse()
 
         def rdp_excess(multiplier):
             run = [
@@ -221,6 +229,11 @@ class Accounting:
 def _composed(accounting, run):
     # Composing costs seconds, asking nothing; a statement, a report and a plot ask about one run.
     return accounting._compose_anew(run)
+
+
+def _without_noise(run) -> bool:
+    """Whether some step adds none, which not every accountant can be asked about."""
+    return any(count > 0 and step.noise_multiplier == 0 for step, count in run)
 
 
 def _overhead(epsilon, distance):

@@ -218,15 +218,21 @@ class PrivacyPlan:
         text = json.dumps(self.to_dict(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def epsilon(self, delta: float, *, steps: int | None = None) -> float:
+    def epsilon(self, delta: float, *, steps: int | None = None, coarse: bool = False) -> float:
         """Epsilon at `delta` after `steps` steps, all of them by default; infinite without noise.
+
+        Args:
+          delta: The delta that the epsilon goes with.
+          steps: Steps carried out.
+          coarse: Whether a bound that is a little higher and quicker to compute will do.
 
         Raises:
           ValueError: `delta` is not in (0, 1), or `steps` is negative.
         """
         steps = self._steps_or_all(steps)
         run = [(self._release(), steps)]
-        return self._accounting.epsilon(run, delta=delta, distance=self._distance(steps))
+        accounting = self._accounting.coarse() if coarse else self._accounting
+        return accounting.epsilon(run, delta=delta, distance=self._distance(steps))
 
     def delta(self, epsilon: float, *, steps: int | None = None) -> float:
         """Delta at `epsilon` after `steps` steps, all of them by default."""

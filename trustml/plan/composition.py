@@ -1,0 +1,83 @@
+"""What several runs on the same data cost together."""
+
+import math
+from collections.abc import Sequence
+
+from trustml.accounting import ACCOUNTANTS, SUPPORTED, Accounting, SampledGaussian
+from trustml.plan.privacy_plan import PrivacyPlan
+
+
+def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) -> float:
+    """Epsilon at `delta` of several runs on the same data, accounted as one.
+
+    Tighter than the sum of their epsilons, which would hold at the sum of their deltas.
+
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=3.0, sample_rate=0.1, steps=512, expected_batch=100
+    ... )
+    >>> round(composed_epsilon([(plan, 256), (plan, 256)], delta=1e-6), 2)
+    3.77
+
+    Args:
+      spent: Plans, each with the steps that were carried out under it.
+      delta: Of the whole.
+
+    Returns:
+      Epsilon; 0 where nothing was carried out, infinite where a step had no noise.
+
+    Guarantee:
+      Bounds what all runs release together, sampler overflow and noise tails of each included.
+      The plans must share one unit of privacy, and none may be chosen by what an earlier run
+      released; its starting weights may.
+
+    Raises:
+      ValueError: The adjacencies differ, no accountant covers all samplings, or a number is out
+        of range.
+      TypeError: A number of steps is no integer.
+    """
+    for _, steps in spent:
+        _check_steps(steps)
+    if not (0 < delta < 1):
+        raise ValueError(f"`delta` must be in (0, 1), got {delta!r}.")
+    adjacency = _common_adjacency([plan for plan, _ in spent])
+    # What was never carried out costs nothing, nor does it bind the accountant.
+    spent = [(plan, steps) for plan, steps in spent if steps]
+    accountant = _common_accountant({plan.sampling for plan, _ in spent}, adjacency)
+    if any(plan.noise_multiplier == 0 for plan, _ in spent):
+        return math.inf  # RDP would divide by it
+    run: dict[SampledGaussian, int] = {}  # a run that was resumed is one run, to the last digit
+    for plan, steps in spent:
+        run[plan._release()] = run.get(plan._release(), 0) + steps
+    distance = sum(plan._distance(steps) for plan, steps in spent)
+    accounting = Accounting(adjacency, accountant)
+    return accounting.epsilon(list(run.items()), delta=delta, distance=distance)
+
+
+def _common_adjacency(plans) -> str:
+    found = dict.fromkeys(plan.adjacency for plan in plans)
+    if len(found) > 1:
+        first, other = found
+        raise ValueError(
+            f"`spent` must hold plans of one `adjacency`, got {first!r} and {other!r}: these are "
+            "different promises. Describe the runs under one of them, with "
+            "`dataclasses.replace(plan, adjacency=...)`, or state each promise by itself."
+        )
+    return next(iter(found), "add-or-remove-one")
+
+
+def _common_accountant(samplings: set[str], adjacency: str) -> str:
+    for accountant in ACCOUNTANTS:  # the tighter one first
+        if all(accountant in SUPPORTED[sampling, adjacency] for sampling in samplings):
+            return accountant
+    raise ValueError(
+        f"`spent` must hold plans that one accountant covers, got `sampling` {sorted(samplings)} "
+        f"under {adjacency!r}. Compose the runs of each sampling by themselves: their epsilons add "
+        "up at the sum of their deltas."
+    )
+
+
+def _check_steps(steps: int) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        raise TypeError(f"`spent` must hold whole numbers of steps, got {steps!r}.")
+    if not (steps >= 0):
+        raise ValueError(f"`spent` must not hold negative steps, got {steps!r}.")
