@@ -146,7 +146,7 @@ def test_a_divisor_taken_from_the_data_is_noticed():
             nothing = StepMetrics(*jnp.zeros(5))
             return jax.tree.map(lambda leaf: leaf * 12 / drawn, sums), nothing
 
-        return TrainStep(sums_of, optax.sgd(1.0), each, None, private=True)
+        return TrainStep(lambda microbatch: sums_of, optax.sgd(1.0), each, None, private=True)
 
     assert not divides_by_the_public_batch(broken)
 
@@ -478,8 +478,11 @@ def test_fit_records_everything_as_private(tmp_path, capsys):
     described = json.loads((tmp_path / "run/plan.json").read_text())
     assert trustml.PrivacyPlan.from_dict(described["plan"]) == plan()
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoints",
+        "ledger.jsonl",
         "metrics.jsonl",
         "plan.json",
+        "weights.safetensors",
     ]
     shown = capsys.readouterr().err
     assert "step 8/8" in shown
@@ -488,8 +491,10 @@ def test_fit_records_everything_as_private(tmp_path, capsys):
 
 def test_fit_refuses_what_it_cannot_do(tmp_path):
     step = trustml.private_step(loss, optax.sgd(0.1), plan(steps=1))
-    with pytest.raises(NotImplementedError, match=r"`resume` must be False"):
+    with pytest.raises(ValueError, match=r"`out` must name the run's folder to resume it"):
         trustml.fit(step, params(), data(), resume=True)
+    with pytest.raises(ValueError, match=r"`checkpoint_every` must not be negative, got -1"):
+        trustml.fit(step, params(), data(), out=tmp_path, checkpoint_every=-1)
     with pytest.raises(ValueError, match=r"`evaluate_every` must be at least 1"):
         trustml.fit(step, params(), data(), evaluate_every=0)
     trustml.fit(step, params(), data(), out=tmp_path, progress=False)

@@ -1,6 +1,7 @@
 """What a data set of assistant utterances is: a schema that is public, rows that are private."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,12 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.utterances)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all rows, whatever their order. Who guesses all rows can confirm the guess."""
+        rows = sorted(hashlib.sha256(repr(row).encode()).digest() for row in self.utterances)
+        return hashlib.sha256(b"trustml corpus, version 1\x00" + b"".join(rows)).hexdigest()
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -1,11 +1,17 @@
 """Training with and without privacy: one step, one loop, the same draws."""
 
 from trustml.training.batches import Batch as Batch
+from trustml.training.ledger import LedgerError as LedgerError
+from trustml.training.ledger import read_ledger as read_ledger
+from trustml.training.ledger import summarize as summarize
 from trustml.training.loop import FitResult as FitResult
 from trustml.training.loop import StepEvent as StepEvent
 from trustml.training.loop import fit as fit
+from trustml.training.loop import patience as patience
 from trustml.training.step import StepMetrics as StepMetrics
 from trustml.training.step import TrainState as TrainState
 from trustml.training.step import TrainStep as TrainStep
 from trustml.training.step import baseline_step as baseline_step
 from trustml.training.step import private_step as private_step
+from trustml.training.weights import load_weights as load_weights
+from trustml.training.weights import save_weights as save_weights

@@ -24,6 +24,13 @@ def gather(draw: Draw, units: Any, num_units: int) -> Batch:
       ValueError: `units` does not hold `num_units` units: the amplification was accounted for
         that many.
     """
+    check_whole(units, num_units)
+    indices = np.maximum(draw.indices, 0)
+    return Batch(draw, jax.tree.map(lambda leaf: _rows(leaf, indices), units))
+
+
+def check_whole(units: Any, num_units: int) -> None:
+    """Refuses data that are not `num_units` units long; see `gather`."""
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(units)}
     if sizes != {(num_units,)}:
         found = sorted(str(size[0]) if size else "a scalar" for size in sizes) or "no leaf"
@@ -31,8 +38,17 @@ def gather(draw: Draw, units: Any, num_units: int) -> Batch:
             f"`units` must hold the whole data, {num_units} units as the plan says, on the leading "
             f"axis of every leaf; got {found}."
         )
-    indices = np.maximum(draw.indices, 0)
-    return Batch(draw, jax.tree.map(lambda leaf: _rows(leaf, indices), units))
+
+
+def batch_shape(units: Any, capacity: int) -> Any:
+    """Shapes and types of the rows of any draw from `units`."""
+
+    def shape(leaf):
+        kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        kind = kind if isinstance(leaf, jax.Array) else jax.dtypes.canonicalize_dtype(kind)
+        return jax.ShapeDtypeStruct((capacity, *leaf.shape[1:]), kind)
+
+    return jax.tree.map(shape, units)
 
 
 def _rows(leaf, indices):

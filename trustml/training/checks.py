@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from trustml.sampling import Draw
 
+AUTO = "auto"
+
 
 @contextlib.contextmanager
 def loose_promotion():
@@ -54,6 +56,18 @@ def check_optimizer(optimizer, params) -> None:
             f"`optimizer` must not need the value of the loss, but its update asks for "
             f"{needed.group(1)}: losses are private. Use one that reads gradients only."
         ) from None
+
+
+def check_microbatch(microbatch) -> None:
+    """Refuses micro-batches that are no positive number of units.
+
+    Raises:
+      ValueError: It is neither None, nor "auto", nor a positive integer.
+    """
+    if microbatch is None or microbatch == AUTO:
+        return
+    if isinstance(microbatch, bool) or not isinstance(microbatch, int) or microbatch < 1:
+        raise ValueError(f'`microbatch` must be a positive integer or "auto", got {microbatch!r}.')
 
 
 def check_no_batch_statistics(trained) -> None:

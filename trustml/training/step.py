@@ -1,12 +1,14 @@
 """One step of training: bounded and noisy, or plain."""
 
+import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PyTree, UInt32
+from jaxtyping import Array, Int, PyTree, UInt32
 
 from trustml.clipping import clipped_grad, combine, partition
 from trustml.clipping.microbatch import in_microbatches
@@ -16,7 +18,10 @@ from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
 from trustml.sampling import Draw
 from trustml.training import checks
-from trustml.training.batches import Batch, gather
+from trustml.training.batches import Batch, batch_shape, check_whole, gather
+from trustml.training.checks import AUTO
+from trustml.training.memory import largest_microbatch
+from trustml.training.metrics import StepMetrics, loss_metrics, unit_metrics
 
 _PURPOSE = 0x4C4F5353  # "LOSS" in counter word 15: the noise never meets these blocks
 
@@ -30,32 +35,28 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]  # updates so far; the next draw must be of this step
 
 
-class StepMetrics(NamedTuple):
-    """What a step saw. Private: no noise was added to any of it."""
-
-    loss: Float[Array, ""]  # mean over the units drawn
-    batch_size: Int[Array, ""]
-    norm: Float[Array, ""]  # mean l2 norm of a unit's gradient before the bound; 0 if not bounded
-    clipped: Float[Array, ""]  # part of the units that the bound scaled down
-    dropped: Int[Array, ""]  # units whose gradient was not finite
-    aux: Any = None  # what the loss returned beside its value, stacked over the padded draw
-
-
 class TrainStep:
     """`init` and `update` of one way to train; see `private_step` and `baseline_step`.
 
     Attributes:
       plan: The plan whose draws `update` accepts.
       private: Whether the plan's guarantee holds for the weights.
+      microbatch: Units computed at a time; "auto" until the first data are seen.
     """
 
-    def __init__(self, sums_of, optimizer, plan: PrivacyPlan, trainable, *, private: bool):
+    def __init__(
+        self, sums_with, optimizer, plan: PrivacyPlan, trainable, *, private: bool, microbatch=None
+    ):
         checks.check_optimizer(optimizer, {"w": jnp.zeros(2)})
-        self.plan, self.private = plan, private
-        self._sums_of, self._optimizer, self._trainable = sums_of, optimizer, trainable
+        checks.check_microbatch(microbatch)
+        self.plan, self.private, self.microbatch = plan, private, microbatch
+        self._sums_with, self._optimizer, self._trainable = sums_with, optimizer, trainable
         self._fingerprint = plan.fingerprint
-        self._program = jax.jit(self._run, donate_argnums=0)
+        self._program: Any = None
+        self._compiled: Any = None
         self._at: tuple[Any, int] = (None, -1)
+        if microbatch != AUTO:
+            self._program = self._compiled = self._jitted(microbatch)
 
     def init(self, params: PyTree, key: UInt32[Array, "8"] | int | None = None) -> TrainState:
         """The state before the first step; `params` are copied.
@@ -103,7 +104,10 @@ class TrainStep:
         batch = units if isinstance(units, Batch) else self.gather(draw, units)
         if batch.draw is not draw:
             raise ValueError("`units` must be the batch gathered for `draw`, got another one.")
-        state, metrics = self._program(state, batch.rows, jnp.asarray(draw.group))
+        group = jnp.asarray(draw.group)
+        if self._program is None:
+            self._choose_microbatch(state, batch.rows, group)
+        state, metrics = self._compiled(state, batch.rows, group)
         self._at = (state.step, step + 1)
         return state, metrics
 
@@ -111,9 +115,41 @@ class TrainStep:
         """The rows of `draw`, ahead of time; `update` takes them in place of the whole data."""
         return gather(draw, units, self.plan.num_units)
 
-    def _run(self, state, rows, group):
+    def program(self, state: TrainState, units: PyTree) -> str:
+        """SHA-256 of the text of the step's program, before XLA compiles it.
+
+        It covers the loss, the optimizer and its schedule, bound, noise, strategy and micro-batch:
+        what two processes share if and only if they carry out the same step.
+
+        Raises:
+          ValueError: The data are of another size than the plan says.
+        """
+        check_whole(units, self.plan.num_units)
+        rows = batch_shape(units, self.plan.capacity)
+        group = jax.ShapeDtypeStruct((self.plan.capacity,), jnp.int32)
+        if self._program is None:
+            self._choose_microbatch(state, rows, group)
+        lowered = self._program.lower(state, rows, group)
+        return hashlib.sha256(lowered.as_text().encode()).hexdigest()
+
+    def _choose_microbatch(self, state, rows, group):
+        programs = {}
+
+        def compiled(microbatch):
+            programs[microbatch] = self._jitted(microbatch)
+            return programs[microbatch].lower(state, rows, group).compile()
+
+        found = largest_microbatch(compiled, self.plan.capacity)
+        self.microbatch, self._compiled = found
+        self._program = programs[self.microbatch]
+
+    def _jitted(self, microbatch):
+        sums_of = self._sums_with(microbatch)
+        return jax.jit(functools.partial(self._run, sums_of), donate_argnums=0)
+
+    def _run(self, sums_of, state, rows, group):
         trained, frozen = partition(state.params, self._trainable)
-        sums, metrics = self._sums_of(state, rows, group)
+        sums, metrics = sums_of(state, rows, group)
         # The public expected batch: dividing by the drawn size would release it.
         mean = jax.tree.map(lambda leaf: leaf / self.plan.expected_batch, sums)
         with checks.loose_promotion():
@@ -130,7 +166,7 @@ def private_step(
     *,
     trainable: Any = None,
     strategy: str = "auto",
-    microbatch: int | None = None,
+    microbatch: int | str | None = None,
     has_aux: bool = False,
 ) -> TrainStep:
     """Differentially private training steps, as `plan` says.
@@ -145,7 +181,8 @@ def private_step(
       plan: Sampling, bound and noise.
       trainable: Mask or predicate on names of the leaves to train; the others stay as they are.
       strategy: How gradients are clipped, see `clipped_grad`.
-      microbatch: Units computed at a time, where a logical batch exceeds memory.
+      microbatch: Units computed at a time, where a logical batch exceeds memory; gradients are
+        accumulated. "auto" takes the most that compiled programs say will fit.
       has_aux: The loss returns `(loss, aux)`.
 
     Guarantee:
@@ -155,23 +192,27 @@ def private_step(
     Raises:
       ValueError: The optimizer needs the loss value.
     """
-    grad = clipped_grad(
-        loss_fn,
-        clip_norm=plan.clip_norm,
-        strategy=strategy,
-        microbatch=microbatch,
-        has_aux=has_aux,
-        trainable=trainable,
-        clipping=plan.clipping,
-    )
     keyed = checks.takes_key(loss_fn)
 
-    def sums_of(state, rows, group):
-        key = _loss_key(state) if keyed else None
-        sums, info = grad(state.params, rows, group, key)
-        return noised(sums, plan.stddev, state.key, state.step), _metrics(info, group)
+    def sums_with(microbatch):
+        grad = clipped_grad(
+            loss_fn,
+            clip_norm=plan.clip_norm,
+            strategy=strategy,
+            microbatch=microbatch,
+            has_aux=has_aux,
+            trainable=trainable,
+            clipping=plan.clipping,
+        )
 
-    return TrainStep(sums_of, optimizer, plan, trainable, private=True)
+        def sums_of(state, rows, group):
+            key = _loss_key(state) if keyed else None
+            sums, info = grad(state.params, rows, group, key)
+            return noised(sums, plan.stddev, state.key, state.step), unit_metrics(info, group)
+
+        return sums_of
+
+    return TrainStep(sums_with, optimizer, plan, trainable, private=True, microbatch=microbatch)
 
 
 def baseline_step(
@@ -181,7 +222,7 @@ def baseline_step(
     *,
     trainable: Any = None,
     strategy: str = "auto",
-    microbatch: int | None = None,
+    microbatch: int | str | None = None,
     has_aux: bool = False,
 ) -> TrainStep:
     """Ordinary training on the draws of `plan`: no bound, no noise, no privacy.
@@ -193,8 +234,6 @@ def baseline_step(
       None. Its weights and metrics are private quantities.
     """
     del strategy
-    if microbatch is not None and not (isinstance(microbatch, int) and microbatch >= 1):
-        raise ValueError(f"`microbatch` must be a positive integer, got {microbatch!r}.")
     keyed = checks.takes_key(loss_fn)
 
     def total(trained, frozen, units, group):
@@ -203,43 +242,21 @@ def baseline_step(
         losses = losses.astype(jnp.float32)
         return jnp.sum(jnp.where(group >= 0, losses, 0.0)), (losses, aux)
 
-    def sums_of(state, rows, group):
-        trained, frozen = partition(state.params, trainable)
-        keys = (_keys_of_units(_loss_key(state), group.shape[0]),) if keyed else ()
+    def sums_with(microbatch):
+        def sums_of(state, rows, group):
+            trained, frozen = partition(state.params, trainable)
+            keys = (_keys_of_units(_loss_key(state), group.shape[0]),) if keyed else ()
 
-        def core(units, group):
-            grads, info = jax.grad(total, has_aux=True)(trained, frozen, units, group)
-            return _wide(grads), info
+            def core(units, group):
+                grads, info = jax.grad(total, has_aux=True)(trained, frozen, units, group)
+                return _wide(grads), info
 
-        sums, (losses, aux) = in_microbatches(core, (rows, *keys), group, microbatch)
-        return sums, _loss_metrics(losses, aux, group)
+            sums, (losses, aux) = in_microbatches(core, (rows, *keys), group, microbatch)
+            return sums, loss_metrics(losses, aux, group)
 
-    return TrainStep(sums_of, optimizer, plan, trainable, private=False)
+        return sums_of
 
-
-def _metrics(info, group):
-    plain = _loss_metrics(info.loss, info.aux, group)
-    present = group >= 0
-    count = jnp.maximum(plain.batch_size, 1).astype(jnp.float32)
-    # Per-layer bounds give one vector each; a unit's norm is that of all together.
-    squares = [jnp.square(norm) for norm in jax.tree.leaves(info.norm)]
-    norm = jnp.sqrt(sum(squares[1:], squares[0]))
-    finite = present & jnp.isfinite(norm)
-    kept = jnp.stack(jax.tree.leaves(info.kept)).min(0)
-    return plain._replace(
-        norm=jnp.sum(jnp.where(finite, norm, 0.0)) / count,
-        clipped=jnp.sum(finite & (kept < 1), dtype=jnp.float32) / count,
-        dropped=jnp.sum(present & ~finite),
-    )
-
-
-def _loss_metrics(losses, aux, group):
-    present = group >= 0
-    size = jnp.sum(present)
-    total = jnp.sum(jnp.where(present, losses, 0.0))
-    mean = total / jnp.maximum(size, 1).astype(jnp.float32)
-    zero = jnp.zeros((), jnp.float32)
-    return StepMetrics(mean, size, zero, zero, jnp.zeros((), jnp.int32), aux)
+    return TrainStep(sums_with, optimizer, plan, trainable, private=False, microbatch=microbatch)
 
 
 def _loss_key(state):

@@ -1,0 +1,89 @@
+"""What must be the same for a repeated step to be the same release."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from trustml.clipping.trainable import path_name
+
+_CHUNK = 1 << 24
+
+
+def versions() -> dict[str, str]:
+    """What figures were computed with."""
+    names = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    device = jax.devices()[0]
+    return {
+        **found,
+        "python": platform.python_version(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": str(jax.device_count()),
+    }
+
+
+def conditions(program: str) -> dict[str, str]:
+    """Everything that may change the bits of a step, beside its state and its data.
+
+    Args:
+      program: Hash of the step's program, which covers loss, optimizer, bound, noise, strategy
+        and micro-batch.
+    """
+    known = versions()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "program": program,
+        **{name: known[name] for name in ("jax", "jaxlib", "numpy", "device", "devices")},
+        "cores": str(cores),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def machine() -> str:
+    """A name of this machine, hashed: it says whether two are the same and no more."""
+    try:
+        name = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        name = ""
+    text = f"{name or platform.node()} {platform.machine()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """The conditions that are not the same, in words."""
+    names = {"program": "the training step (loss, optimizer, strategy or micro-batch)"}
+    found = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name, "unknown"), new.get(name, "unknown")
+        if before != after:
+            values = "" if name == "program" else f" ({before or 'none'} before, {after} now)"
+            found.append(f"{names.get(name, name)}{values}")
+    return found
+
+
+def data_fingerprint(units: PyTree) -> str:
+    """SHA-256 of names, types, shapes and bytes of all leaves.
+
+    Private in one respect: who guesses the whole data can confirm the guess.
+    """
+    total = hashlib.sha256(b"trustml data, version 1\x00")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(units):
+        array = np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
+        total.update(f"{path_name(path)} {array.dtype.str} {array.shape}\n".encode())
+        rows = max(1, _CHUNK // max(1, array[:1].nbytes))
+        for start in range(0, len(array), rows):
+            part = np.ascontiguousarray(array[start : start + rows])
+            total.update(part.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def flat_names(tree: PyTree) -> dict[str, Any]:
+    """Leaves by name, such as `params/encoder/kernel`."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}

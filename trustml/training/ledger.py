@@ -1,0 +1,307 @@
+"""The ledger: what was released, written ahead of each release, append-only, each line hashed.
+
+Every line is one JSON object that holds the hash of the line before it, so a line that was changed,
+removed or moved shows. The kinds of entries:
+
+    run          plan, data fingerprint, whether the plan's guarantee holds
+    segment      a new noise key and sampler secret from step `start` on, and under what conditions
+    open         a process continues the last segment: what it repeats is the same release
+    reserve      steps `start` to `stop - 1` are about to be released; `state` is a digest before
+    settle       of what this process reserved, only the steps before `stop` were released
+    checkpoint   the state after `step` steps is on disk, in files of this hash
+    end          no further step of this run
+
+A reservation counts as spent, so a crash between it and the release costs budget, never privacy.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from trustml.training.files import sync_folder
+
+NAME = "ledger.jsonl"
+_START = "0" * 64
+
+
+class LedgerError(ValueError):
+    """A ledger that cannot be relied on: the message names the line and the way out."""
+
+
+@dataclasses.dataclass
+class Segment:
+    """The steps under one noise key."""
+
+    number: int
+    key: str  # fingerprint of its secrets; two segments never share one
+    start: int
+    stop: int  # first step that was not reserved
+    reason: str
+    conditions: dict[str, Any]
+    place: str
+    digests: dict[int, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def charged(self) -> int:
+        """Releases that count against the budget."""
+        return self.stop - self.start
+
+
+@dataclasses.dataclass
+class Summary:
+    """What the entries of a ledger add up to."""
+
+    run: dict[str, Any] = dataclasses.field(default_factory=dict)
+    segments: list[Segment] = dataclasses.field(default_factory=list)
+    checkpoints: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the latest two
+    end: dict[str, Any] | None = None
+    head: str = _START  # hash of the last entry
+    floor: int = 0  # what earlier processes reserved in this segment: it may have been released
+
+    @property
+    def charged(self) -> int:
+        """Releases that count against the budget, over all keys."""
+        return sum(segment.charged for segment in self.segments)
+
+    @property
+    def last_step(self) -> int:
+        """The step at which the last segment must stop so that all charges stay in the plan."""
+        planned, segment = self.run["plan"]["steps"], self.segments[-1]
+        if not self.run["private_training"]:
+            return planned
+        return min(planned, segment.start + planned - (self.charged - segment.charged))
+
+
+class Ledger:
+    """The open ledger of a run; holds the lock that keeps a second process out.
+
+    Args:
+      path: Where; created if it is not there.
+
+    Raises:
+      LedgerError: The file is damaged.
+      BlockingIOError: Another process has it open.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _lock(self._file, path)
+            entries, self._size = _parse(_read(self._file), path)
+            self.summary = summarize(entries, path)
+            # A line cut off by a crash was never confirmed: its release had not begun.
+            os.ftruncate(self._file, self._size)
+            sync_folder(path.parent)
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._usable = True
+
+    def append(self, entry: str, **fields: Any) -> None:
+        """Adds an entry; returns when it is on disk. After an error the ledger takes no more.
+
+        Raises:
+          LedgerError: It contradicts the entries before it; nothing is written.
+          OSError: It cannot be written; the file is as it was.
+        """
+        if not self._usable:
+            raise LedgerError(f"{self.path} could not be written before; resume the run.")
+        if clash := {"entry", "previous", "hash"} & set(fields):
+            raise LedgerError(f"`fields` must not hold {clash.pop()!r}, which every entry has.")
+        body = {"entry": entry, **fields, "previous": self.summary.head}
+        body["hash"] = _hash(body)
+        self._usable = False
+        problem = _add(self.summary, body)
+        if problem:
+            raise LedgerError(f"{self.path}: {problem}. Do not continue this run.")
+        line = (json.dumps(body, allow_nan=False) + "\n").encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._size)
+            raise type(error)(error.errno, f"{self.path}: {error.strerror}") from None
+        self._size += len(line)
+        self.summary.head, self._usable = body["hash"], True
+
+    def place(self) -> str:
+        """Where this ledger lives: a copy of it lives elsewhere."""
+        found = os.fstat(self._file)
+        return f"{found.st_dev}:{found.st_ino}"
+
+    def close(self) -> None:
+        """Lets go of file and lock."""
+        os.close(self._file)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def read_ledger(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a run's ledger, checked; the file is only read.
+
+    Raises:
+      LedgerError: There is none, or it is damaged.
+    """
+    path = Path(folder) / NAME
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise LedgerError(
+            f"`ledger` must be a run's folder that holds {NAME}, got {folder}: {error.strerror}."
+        ) from None
+    entries, _ = _parse(raw, path)
+    if not entries:
+        raise LedgerError(f"{path} is empty: no run was begun there.")
+    summarize(entries, path)
+    return entries
+
+
+def summarize(entries: Iterable[dict[str, Any]], path: Path | str = NAME) -> Summary:
+    """Adds up the entries, and refuses what no correct run writes.
+
+    Raises:
+      LedgerError: A key serves two segments; noise of one step meets two different states; a step
+        was released without a reservation, or beyond the plan's budget.
+    """
+    summary = Summary()
+    for number, entry in enumerate(entries, 1):
+        problem = _add(summary, entry)
+        if problem:
+            raise LedgerError(f"{path} line {number}: {problem}. Do not continue this run.")
+        summary.head = entry["hash"]
+    return summary
+
+
+def _add(summary: Summary, entry: dict[str, Any]) -> str | None:
+    """Adds one entry; returns what is wrong with it, if anything."""
+    kind = entry["entry"]
+    if (kind == "run") == bool(summary.run):
+        return "a run must begin with one entry `run`"
+    if kind not in ("run", "segment", *_ADD):
+        return f"an unknown entry `{kind}`"
+    if summary.end is not None:
+        return "an entry after the end"
+    if kind == "run":
+        summary.run = entry
+        return None
+    if kind == "segment":
+        return _add_segment(summary, entry)
+    if not summary.segments:
+        return f"`{kind}` before any segment"
+    return _ADD[kind](summary, summary.segments[-1], entry)
+
+
+def _add_segment(summary: Summary, entry) -> str | None:
+    if any(entry["key"] == segment.key for segment in summary.segments):
+        return "a key that an earlier segment used: its noise would be used twice"
+    names = ("number", "key", "start", "reason", "conditions", "place")
+    fields = {name: entry[name] for name in names}
+    summary.segments.append(Segment(stop=entry["start"], **fields))
+    summary.floor = entry["start"]
+    summary.checkpoints = _until(entry["start"], summary.checkpoints)
+    return None
+
+
+def _add_open(summary: Summary, segment: Segment, entry) -> None:
+    del entry
+    summary.floor = segment.stop
+
+
+def _add_reservation(summary: Summary, segment: Segment, entry) -> str | None:
+    start, digest = entry["start"], entry["state"]
+    if start < segment.start:
+        return f"step {start} lies before the segment, which begins at {segment.start}"
+    if start > segment.stop:
+        return f"steps {segment.stop} to {start - 1} were not reserved"
+    if segment.digests.setdefault(start, digest) != digest:
+        return f"the noise of step {start} was used for two different states"
+    segment.stop = max(segment.stop, entry["stop"])
+    planned = summary.run["plan"]["steps"]
+    if summary.run["private_training"] and summary.charged > planned:
+        return f"{summary.charged} steps were charged, of {planned} in the plan"
+    return None
+
+
+def _add_settlement(summary: Summary, segment: Segment, entry) -> None:
+    segment.stop = max(summary.floor, min(segment.stop, entry["stop"]))
+
+
+def _add_checkpoint(summary: Summary, segment: Segment, entry) -> str | None:
+    if entry["step"] > segment.stop:
+        return f"step {entry['step']} is on disk but was not reserved"
+    # One of this step or a later one was damaged, or this step would not have been repeated.
+    summary.checkpoints = [*_until(entry["step"] - 1, summary.checkpoints)[-1:], entry]
+    # No process goes back behind the older of two checkpoints.
+    oldest = summary.checkpoints[0]["step"]
+    segment.digests = {step: value for step, value in segment.digests.items() if step >= oldest}
+    return None
+
+
+def _until(step: int, checkpoints):
+    return [entry for entry in checkpoints if entry["step"] <= step]
+
+
+def _add_end(summary: Summary, segment: Segment, entry) -> None:
+    del segment
+    summary.end = entry
+
+
+_ADD: dict[str, Callable] = {
+    "open": _add_open,
+    "reserve": _add_reservation,
+    "settle": _add_settlement,
+    "checkpoint": _add_checkpoint,
+    "end": _add_end,
+}
+
+
+def _parse(raw: bytes, path: Path):
+    """The entries and the length of what is whole; only the last line may be cut off."""
+    entries: list[dict[str, Any]] = []
+    previous, size = _START, 0
+    for number, line in enumerate(raw.split(b"\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+            whole = entry["previous"] == previous and entry["hash"] == _hash(entry)
+        except (ValueError, KeyError, TypeError):
+            whole = False
+        if not whole:
+            raise LedgerError(
+                f"{path} line {number} is damaged, or lines before it are missing: what was "
+                "released is not known. Restore the file from a backup; do not continue this run."
+            )
+        entries.append(entry)
+        previous, size = entry["hash"], size + len(line) + 1
+    return entries, size
+
+
+def _hash(entry: dict[str, Any]) -> str:
+    body = {name: value for name, value in entry.items() if name != "hash"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _read(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
+
+
+def _lock(file: int, path: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(
+            f"`out` must be a run that no other process works on, got {path.parent}, which one "
+            "does. Wait for it, or name another folder."
+        ) from None

@@ -1,0 +1,45 @@
+"""What a step saw of the units it drew. Private."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class StepMetrics(NamedTuple):
+    """What a step saw. Private: no noise was added to any of it."""
+
+    loss: Float[Array, ""]  # mean over the units drawn
+    batch_size: Int[Array, ""]
+    norm: Float[Array, ""]  # mean l2 norm of a unit's gradient before the bound; 0 if not bounded
+    clipped: Float[Array, ""]  # part of the units that the bound scaled down
+    dropped: Int[Array, ""]  # units whose gradient was not finite
+    aux: Any = None  # what the loss returned beside its value, stacked over the padded draw
+
+
+def unit_metrics(info, group) -> StepMetrics:
+    """What a private step saw, from a `UnitInfo` and the groups of the padded draw."""
+    plain = loss_metrics(info.loss, info.aux, group)
+    present = group >= 0
+    count = jnp.maximum(plain.batch_size, 1).astype(jnp.float32)
+    # Per-layer bounds give one vector each; a unit's norm is that of all together.
+    squares = [jnp.square(norm) for norm in jax.tree.leaves(info.norm)]
+    norm = jnp.sqrt(sum(squares[1:], squares[0]))
+    finite = present & jnp.isfinite(norm)
+    kept = jnp.stack(jax.tree.leaves(info.kept)).min(0)
+    return plain._replace(
+        norm=jnp.sum(jnp.where(finite, norm, 0.0)) / count,
+        clipped=jnp.sum(finite & (kept < 1), dtype=jnp.float32) / count,
+        dropped=jnp.sum(present & ~finite),
+    )
+
+
+def loss_metrics(losses, aux, group) -> StepMetrics:
+    """What a step saw that bounds nothing."""
+    present = group >= 0
+    size = jnp.sum(present)
+    total = jnp.sum(jnp.where(present, losses, 0.0))
+    mean = total / jnp.maximum(size, 1).astype(jnp.float32)
+    zero = jnp.zeros((), jnp.float32)
+    return StepMetrics(mean, size, zero, zero, jnp.zeros((), jnp.int32), aux)

@@ -1,0 +1,109 @@
+"""Where the time of a step goes: gradient, clipping, noise, optimizer."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from trustml.clipping import clipped_grad
+from trustml.noise import key_from_seed
+from trustml.noise.transform import noised
+from trustml.plan import PrivacyPlan
+from trustml.training.checks import loose_promotion
+from trustml.training.step import baseline_step, private_step
+
+TURNS = 7
+
+
+class SideTiming(NamedTuple):
+    """Milliseconds of one way to train. Private: a step's time depends on the rows drawn."""
+
+    step_ms: float
+    parts_ms: dict[str, float]
+
+
+def time_steps(
+    loss_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    plan: PrivacyPlan,
+    params: PyTree,
+    units: PyTree,
+    *,
+    strategy: str = "auto",
+    microbatch: int | None = None,
+    baseline: bool = True,
+    turns: int = TURNS,
+) -> dict[str, SideTiming]:
+    """Times whole steps, and their parts by themselves, interleaved on the same draws.
+
+    Compiling is left out. Parts overlap in a whole step, so they may add up to more than it.
+
+    Args:
+      loss_fn: As for `private_step`, without a key of its own.
+      optimizer: As for `private_step`.
+      plan: Whose draws are taken, with a known seed: nothing of these steps is kept.
+      params: Weights.
+      units: The whole data.
+      strategy: As for `private_step`.
+      microbatch: As for `private_step`, a number or None.
+      baseline: Whether to time the non-private step too.
+      turns: Draws, of which the first is left out.
+
+    Returns:
+      By "private" and "baseline".
+    """
+    turns = min(turns, plan.steps)
+    options: dict[str, Any] = {"strategy": strategy, "microbatch": microbatch}
+    steps = {"private": private_step(loss_fn, optimizer, plan, **options)}
+    if baseline:
+        steps["baseline"] = baseline_step(loss_fn, optimizer, plan, microbatch=microbatch)
+    parts = _parts(loss_fn, optimizer, plan, params, options)
+    states = {name: step.init(params, key=0) for name, step in steps.items()}
+    found: dict[str, list[float]] = {name: [] for name in (*steps, *parts)}
+    for draw in [draw for _, draw in zip(range(turns), plan.batches(seed=0), strict=False)]:
+        batch = steps["private"].gather(draw, units)
+        jax.block_until_ready(batch.rows)
+        for name, step in steps.items():
+            began = time.perf_counter()
+            states[name], metrics = step.update(states[name], draw, batch)
+            jax.block_until_ready((states[name].params, metrics.loss))
+            found[name].append(1e3 * (time.perf_counter() - began))
+        for name, part in parts.items():
+            began = time.perf_counter()
+            jax.block_until_ready(part(batch.rows, jnp.asarray(draw.group)))
+            found[name].append(1e3 * (time.perf_counter() - began))
+    medians = {name: statistics.median(times[1:] or times) for name, times in found.items()}
+    return {name: _side(name, medians) for name in steps}
+
+
+def _side(name: str, medians: dict[str, float]) -> SideTiming:
+    own = ("clipped gradient", "noise", "optimizer") if name == "private" else ("optimizer",)
+    parts = {part: medians[part] for part in own}
+    if name == "baseline":
+        # A plain step is its gradient and the optimizer; there is nothing else in it.
+        parts["gradient"] = max(0.0, medians[name] - medians["optimizer"])
+    return SideTiming(medians[name], parts)
+
+
+def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
+    grad = clipped_grad(loss_fn, clip_norm=plan.clip_norm, clipping=plan.clipping, **options)
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+    state, key = optimizer.init(params), key_from_seed(0)
+
+    def optimize(sums, state, params):
+        with loose_promotion():
+            updates, state = optimizer.update(sums, state, params)
+            return optax.apply_updates(params, updates), state
+
+    noise = jax.jit(lambda sums, step: noised(sums, plan.stddev, key, step))
+    optimize = jax.jit(optimize)
+    return {
+        "clipped gradient": lambda rows, group: grad(params, rows, group)[0],
+        "noise": lambda rows, group: noise(sums, jnp.zeros((), jnp.int32)),
+        "optimizer": lambda rows, group: optimize(sums, state, params),
+    }
