@@ -1,15 +1,10 @@
 """Figures of a report: estimates with intervals, and where they were computed."""
 
-import importlib.metadata
 import math
-import platform
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-
-SCHEMA_VERSION = 1
 
 # Two-sided 95 % points of Student's t for 1 to 9 degrees of freedom; repeats are few.
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -36,16 +31,3 @@ def mean_of(values: Sequence[float]) -> Estimate:
     point = _STUDENT[len(values) - 2] if len(values) <= 10 else 1.96
     half = point * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half, f"Student's t over {len(values)} runs")
-
-
-def versions() -> dict[str, str]:
-    """What the figures were computed with."""
-    names = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    device = jax.devices()[0]
-    return {
-        **found,
-        "python": platform.python_version(),
-        "device": f"{device.platform}: {device.device_kind}",
-        "devices": str(jax.device_count()),
-    }

@@ -1,0 +1,87 @@
+"""The report of a run's folder: the one it wrote, or what there is of a run that has not ended."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trustml.plan import PrivacyPlan
+from trustml.report.build import clipping, learning, report_frame
+from trustml.report.schema import check
+from trustml.training.ledger import NAME, LedgerError, read_ledger, summarize
+from trustml.training.record import read_lines
+
+REPORT = "report.json"
+PAGE = "report.html"
+_DELTA = 1e-5
+
+
+def read_report(folder: Path, *, delta: float | None = None) -> dict[str, Any]:
+    """The report of a run, finished or not.
+
+    Args:
+      folder: Of `trustml train`, or of `trustml.fit`.
+      delta: For the epsilon of a run that wrote no report, where the folder does not say.
+
+    Raises:
+      ValueError: There is no run, or its files are damaged; the message names the file.
+    """
+    path = folder / REPORT
+    if not path.exists():
+        return _of_ledger(folder, delta)
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must be a whole JSON document: {error}.") from None
+    try:
+        check(report)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return report
+
+
+def _of_ledger(folder: Path, delta: float | None) -> dict[str, Any]:
+    runs = [folder] if (folder / NAME).exists() else sorted(folder.glob(f"repeat-*/{NAME}"))
+    if not runs:
+        raise ValueError(
+            f"`RUN` must be a folder of `trustml train` or `trustml.fit`, got {folder}, which "
+            f"holds neither {REPORT} nor {NAME}."
+        )
+    place = runs[0] if runs[0].is_dir() else runs[0].parent
+    summary = summarize(read_ledger(place))
+    if not summary.segments:
+        raise LedgerError(f"{place / NAME} holds no step yet: there is nothing to show.")
+    if not summary.run["private_training"]:
+        raise ValueError(f"`RUN` must be a private training, got {folder}, which is a baseline.")
+    settings = _settings(folder)
+    end = summary.end or {}
+    status = "stopped early" if end.get("reason") == "stopped early" else "unfinished"
+    report = report_frame(
+        name=folder.resolve().name,
+        summary=summary,
+        plan=PrivacyPlan.from_dict(summary.run["plan"]),
+        delta=delta or settings.get("delta") or _DELTA,
+        status=status,
+        repeats=max(1, len(runs)),
+    )
+    for name in ("data", "model", "training"):
+        report[name] |= settings.get(name, {})
+    report["notes"] = settings.get("notes", [])
+    metrics = place / "metrics.jsonl"
+    history = read_lines(metrics) if metrics.exists() else []
+    report["clipping"] = clipping(history, summary.run["plan"]["clip_norm"])
+    report["learning"] = {"private": learning(history)} if history else None
+    conditions = summary.segments[-1].conditions
+    report["versions"] = {name: value for name, value in conditions.items() if name != "program"}
+    return report
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "resolved.yaml"
+    try:
+        found = yaml.safe_load(path.read_text()) if path.exists() else {}
+    except (OSError, yaml.YAMLError) as error:
+        words = " ".join(str(error).split())
+        raise ValueError(f"{path} must be a whole YAML document: {words}.") from None
+    return found.get("report", {}) if isinstance(found, dict) else {}
