@@ -69,7 +69,7 @@ def test_every_preset_builds_and_its_schedules_end_low(name, corpus):
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) > 10_000
     for training in (preset.private, preset.baseline):
-        rates = [float(training.schedule()(step)) for step in (0, training.steps)]
+        rates = [float(training.learning_rates()(step)) for step in (0, training.steps)]
         assert rates[1] < training.learning_rate / 10
         assert rates[0] < training.learning_rate
 

@@ -1,8 +1,18 @@
-"""The typed settings of `trustml train`, and how flags change a preset."""
+"""The typed settings of `trustml train`: defaults, a YAML file over them, flags over both."""
 
 import argparse
 import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import yaml
+
+WRITTEN = "config.yaml"
+RESOLVED = "resolved.yaml"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,73 +32,126 @@ class TrainConfig:
       clip_norm: Bound of one utterance's gradient.
       clipping: "flat" or "automatic".
       learning_rate: Of the private run.
+      schedule: "cosine", "linear" or "constant", after the warm-up.
+      warmup: Steps of rising learning rate.
       sampling: "poisson", "truncated_poisson" or "fixed".
       adjacency: "add-or-remove-one" or "replace-one".
       accountant: "pld" or "rdp".
       strategy: How gradients are clipped.
-      microbatch: Units computed at a time.
+      microbatch: Units computed at a time, or "auto".
       baseline: Whether to train without privacy too.
       baseline_steps: Steps of the baseline.
       pretrain: Whether to start from weights trained on generated rows.
+      audit_rows: Rows that a coin each puts in or out, for the membership attack; 0 for none.
       on: The part to judge on, "test" or "valid".
+      evaluate_every: Steps between evaluations on the validation part.
+      patience: Evaluations on generated rows without a new best after which to stop.
       repeats: Runs, each with another seed.
       seed: None for secret randomness.
-      out: Folder for the results.
-      json: Whether to print the report as JSON.
-      quiet: Whether to show no progress.
+      checkpoint_every: Seconds between checkpoints.
+      save_baseline: Whether the baseline's weights, a private quantity, are kept.
     """
 
-    data: str
-    data_dir: Path | None
-    download: bool
-    preset: str | None
-    model: str | None
-    epsilon: float | None
-    delta: float | None
-    batch: int | None
-    steps: int | None
-    clip_norm: float | None
-    clipping: str
-    learning_rate: float | None
-    sampling: str
-    adjacency: str
-    accountant: str
-    strategy: str
-    microbatch: int | None
-    baseline: bool
-    baseline_steps: int | None
-    pretrain: bool | None
-    on: str
-    repeats: int
-    seed: int | None
-    out: Path | None
-    json: bool
-    quiet: bool
+    data: str = "synthetic"
+    data_dir: str | None = None
+    download: bool = False
+    preset: str | None = None
+    model: str | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+    batch: int | None = None
+    steps: int | None = None
+    clip_norm: float | None = None
+    clipping: str = "flat"
+    learning_rate: float | None = None
+    schedule: str | None = None
+    warmup: int | None = None
+    sampling: str = "poisson"
+    adjacency: str = "add-or-remove-one"
+    accountant: str = "pld"
+    strategy: str = "auto"
+    microbatch: int | str = 256
+    baseline: bool = True
+    baseline_steps: int | None = None
+    pretrain: bool | None = None
+    audit_rows: int = 1000
+    on: str = "test"
+    evaluate_every: int | None = None
+    patience: int | None = None
+    repeats: int = 1
+    seed: int | None = None
+    checkpoint_every: float = 60.0
+    save_baseline: bool = False
 
     @classmethod
-    def from_arguments(cls, chosen: argparse.Namespace) -> "TrainConfig":
-        """The settings that flags gave."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{name: getattr(chosen, name) for name in names})
+    def from_dict(cls, given: dict[str, Any], source: str) -> "TrainConfig":
+        """Settings by name.
 
-    def folder(self) -> Path:
-        """The folder for results: the one asked for, which must be new, or the next free one.
+        Args:
+          given: Those that differ from the defaults.
+          source: Where they come from, for messages.
 
         Raises:
-          FileExistsError: The folder asked for holds a report.
+          ValueError: A name is unknown, or a value of the wrong kind.
         """
-        if self.out is None:
-            number = 1
-            while Path("runs", f"{self.data}-{number}").exists():
-                number += 1
-            return Path("runs", f"{self.data}-{number}")
-        if (self.out / "report.json").exists():
-            raise FileExistsError(
-                f"`--out` must be a new folder, got {self.out}, which holds a run."
-            )
-        if self.out.exists() and not self.out.is_dir():
-            raise NotADirectoryError(f"`--out` must be a folder, got the file {self.out}.")
-        return self.out
+        hints = typing.get_type_hints(cls)
+        for name, value in given.items():
+            if name not in hints:
+                raise ValueError(f"`{name}` is no setting, in {source}.{_nearest(name, hints)}")
+            _check_kind(name, value, hints[name], source)
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every setting."""
+        return dataclasses.asdict(self)
+
+
+def flags_given(chosen: argparse.Namespace) -> dict[str, Any]:
+    """The settings that flags gave; `add_arguments` leaves all others out."""
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    return {name: value for name, value in vars(chosen).items() if name in names}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+      ValueError: It is missing, cut off or no mapping.
+    """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"`{path}` must be a YAML file of settings: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = " ".join(str(error).split())
+        raise ValueError(f"`{path}` must be a whole YAML file of settings: {line}.") from None
+    found = {} if found is None else found
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError(
+            f"`{path}` must map names of settings to values, got {type(found).__name__}."
+        )
+    return {name.replace("-", "_"): value for name, value in found.items()}
+
+
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """What `trustml train` wrote when a run began: settings, and what follows from them.
+
+    Raises:
+      ValueError: It is missing or not whole.
+    """
+    found = read_yaml(folder / RESOLVED)
+    if found.get("whole") is not True:
+        raise ValueError(
+            f"`{folder / RESOLVED}` must be whole, got one that was cut off. Restore it from a "
+            "backup: without it the settings of the run are not known."
+        )
+    return found
+
+
+def to_yaml(values: dict[str, Any], head: str) -> str:
+    """A YAML document that begins with a comment."""
+    lines = "".join(f"# {line}\n" for line in head.splitlines())
+    return lines + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def changed(settings, **values):
@@ -96,3 +159,18 @@ def changed(settings, **values):
     return dataclasses.replace(
         settings, **{name: value for name, value in values.items() if value is not None}
     )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f" Did you mean `{close[0]}`?" if close else " `trustml train --help` names them."
+
+
+def _check_kind(name: str, value: Any, hint: Any, source: str) -> None:
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    fits = type(value) in allowed or (whole and float in allowed)
+    if not fits:
+        words = " or ".join(kinds[kind] for kind in allowed if kind in kinds)
+        raise ValueError(f"`{name}` must be {words}, got {value!r}, in {source}.")

@@ -2,12 +2,13 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import plan, train, verify
+from trustml.cli import export, plan, report, train, verify
 
-COMMANDS = {"train": train, "plan": plan, "verify": verify}
+COMMANDS = {"train": train, "plan": plan, "report": report, "export": export, "verify": verify}
 
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
 EXPECTED = (ValueError, TypeError, OSError, NotImplementedError)
@@ -40,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser().parse_args(arguments)
     try:
         return COMMANDS[chosen.command].run(chosen)
-    except KeyboardInterrupt:
-        print(f"trustml {chosen.command}: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        what = str(stop) or "nothing was written"
+        print(f"trustml {chosen.command}: interrupted; {what}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output is gone; what is left to flush has no one to go to.
@@ -56,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def console() -> int:
-    """The installed command: `main`, and out at once after an interrupt."""
+    """The installed command: `main`, and out at once after an interrupt or a polite kill."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     if code == 130:
         sys.stdout.flush()

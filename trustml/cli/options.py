@@ -5,6 +5,7 @@ import json
 import sys
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -41,9 +42,11 @@ def show_json(value: Any) -> None:
 
 def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     """Prints a table that fits the terminal."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    console = Console()
+    console.print(title, style="bold", highlight=False, markup=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, name in enumerate(head):
         table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console.print(table)

@@ -27,6 +27,8 @@ from trustml.data.tokens import Tokenizer, hash_tokenizer
 from trustml.models.nlu import Network, build
 from trustml.models.pretraining import pretrain
 
+SCHEDULES = ("cosine", "linear", "constant")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
@@ -35,7 +37,10 @@ class Training:
     Args:
       expected_batch: Rows per step on average.
       steps: Steps of the run.
-      learning_rate: Peak of the schedule: a short rise, then half a cosine down to a twentieth.
+      learning_rate: Peak of the schedule.
+      schedule: What follows the rise: "cosine" (half a cosine down to a twentieth), "linear" (a
+        straight line there) or "constant".
+      warmup: Steps of the rise from a twentieth to the peak.
       clip_norm: Bound of one unit's gradient; not read without privacy. Well below most norms,
         so that nearly every unit counts alike; Adam makes the scale itself irrelevant.
     """
@@ -44,16 +49,32 @@ class Training:
     steps: int
     learning_rate: float
     clip_norm: float = 0.1
+    schedule: str = "cosine"
+    warmup: int = 10
 
-    def schedule(self) -> optax.Schedule:
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"`schedule` must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}."
+            )
+
+    def learning_rates(self) -> optax.Schedule:
         """The learning rate of each step."""
-        low, rise = self.learning_rate / 20, min(10, self.steps - 1)
-        return optax.warmup_cosine_decay_schedule(low, self.learning_rate, rise, self.steps, low)
+        peak, low, rise = (
+            self.learning_rate,
+            self.learning_rate / 20,
+            min(self.warmup, self.steps - 1),
+        )
+        if self.schedule == "cosine":
+            return optax.warmup_cosine_decay_schedule(low, peak, rise, self.steps, low)
+        end = peak if self.schedule == "constant" else low
+        after = optax.linear_schedule(peak, end, self.steps - rise)
+        return optax.join_schedules([optax.linear_schedule(low, peak, max(1, rise)), after], [rise])
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with the schedule."""
         # The bound is small and so are sums of bounded gradients: an `eps` of 1e-8 would count.
-        return optax.adam(self.schedule(), eps=1e-10)
+        return optax.adam(self.learning_rates(), eps=1e-10)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,129 +1,208 @@
 """Train a joint intent-and-slot model privately, beside its non-private baseline."""
 
 import argparse
-import math
+import shlex
+import sys
 from pathlib import Path
 
-from trustml.cli.config import TrainConfig
+from trustml.cli.config import TrainConfig, flags_given, read_yaml
 from trustml.cli.options import add_output, count, number, show_json, show_table
 
 DESCRIPTION = """\
 Trains a joint intent-and-slot model with differential privacy, and the same model without, on the
-same data; prints claimed epsilon, utility and step time side by side, and writes report.json and
-metrics.jsonl. With no arguments it uses a synthetic corpus that the package generates itself.
+same data; prints claimed epsilon, utility and step time side by side, and writes a folder with the
+weights, the ledger of releases, and the trust report as report.html and report.json. With no
+arguments it uses a synthetic corpus that the package generates itself.
 
-The guarantee covers the private weights and nothing else: metrics, the baseline and this report
+Whatever ends a run, `--resume` goes on with it: nothing is spent twice, and the result is the same.
+
+The guarantee covers the private weights and nothing else: metrics, the baseline and the report
 are private quantities."""
 
 EXAMPLES = """\
 examples:
   trustml train
   trustml train --data snips --data-dir DATA --epsilon 3 --repeats 3 --seed 0
-  trustml train --data snips --download --epsilon 8 --out runs/snips-8 --json"""
+  trustml train --config run.yaml --epsilon 8 --out runs/snips-8
+  trustml train --resume runs/snips-8"""
+
+# What may change when a run goes on: where the data lie, and how (not what) a step computes. The
+# latter takes a new key.
+_MAY_CHANGE = ("data_dir", "download", "strategy", "microbatch", "checkpoint_every")
+
+
+def microbatch(text: str) -> int | str:
+    """A positive number of units, or "auto"."""
+    return text if text == "auto" else count(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml train`."""
+    """Adds the options of `trustml train`; those not given leave no trace."""
+    known = TrainConfig()
+
+    def add(group, flag, words, **options):
+        default = getattr(known, flag.removeprefix("--").replace("-", "_"))
+        shown = "" if default in (None, False) else f"; default: {default}"
+        group.add_argument(flag, help=words + shown, default=argparse.SUPPRESS, **options)
+
+    def switch(group, flag, words):
+        add(group, flag, words, action=argparse.BooleanOptionalAction)
+
+    _add_run(parser.add_argument_group("run"))
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", default="synthetic", help="synthetic or snips; default: %(default)s"
-    )
-    data.add_argument("--data-dir", type=Path, help="folder that holds snips/; else TRUSTML_DATA")
-    data.add_argument("--download", action="store_true", help="fetch the data from its publisher")
-    data.add_argument("--on", default="test", help="judge on the test or the valid part")
+    add(data, "--data", "synthetic or snips")
+    add(data, "--data-dir", "folder that holds snips/; else TRUSTML_DATA")
+    add(data, "--download", "fetch the data from its publisher", action="store_true")
+    add(data, "--on", "judge on the test or the valid part")
+    add(data, "--audit-rows", "rows that a coin puts in or out, to attack; 0: none", type=whole)
 
     model = parser.add_argument_group("model")
-    model.add_argument("--preset", help="settings to start from; by default those of the data")
-    model.add_argument("--model", help="conv, bilstm or transformer")
-    model.add_argument(
-        "--pretrain",
-        action=argparse.BooleanOptionalAction,
-        help="start from weights trained on generated rows, which are nobody's",
-    )
+    add(model, "--preset", "settings to start from; by default those of the data")
+    add(model, "--model", "conv, bilstm or transformer")
+    switch(model, "--pretrain", "start from weights trained on generated rows, which are nobody's")
 
     privacy = parser.add_argument_group("privacy")
-    privacy.add_argument("--epsilon", type=number, help="budget; default: the preset's")
-    privacy.add_argument("--delta", type=number, help="budget; default: the preset's")
-    privacy.add_argument("--clip-norm", type=number, help="bound of one utterance's gradient")
-    privacy.add_argument("--clipping", default="flat", help="flat or automatic")
-    privacy.add_argument(
-        "--sampling", default="poisson", help="poisson, truncated_poisson or fixed"
-    )
-    privacy.add_argument("--adjacency", default="add-or-remove-one", help="or replace-one")
-    privacy.add_argument("--accountant", default="pld", help="pld or rdp")
+    add(privacy, "--epsilon", "budget; default: the preset's", type=number)
+    add(privacy, "--delta", "budget; default: the preset's", type=number)
+    add(privacy, "--clip-norm", "bound of one utterance's gradient", type=number)
+    add(privacy, "--clipping", "flat or automatic")
+    add(privacy, "--sampling", "poisson, truncated_poisson or fixed")
+    add(privacy, "--adjacency", "add-or-remove-one or replace-one")
+    add(privacy, "--accountant", "pld or rdp")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--batch", type=count, help="utterances per private step on average")
-    training.add_argument("--steps", type=count, help="private steps")
-    training.add_argument("--learning-rate", type=number, help="of the private run")
-    training.add_argument("--strategy", default="auto", help="auto, bookkeeping, ghost or vmap")
-    training.add_argument(
-        "--microbatch", type=count, help="utterances computed at a time; default: 256"
+    add(training, "--batch", "utterances per private step on average", type=count)
+    add(training, "--steps", "private steps", type=count)
+    add(training, "--learning-rate", "peak of the private run", type=number)
+    add(training, "--schedule", "cosine, linear or constant, after the warm-up")
+    add(training, "--warmup", "steps of rising learning rate", type=whole)
+    add(training, "--strategy", "auto, bookkeeping, ghost or vmap")
+    add(training, "--microbatch", "utterances computed at a time, or auto", type=microbatch)
+    add(training, "--evaluate-every", "steps between evaluations; default: a tenth", type=count)
+    add(
+        training,
+        "--patience",
+        "stop after so many evaluations on generated rows without a new best",
+        type=count,
     )
-    training.add_argument(
-        "--baseline",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="train without privacy too",
-    )
-    training.add_argument("--baseline-steps", type=count, help="steps of the baseline")
-    training.add_argument("--repeats", type=count, default=1, help="runs, with a mean over them")
-
-    output = parser.add_argument_group("randomness and output")
-    output.add_argument(
+    switch(training, "--baseline", "train without privacy too")
+    add(training, "--baseline-steps", "steps of the baseline", type=count)
+    add(training, "--repeats", "runs, with a mean over them", type=count)
+    add(
+        training,
         "--seed",
+        "makes the run repeatable, and voids the promise for who guesses it",
         type=int,
-        help="makes the run repeatable, and voids the promise for who guesses it",
     )
-    output.add_argument("--out", type=Path, help="new folder; default: the next free runs/DATA-N")
-    output.add_argument("--quiet", action="store_true", help="no progress")
-    add_output(output)
+
+
+def _add_run(group) -> None:
+    group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of these settings")
+    group.add_argument("--out", type=Path, help="new folder; default: the next free runs/DATA-N")
+    group.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a run")
+    group.add_argument(
+        "--accept-charge",
+        action="store_true",
+        help="let a resumed run take a new key even where that charges much twice",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        type=number,
+        default=argparse.SUPPRESS,
+        help="seconds between checkpoints; default: 60",
+    )
+    group.add_argument(
+        "--save-baseline",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="keep the baseline's weights, a private quantity",
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress")
+    add_output(group)
+
+
+def whole(text: str) -> int:
+    """A whole number, zero included."""
+    return 0 if text == "0" else count(text)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Trains, prints and writes."""
-    from trustml.cli.training_run import train_and_report
+    from trustml.cli.training_run import Output, new_run, resumed_run
 
-    report, folder = train_and_report(TrainConfig.from_arguments(chosen))
+    flags = flags_given(chosen)
+    output = Output(chosen.quiet, chosen.accept_charge)
+    if chosen.resume is not None:
+        report, folder = resumed_run(chosen.resume, _changes(chosen, flags), output)
+    else:
+        file = {} if chosen.config is None else read_yaml(chosen.config)
+        if chosen.config is not None:  # a wrong name there must not be blamed on the flags
+            TrainConfig.from_dict(file, str(chosen.config))
+        written = {**file, **flags}
+        config = TrainConfig.from_dict(written, "the flags")
+        command = "trustml " + shlex.join(sys.argv[1:])
+        report, folder = new_run(config, written, command, chosen.out, output)
     if chosen.json:
         show_json(report)
         return 0
-    _show(report)
-    print(f"\nWritten to {folder}: report.json, metrics.jsonl (private quantities).")
+    show(report)
+    print(f"\nWritten to {folder}: report.html, report.json (private quantities), the weights.")
     return 0
 
 
-def _show(report) -> None:
+def _changes(chosen, flags) -> dict:
+    for name in ("config", "out"):
+        if getattr(chosen, name) is not None:
+            raise ValueError(f"`--{name}` cannot go with `--resume`: the run has its settings.")
+    fixed = [name for name in flags if name not in _MAY_CHANGE]
+    if fixed:
+        raise ValueError(
+            f"`--{fixed[0].replace('_', '-')}` cannot go with `--resume`, which takes the settings "
+            "of the run. Start a new run to change them."
+        )
+    return flags
+
+
+def show(report) -> None:
+    """Prints the table of a report, the promise and the notes."""
+    attacks = (report["attack"] or {}).get("sides", {})
+    metrics = [
+        f"{metric['label'].lower()}{', %' if metric['percent'] else ''}"
+        for metric in report["metrics"]
+    ]
     rows = []
     for name, side in report["results"].items():
+        found = attacks.get(name)
         rows.append(
             [
                 name,
                 "none" if side["epsilon"] is None else f"{side['epsilon']:.3f}",
-                _estimate(side["intent_accuracy"], 100, "%"),
-                _estimate(side["slot_f1"], 1, ""),
+                "" if found is None else f"{found['epsilon_lower_bound']['value']:.2f}",
+                *(
+                    _estimate(side["metrics"][metric["name"]], percent=metric["percent"])
+                    for metric in report["metrics"]
+                ),
                 f"{side['step_ms']:.0f} ms",
-                f"{side['train_seconds']:.0f} s",
             ]
         )
-    data = report["data"]
+    data, delta = report["data"], report["privacy"]["delta"]
+    batch = report["timing"]["batch"]
     kind = ", generated by the package" if data["synthetic"] else ""
     show_table(
         f"{data['name']}{kind}: {data['train']} utterances to train on; judged on {data['judged']} "
-        f"of the {data['judged_on']} part, with 95 % intervals; epsilon at delta "
-        f"{report['plan_delta']:g}; both steps timed at a batch of {report['step_batch']}",
-        ["training", "epsilon", "intent accuracy", "slot F1", "step", "took"],
+        f"of the {data['judged_on']} part, with 95 % intervals; epsilon at delta {delta:g}: at "
+        f"most, and at least by an attack; both steps timed at a batch of {batch}",
+        ["training", "epsilon", "audited", *metrics, "step"],
         rows,
     )
-    print(report["statement"])
+    print(report["privacy"]["statement"])
     for note in report["notes"]:
         print(f"Note: {note}")
 
 
-def _estimate(estimate, scale, mark) -> str:
-    value = f"{scale * estimate['value']:.{1 if scale == 100 else 3}f}{mark}"
-    low, high = estimate["low"], estimate["high"]
-    if low is None or math.isnan(low):
-        return value
-    digits = 1 if scale == 100 else 3
-    return f"{value} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"
+def _estimate(estimate, *, percent: bool) -> str:
+    scale, digits = (100, 1) if percent else (1, 3)
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if low is None or high is None:
+        return f"{scale * value:.{digits}f}"
+    return f"{scale * value:.{digits}f} [{scale * low:.{digits}f}, {scale * high:.{digits}f}]"

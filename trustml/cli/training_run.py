@@ -1,317 +1,223 @@
-"""What `trustml train` does: load, plan, train both, judge, report."""
+"""What `trustml train` does: load, plan, train both, judge, report; or go on where it was ended."""
 
 import contextlib
-import dataclasses
-import statistics
+import json
+import shlex
+import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from trustml.cli.config import TrainConfig, changed
-from trustml.cli.presets import PRESETS, Preset
-from trustml.data import encode, load
-from trustml.models.evaluation import predict
-from trustml.models.metrics import bootstrap_slot_f1, joint_scores, wilson_interval
-from trustml.models.nlu import ENCODERS, Network
+from trustml.cli import interrupts
+from trustml.cli import judge as judging
+from trustml.cli.config import RESOLVED, WRITTEN, TrainConfig, read_resolved, to_yaml
+from trustml.cli.report_of_run import describe, make_report, network_config
+from trustml.cli.setting import Canaries, Setting, make_setting, make_steps, private_plan
 from trustml.plan import PrivacyPlan
-from trustml.report import SCHEMA_VERSION, Estimate, mean_of, versions, write_json, write_lines
-from trustml.training import TrainStep, baseline_step, fit, private_step
+from trustml.report import read_report, render, write_json, write_text
+from trustml.report.folder import PAGE, REPORT
+from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
+from trustml.training.checkpoint import FOLDER as CHECKPOINTS
+from trustml.training.timing import time_steps
+from trustml.training.weights import WEIGHTS
 
-TIMED_STEPS = 7
-
-
-class Setting(NamedTuple):
-    """Everything that all runs of one call share."""
-
-    config: TrainConfig
-    preset: Preset
-    splits: Any
-    network: Network
-    train: dict
-    valid: Any
-    judged: Any
+CANARIES = "audit.json"
+START = "start.safetensors"
+BASELINE = "baseline"
 
 
-class Side(NamedTuple):
-    """One finished training, private or not."""
+class Output(NamedTuple):
+    """What the caller sees, which is no setting of the run."""
 
-    scores: Any
-    accuracy: Estimate
-    f1: Estimate
-    seconds: float
-    history: list
+    quiet: bool = False
+    accept_charge: bool = False
 
 
-def train_and_report(config: TrainConfig) -> tuple[dict, Path]:
-    """Runs `trustml train`; returns the report and the folder it was written to."""
-    folder = config.folder()
-    setting = _setting(config)
-    plan = _private_plan(setting)
-    steps = _steps(setting, plan)
-    with _new_folder(folder):
-        sides: dict[str, list[Side]] = {}
-        for turn in range(config.repeats):
-            seed = None if config.seed is None else config.seed + turn
-            start = _start(setting, seed)
-            for name, step in steps.items():
-                label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
-                sides.setdefault(name, []).append(_run(setting, label, step, start, seed))
-        report = _report(setting, plan, sides, _step_times(setting, steps["private"]))
-        write_lines(folder / "metrics.jsonl", _lines(sides))
-        write_json(folder / "report.json", report)
-    return report, folder
+def new_run(
+    config: TrainConfig, written: dict[str, Any], command: str, out: Path | None, output: Output
+) -> tuple[dict, Path]:
+    """Begins a run in a new folder and carries it out; returns its report and its folder."""
+    folder = _new_folder(config, out)
+    setting = make_setting(config)
+    plan = private_plan(setting)
+    steps = make_steps(setting, plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / WRITTEN, to_yaml(written, f"As written: {command}"))
+    if config.audit_rows:
+        write_json(folder / CANARIES, setting.canaries.to_dict())
+    resolved = {
+        "settings": config.to_dict(),
+        "report": describe(setting, plan),
+        "network": network_config(setting),
+        "whole": True,  # the last line: YAML cut off in between often reads well
+    }
+    head = "As resolved, every setting. `trustml train --resume` reads it."
+    write_text(folder / RESOLVED, to_yaml(resolved, head))
+    with _resumable(folder):
+        return _carry_out(setting, plan, steps, folder, output), folder
 
 
-def _start(setting: Setting, seed: int | None):
-    chosen = setting.preset.pretraining
-    if chosen is not None and not setting.config.quiet:
-        rows, steps = f"{chosen.rows:,}", f"{chosen.steps:,}"
-        print(f"pretraining: {steps} steps on {rows} generated rows, a minute", file=sys.stderr)
-    return setting.preset.start(setting.network, seed=seed or 0)
+def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[dict, Path]:
+    """Goes on with the run in `folder`, or shows what it found if it has ended.
+
+    Args:
+      folder: Of an earlier call.
+      changes: Settings that may differ: where the data lie, how the step is computed.
+      output: What the caller sees.
+
+    Raises:
+      ValueError: It is no run, or its settings are damaged.
+    """
+    if not (folder / RESOLVED).exists():
+        raise ValueError(
+            f"`--resume` must name the folder of a run, got {folder}, which holds no {RESOLVED}."
+        )
+    if (folder / REPORT).exists():
+        if not output.quiet:
+            print(f"{folder} has ended: its budget has no step left", file=sys.stderr)
+        return read_report(folder), folder
+    settings = {**read_resolved(folder)["settings"], **changes}
+    config = TrainConfig.from_dict(settings, str(folder / RESOLVED))
+    setting = make_setting(config, _read_canaries(folder, config))
+    plan = private_plan(setting)
+    steps = make_steps(setting, plan)
+    with _resumable(folder):
+        return _carry_out(setting, plan, steps, folder, output), folder
 
 
 @contextlib.contextmanager
-def _new_folder(folder: Path):
-    """The folder, made before the work so that an unwritable place shows; gone if left empty."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+def _resumable(folder: Path):
+    """Says, of whatever ends a run, how to go on with it."""
+    way = f"go on with: trustml train --resume {shlex.quote(str(folder))}"
     try:
         yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
-        raise
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(way) from None
+    except OSError as error:
+        raise OSError(f"{error}; {way}") from error
 
 
-def _setting(config: TrainConfig) -> Setting:
-    if config.on not in ("test", "valid"):
-        raise ValueError(f"`--on` must be test or valid, got {config.on!r}.")
-    name = config.preset or config.data
-    splits = load(config.data, config.data_dir, download=config.download)
-    if name not in PRESETS:
-        raise ValueError(f"`--preset` must be one of {', '.join(PRESETS)}, got {name!r}.")
-    preset = changed(
-        PRESETS[name], network=config.model, epsilon=config.epsilon, delta=config.delta
-    )
-    if preset.network not in ENCODERS:
-        raise ValueError(f"`--model` must be one of {', '.join(ENCODERS)}, got {preset.network!r}.")
-    private = changed(
-        preset.private,
-        expected_batch=config.batch,
-        steps=config.steps,
-        clip_norm=config.clip_norm,
-        learning_rate=config.learning_rate,
-    )
-    baseline = changed(preset.baseline, steps=config.baseline_steps)
-    preset = dataclasses.replace(preset, private=private, baseline=baseline)
-    if config.pretrain is False:
-        preset = dataclasses.replace(preset, pretraining=None)
-    elif config.pretrain and preset.pretraining is None:
-        raise ValueError(f"`--pretrain` must be off for the preset {name!r}, which has no recipe.")
-    return Setting(
-        config,
-        preset,
-        splits,
-        preset.build(splits.train),
-        encode(splits.train, preset.tokenizer(), preset.max_length),
-        splits.valid,
-        splits.test if config.on == "test" else splits.valid,
-    )
-
-
-def _private_plan(setting: Setting) -> PrivacyPlan:
-    config, preset = setting.config, setting.preset
-    return PrivacyPlan.calibrate(
-        epsilon=preset.epsilon,
-        delta=preset.delta,
-        num_units=len(setting.splits.train),
-        expected_batch=preset.private.expected_batch,
-        steps=preset.private.steps,
-        clip_norm=preset.private.clip_norm,
-        clipping=config.clipping,
-        sampling=config.sampling,
-        adjacency=config.adjacency,
-        accountant=config.accountant,
-        unit=setting.splits.train.privacy_unit,
-    )
-
-
-def _steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
-    preset, config = setting.preset, setting.config
-    private = private_step(
-        setting.network.loss,
-        preset.private.optimizer(),
-        plan,
-        strategy=config.strategy,
-        microbatch=_microbatch(config),
-    )
-    steps = {"private": private}
-    if config.baseline:
-        units = len(setting.splits.train)
-        batch = min(preset.baseline.expected_batch, units)
-        draws = PrivacyPlan(
-            clip_norm=1.0,
-            noise_multiplier=0.0,
-            sample_rate=batch / units,
-            steps=preset.baseline.steps,
-            expected_batch=batch,
-            num_units=units,
-        )
-        steps["baseline"] = baseline_step(
-            setting.network.loss, preset.baseline.optimizer(), draws, microbatch=_microbatch(config)
-        )
-    return steps
-
-
-def _microbatch(config: TrainConfig) -> int:
-    # Measured: slices of this size stay in cache, and slices of padding alone are skipped.
-    return config.microbatch or 256
-
-
-def _run(setting: Setting, label: str, step: TrainStep, start: Any, seed: int | None) -> Side:
-    def evaluate(params):
-        scores = _scores(setting, params, setting.valid)
-        return {"valid_intent": scores.intent_accuracy, "valid_slot_f1": scores.slot_f1}
-
-    began = time.perf_counter()
-    result = fit(
-        step,
-        start,
-        setting.train,
-        evaluate=evaluate,
-        seed=seed,
-        progress=label if not setting.config.quiet else False,
-    )
-    seconds = time.perf_counter() - began
-    return _judge(setting, result.params, seconds, result.history)
-
-
-def _predictions(setting: Setting, params, corpus):
-    preset = setting.preset
-    return predict(
-        setting.network, params, corpus, preset.tokenizer(), max_length=preset.evaluation_length
-    )
-
-
-def _scores(setting: Setting, params, corpus):
-    found = _predictions(setting, params, corpus)
-    return joint_scores(
-        [said.intent for said in corpus.utterances],
-        found.intents,
-        [said.tags for said in corpus.utterances],
-        found.tags,
-    )
-
-
-def _judge(setting: Setting, params, seconds: float, history: list) -> Side:
-    corpus = setting.judged
-    found = _predictions(setting, params, corpus)
-    intents = [said.intent for said in corpus.utterances]
-    tags = [said.tags for said in corpus.utterances]
-    scores = joint_scores(intents, found.intents, tags, found.tags)
-    right = sum(a == b for a, b in zip(intents, found.intents, strict=True))
-    accuracy = Estimate(
-        scores.intent_accuracy, *wilson_interval(right, len(intents)), "Wilson, 95 %"
-    )
-    f1 = Estimate(scores.slot_f1, *bootstrap_slot_f1(tags, found.tags), "bootstrap, 95 %")
-    return Side(scores, accuracy, f1, seconds, history)
-
-
-def _step_times(setting: Setting, private: TrainStep) -> dict[str, float]:
-    """Milliseconds per step on the very same draws, interleaved; compiling left out."""
-    plan, steps = private.plan, {"private": private}
-    if setting.config.baseline:
-        steps["baseline"] = baseline_step(
-            setting.network.loss,
-            setting.preset.private.optimizer(),
-            plan,
-            microbatch=_microbatch(setting.config),
-        )
-    start = setting.network.init(jax.random.key(0))
-    states = {name: step.init(start, key=0) for name, step in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    turns = min(TIMED_STEPS, plan.steps)
-    for draw in [draw for _, draw in zip(range(turns), plan.batches(seed=0), strict=False)]:
-        for name, step in steps.items():
-            batch = step.gather(draw, setting.train)
-            jax.block_until_ready(batch.rows)
-            began = time.perf_counter()
-            states[name], metrics = step.update(states[name], draw, batch)
-            jax.block_until_ready((states[name].params, metrics.loss))
-            times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(found[1:] or found) for name, found in times.items()}
-
-
-def _lines(sides):
-    for name, runs in sides.items():
-        for turn, side in enumerate(runs):
-            for entry in side.history:
-                yield {"training": name, "run": turn, **entry}
-
-
-def _report(setting: Setting, plan: PrivacyPlan, sides, times) -> dict:
-    config, preset, train = setting.config, setting.preset, setting.splits.train
-    seeded = config.seed is not None
-    results = {
-        name: {
-            "private": True,
-            "epsilon": plan.epsilon(preset.delta) if name == "private" else None,
-            "intent_accuracy": _over_runs([side.accuracy for side in runs]),
-            "slot_f1": _over_runs([side.f1 for side in runs]),
-            "step_ms": times[name],
-            "train_seconds": float(np.mean([side.seconds for side in runs])),
-            "runs": [side.scores._asdict() for side in runs],
-        }
-        for name, runs in sides.items()
-    }
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "marked_private": "results, notes on them, and metrics.jsonl",
-        "data": {
-            "name": train.name,
-            "synthetic": train.synthetic,
-            "source": train.source,
-            "privacy_unit": train.privacy_unit,
-            "train": len(train),
-            "judged_on": config.on,
-            "judged": len(setting.judged),
-        },
-        "model": {"network": preset.network, **preset.sizes, "buckets": preset.buckets},
-        "training": {
-            "private": dataclasses.asdict(preset.private),
-            "baseline": dataclasses.asdict(preset.baseline),
-            "pretraining": None
-            if preset.pretraining is None
-            else dataclasses.asdict(preset.pretraining),
-            "strategy": config.strategy,
-            "seed": config.seed,
-        },
-        "plan": plan.to_dict(),
-        "plan_delta": preset.delta,
-        "step_batch": plan.expected_batch,
-        "results": results,
-        "statement": plan.statement(preset.delta, reproducible=seeded),
-        "notes": _notes(setting),
-        "versions": versions(),
-    }
-
-
-def _over_runs(estimates) -> dict:
-    found = estimates[0] if len(estimates) == 1 else mean_of([one.value for one in estimates])
-    return found._asdict()
-
-
-def _notes(setting: Setting) -> list[str]:
-    notes = list(setting.preset.disclosures)
+def _carry_out(setting: Setting, plan, steps, folder: Path, output: Output) -> dict:
     repeats = setting.config.repeats
-    if repeats > 1:
-        notes.append(
-            f"{repeats} private runs on one data set compose: publish one of them, or add their "
-            "budgets"
+    sides: dict[str, list[judging.Side]] = {}
+    places = [folder / f"repeat-{turn + 1}" if repeats > 1 else folder for turn in range(repeats)]
+    for turn, place in enumerate(places):
+        place.mkdir(exist_ok=True)
+        seed = None if setting.config.seed is None else setting.config.seed + turn
+        start = _start(setting, place, seed, output)
+        for name, step in steps.items():
+            label = f"{name} {turn + 1}/{repeats}" if repeats > 1 else name
+            result = _train(setting, name, label, step, start, place, seed, output)
+            sides.setdefault(name, []).append(judging.judge(setting, result))
+    timing = _time(setting, plan)
+    report = make_report(setting, plan, sides, timing, folder, places[0])
+    write_text(folder / PAGE, render([report]))
+    for place in places:
+        (place / START).unlink(missing_ok=True)
+        if not setting.config.save_baseline:
+            for name in (WEIGHTS, CHECKPOINTS):
+                _remove(place / BASELINE / name)
+    write_json(folder / REPORT, report)  # the last: with it the run has ended
+    return report
+
+
+def _train(
+    setting: Setting, name: str, label: str, step: TrainStep, start, place: Path, seed, output
+) -> FitResult:
+    config, preset = setting.config, setting.preset
+
+    def evaluate(params):
+        scores = judging.utility(setting, params, setting.valid)
+        found = {"valid_intent": scores.intent_accuracy, "valid_slot_f1": scores.slot_f1}
+        if setting.public is not None:
+            found["public_slot_f1"] = judging.utility(setting, params, setting.public).slot_f1
+        return found
+
+    with interrupts.after_a_step() as asked:
+        return fit(
+            step,
+            start,
+            setting.train,
+            evaluate=evaluate,
+            evaluate_every=config.evaluate_every,
+            stop=patience("public_slot_f1", config.patience) if config.patience else None,
+            pause=asked,
+            out=place if step.private else place / BASELINE,
+            resume=True,
+            accept_charge=output.accept_charge,
+            source=setting.train_corpus.fingerprint,
+            checkpoint_every=config.checkpoint_every,
+            keep=True,
+            seed=seed,
+            delta=preset.delta,
+            progress=label if not output.quiet else False,
         )
-    return notes
+
+
+def _start(setting: Setting, place: Path, seed: int | None, output: Output) -> Any:
+    """Weights to start from. They are nobody's, and kept until the end: they may take a minute."""
+    chosen, path = setting.preset.pretraining, place / START
+    if path.exists():
+        like = jax.eval_shape(lambda: setting.network.init(jax.random.key(0)))
+        return load_weights(path, like)
+    if chosen is not None and not output.quiet:
+        rows, steps = f"{chosen.rows:,}", f"{chosen.steps:,}"
+        print(f"pretraining: {steps} steps on {rows} generated rows, a minute", file=sys.stderr)
+    start = setting.preset.start(setting.network, seed=seed or 0)
+    save_weights(path, start)
+    return start
+
+
+def _time(setting: Setting, plan: PrivacyPlan):
+    config = setting.config
+    return time_steps(
+        setting.network.loss,
+        setting.preset.private.optimizer(),
+        plan,
+        setting.network.init(jax.random.key(0)),
+        setting.train,
+        strategy=config.strategy,
+        microbatch=config.microbatch if isinstance(config.microbatch, int) else None,
+        baseline=config.baseline,
+    )
+
+
+def _new_folder(config: TrainConfig, out: Path | None) -> Path:
+    """The folder for results: the one asked for, which must be new, or the next free one."""
+    if out is None:
+        number = 1
+        while Path("runs", f"{config.data}-{number}").exists():
+            number += 1
+        return Path("runs", f"{config.data}-{number}")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"`--out` must be a folder, got the file {out}.")
+    if (out / RESOLVED).exists() or (out / REPORT).exists():
+        raise FileExistsError(
+            f"`--out` must be a new folder, got {out}, which holds a run. Go on with it by "
+            f"`trustml train --resume {out}`, or name another."
+        )
+    return out
+
+
+def _read_canaries(folder: Path, config: TrainConfig) -> Canaries:
+    path = folder / CANARIES
+    if not config.audit_rows:
+        return Canaries(np.zeros(0, int), np.zeros(0, int))
+    try:
+        found = json.loads(path.read_text())
+        return Canaries(*(np.array(found[name], int) for name in Canaries._fields))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} must say which rows were left out of the training; it is missing or damaged. "
+            "Restore it from a backup: without it the data of the run are not known."
+        ) from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ import argparse
 import time
 
 from trustml.cli.options import add_output, show_json, show_table
-from trustml.report import versions
+from trustml.training.conditions import versions
 from trustml.verify import CHECKS
 
 DESCRIPTION = """\
