@@ -97,7 +97,7 @@ def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
 def test_groups_and_intents_are_judged_apart(finished):
     _, folder = finished
     report = json.loads((folder / "report.json").read_text())
-    for kind in ("group", "intent"):
+    for kind in ("protected group", "intent"):
         rows = [row for row in report["groups"] if row["by"] == kind]
         assert sum(row["judged"] for row in rows) == report["data"]["judged"]
     assert {"general speech", "regional speech"} <= {row["name"] for row in report["groups"]}

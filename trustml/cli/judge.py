@@ -113,15 +113,16 @@ def _attack(side: Side, delta: float) -> dict:
 def groups_report(setting: Setting, sides: dict[str, Side]) -> list[dict]:
     """Utility and attack by protected group, where the data know any, and by intent."""
     said, trained = setting.judged.utterances, setting.train_corpus.utterances
-    kinds: list[tuple[str, list]] = [("intent", [(name, name) for name in setting.judged.intents])]
+    intents: list[tuple[Any, str]] = [(name, name) for name in setting.judged.intents]
+    kinds = [("intent", "intent", intents)]
     if len(setting.judged.groups) > 1:
-        kinds.insert(0, ("group", list(enumerate(setting.judged.groups))))
+        kinds.insert(0, ("protected group", "group", list(enumerate(setting.judged.groups))))
     rows = []
-    for kind, names in kinds:
+    for kind, field, names in kinds:
         for value, name in names:
-            judged = np.flatnonzero([getattr(row, kind) == value for row in said])
+            judged = np.flatnonzero([getattr(row, field) == value for row in said])
             of_canaries = [
-                np.flatnonzero([getattr(trained[row], kind) == value for row in part])
+                np.flatnonzero([getattr(trained[row], field) == value for row in part])
                 for part in setting.canaries
             ]
             if len(judged):

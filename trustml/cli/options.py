@@ -46,7 +46,8 @@ def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     console.print(title, style="bold", highlight=False, markup=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, name in enumerate(head):
-        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
+        first = place == 0
+        table.add_column(name, justify="left" if first else "right", overflow="fold", no_wrap=first)
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -167,8 +167,7 @@ def show(report) -> None:
     """Prints the table of a report, the promise and the notes."""
     attacks = (report["attack"] or {}).get("sides", {})
     metrics = [
-        f"{metric['label'].lower()}{', %' if metric['percent'] else ''}"
-        for metric in report["metrics"]
+        f"{metric['label']}{', %' if metric['percent'] else ''}" for metric in report["metrics"]
     ]
     rows = []
     for name, side in report["results"].items():
