@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=summary,
+            usage=getattr(module, "USAGE", None),
             description=module.DESCRIPTION,
             epilog=module.EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser().print_help(sys.stderr)
+        return 2
     chosen = parser().parse_args(arguments)
     try:
         return COMMANDS[chosen.command].run(chosen)

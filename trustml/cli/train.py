@@ -31,6 +31,9 @@ examples:
 _MAY_CHANGE = ("data_dir", "download", "strategy", "microbatch", "checkpoint_every")
 
 
+USAGE = "trustml train [options]"
+
+
 def microbatch(text: str) -> int | str:
     """A positive number of units, or "auto"."""
     return text if text == "auto" else count(text)
@@ -43,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     def add(group, flag, words, **options):
         default = getattr(known, flag.removeprefix("--").replace("-", "_"))
         shown = "" if default in (None, False) else f"; default: {default}"
+        if "action" not in options:
+            options["metavar"] = _PLACES.get(options.get("type"), "NAME")
         group.add_argument(flag, help=words + shown, default=argparse.SUPPRESS, **options)
 
     def switch(group, flag, words):
@@ -98,7 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(group) -> None:
     group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of these settings")
-    group.add_argument("--out", type=Path, help="new folder; default: the next free runs/DATA-N")
+    group.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="new folder; default: the next free runs/DATA-N"
+    )
     group.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a run")
     group.add_argument(
         "--accept-charge",
@@ -108,6 +115,7 @@ def _add_run(group) -> None:
     group.add_argument(
         "--checkpoint-every",
         type=number,
+        metavar="X",
         default=argparse.SUPPRESS,
         help="seconds between checkpoints; default: 60",
     )
@@ -124,6 +132,9 @@ def _add_run(group) -> None:
 def whole(text: str) -> int:
     """A whole number, zero included."""
     return 0 if text == "0" else count(text)
+
+
+_PLACES = {count: "N", whole: "N", microbatch: "N", int: "N", number: "X"}
 
 
 def run(chosen: argparse.Namespace) -> int:

@@ -75,14 +75,16 @@ def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[
         raise ValueError(
             f"`--resume` must name the folder of a run, got {folder}, which holds no {RESOLVED}."
         )
+    resolved = read_resolved(folder)
+    config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(folder / RESOLVED))
     if (folder / REPORT).exists():
+        _clean(config, folder)
         if not output.quiet:
             print(f"{folder} has ended: its budget has no step left", file=sys.stderr)
         return read_report(folder), folder
-    settings = {**read_resolved(folder)["settings"], **changes}
-    config = TrainConfig.from_dict(settings, str(folder / RESOLVED))
     setting = make_setting(config, _read_canaries(folder, config))
-    plan = private_plan(setting)
+    # Not calibrated anew: another version of the accountant may find other last digits.
+    plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
     steps = make_steps(setting, plan)
     with _resumable(folder):
         return _carry_out(setting, plan, steps, folder, output), folder
@@ -101,9 +103,8 @@ def _resumable(folder: Path):
 
 
 def _carry_out(setting: Setting, plan, steps, folder: Path, output: Output) -> dict:
-    repeats = setting.config.repeats
+    repeats, places = setting.config.repeats, _places(setting.config, folder)
     sides: dict[str, list[judging.Side]] = {}
-    places = [folder / f"repeat-{turn + 1}" if repeats > 1 else folder for turn in range(repeats)]
     for turn, place in enumerate(places):
         place.mkdir(exist_ok=True)
         seed = None if setting.config.seed is None else setting.config.seed + turn
@@ -115,13 +116,24 @@ def _carry_out(setting: Setting, plan, steps, folder: Path, output: Output) -> d
     timing = _time(setting, plan)
     report = make_report(setting, plan, sides, timing, folder, places[0])
     write_text(folder / PAGE, render([report]))
-    for place in places:
-        (place / START).unlink(missing_ok=True)
-        if not setting.config.save_baseline:
+    write_json(folder / REPORT, report)  # with it the run has ended
+    _clean(setting.config, folder)
+    return report
+
+
+def _places(config: TrainConfig, folder: Path) -> list[Path]:
+    """One folder for each private training."""
+    turns = range(1, config.repeats + 1)
+    return [folder / f"repeat-{turn}" if config.repeats > 1 else folder for turn in turns]
+
+
+def _clean(config: TrainConfig, folder: Path) -> None:
+    """Removes what only a run that goes on needs, the baseline's weights among it."""
+    for place in _places(config, folder):
+        _remove(place / START)
+        if not config.save_baseline:
             for name in (WEIGHTS, CHECKPOINTS):
                 _remove(place / BASELINE / name)
-    write_json(folder / REPORT, report)  # the last: with it the run has ended
-    return report
 
 
 def _train(
