@@ -27,7 +27,7 @@ from trustml.training import load_weights
 TINY = ["--steps", "2", "--batch", "64", "--baseline-steps", "2", "--quiet", "--no-pretrain"]
 
 
-def train(folder, *, noise=2.0, data=0, stop_at=None, steps=6):
+def train(folder, *, noise=2.0, data=0, stop_at=None, steps=6, seed=None):
     """A run of the library, for its ledger."""
     x = np.random.default_rng(data).normal(size=(100, 2)).astype(np.float32)
     plan = trustml.PrivacyPlan(
@@ -49,6 +49,7 @@ def train(folder, *, noise=2.0, data=0, stop_at=None, steps=6):
             callbacks=[interrupt],
             progress=False,
             accept_charge=True,
+            seed=seed,
         )
     return plan
 
@@ -158,7 +159,7 @@ def test_a_finished_run_is_shown_and_takes_no_more_steps(finished, capsys):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert main(["train", "--resume", str(folder)]) == 0
     shown = capsys.readouterr()
-    assert "its budget has no step left" in shown.err
+    assert "no step is left" in shown.err
     assert "Promise: (2.9" in shown.out
     assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -213,6 +214,28 @@ def test_weights_are_exported_with_a_card(finished, tmp_path, capsys):
     bare = tmp_path / "bare"
     assert main(["export", str(folder), "--out", str(bare), "--no-utility", "--json"]) == 0
     assert "model-index" not in (bare / "README.md").read_text()
+
+
+def test_other_weights_are_not_exported_under_the_promise(finished, tmp_path, capsys):
+    _, folder = finished
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    data = (copy / "weights.safetensors").read_bytes()
+    (copy / "weights.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert main(["export", str(copy), "--out", str(tmp_path / "model")]) == 2
+    assert "must be the weights that the run ended with" in capsys.readouterr().err
+    (copy / "weights.safetensors").unlink()
+    assert main(["export", str(copy), "--out", str(tmp_path / "model")]) == 2
+    assert "must hold the run's weights" in capsys.readouterr().err
+    assert main(["export", str(folder), "--out", str(tmp_path / "model"), "--repeat", "2"]) == 2
+    assert "`--repeat` must be from 1 to 1" in capsys.readouterr().err
+
+
+def test_a_folder_with_other_things_is_not_written_into(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("mine")
+    assert main(["train", *TINY, "--out", str(tmp_path)]) == 2
+    assert "`--out` must be a new or empty folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path, capsys):
@@ -327,6 +350,10 @@ def test_the_command_is_installed():
         ("steps: 2.5\n", "`steps` must be a whole number, got 2.5, in {}."),
         ("download: 1\n", "`download` must be true or false, got 1, in {}."),
         ("epsilon: true\n", "`epsilon` must be a number, got True, in {}."),
+        ("repeats: 0\n", "`repeats` must be at least 1, got 0, in {}."),
+        ("checkpoint_every: -1\n", "`checkpoint_every` must be at least 0, got -1, in {}."),
+        ("seed: -1\n", "`seed` must be at least 0, got -1, in {}."),
+        ("steps: 2\nsteps: 3\n", "the name 'steps' occurs twice"),
         ("data: [snips\n", "`{}` must be a whole YAML file of settings"),
         ("- data\n", "`{}` must map names of settings to values, got list."),
     ],
@@ -342,7 +369,7 @@ def test_a_wrong_configuration_is_named(text, message, tmp_path, capsys):
 
 def test_flags_override_the_file_and_dashes_are_fine(tmp_path, monkeypatch):
     path, seen = tmp_path / "run.yaml", []
-    path.write_text("clip-norm: 0.5\nsteps: 7\nepsilon: 2\n")
+    path.write_text("clip-norm: 0.5\nsteps: 7\nepsilon: 2\ndelta: 1e-6\non: valid\n")
 
     def note(config, written, command, out, output):
         seen.append((config, written))
@@ -351,8 +378,9 @@ def test_flags_override_the_file_and_dashes_are_fine(tmp_path, monkeypatch):
     monkeypatch.setattr(training_run, "new_run", note)
     assert main(["train", "--config", str(path), "--steps", "9", "--no-baseline"]) == 130
     config, written = seen[0]
-    assert written == {"clip_norm": 0.5, "steps": 9, "epsilon": 2, "baseline": False}
+    assert (written["steps"], written["epsilon"]) == (9, 2)
     assert (config.clip_norm, config.steps, config.baseline) == (0.5, 9, False)
+    assert (config.delta, config.on) == (1e-6, "valid")
 
 
 @pytest.mark.parametrize(
@@ -367,7 +395,7 @@ def test_a_resumed_run_keeps_its_settings(flags, name, finished, capsys):
 @pytest.mark.parametrize("file", ["resolved.yaml", "audit.json"])
 def test_a_damaged_file_of_a_run_is_named(file, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(training_run, "_carry_out", lambda *_: pytest.fail("must not train"))
+    monkeypatch.setattr(training_run, "_carry_out", lambda *_, **__: pytest.fail("no"))
     with pytest.raises(pytest.fail.Exception):
         main(["train", *TINY, "--out", str(folder)])
     whole = (folder / file).read_bytes()
@@ -406,6 +434,18 @@ def test_a_copy_that_went_on_apart_counts_twice_from_there(tmp_path, capsys):
     (total,) = json.loads(capsys.readouterr().out)
     assert [run["steps"] for run in total["runs"]] == [6, 2]
     assert "is a copy of another run" in total["notes"][0]
+
+
+def test_one_seed_for_two_runs_promises_nothing(tmp_path, capsys):
+    for name in ("first", "second"):
+        train(tmp_path / name, seed=3)
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    assert main(["plan", "--ledger", *folders]) == 0
+    shown = capsys.readouterr().out
+    assert "infinite" in shown
+    assert "two of these runs have one noise key" in shown
+    assert main(["plan", "--ledger", *folders, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["epsilon"] is None
 
 
 def test_what_is_no_run_is_not_resumed(tmp_path, capsys):

@@ -47,7 +47,7 @@ def test_a_run_in_pieces_is_one_run(make):
     whole = make().epsilon(delta=DELTA, steps=64)
     assert composed_epsilon([(make(), 24), (make(), 40)], delta=DELTA) == whole
     # Apart only in what the accountant does not see.
-    other = make(unit="utterance", steps=24, capacity=make().capacity)
+    other = make(steps=24, capacity=make().capacity)
     assert composed_epsilon([(other, 24), (make(), 40)], delta=DELTA) == whole
 
 
@@ -165,3 +165,8 @@ def test_a_delta_out_of_range_is_refused(delta):
 def test_steps_must_be_whole(steps):
     with pytest.raises(TypeError, match="`spent` must hold whole numbers of steps"):
         composed_epsilon([(plan(), steps)], delta=DELTA)
+
+
+def test_units_of_privacy_do_not_mix():
+    with pytest.raises(ValueError, match="`spent` must hold plans of one `unit`, got 'user' and"):
+        composed_epsilon([(plan(unit="user"), 4), (plan(unit="utterance"), 4)], delta=DELTA)

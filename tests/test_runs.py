@@ -425,7 +425,7 @@ def test_a_checkpoint_from_before_the_key_takes_another_key(cut, monkeypatch):
         patch.setattr(resume, "conditions", conditions_with(cores="96"))
         interrupted(cut, at=CUT, checkpoint_every=60)
         damage(newest(cut))
-        result = train(cut, checkpoint_every=60)
+        result = train(cut, checkpoint_every=60, accept_charge=True)
     assert_note(result, "the checkpoint")
     assert [segment.start for segment in summary_of(cut).segments] == [0, CUT - 1, CUT - 2]
     assert "is damaged; an older one takes its place" in result.notes[0]
@@ -478,10 +478,13 @@ def test_charges_never_exceed_the_plan_however_often_conditions_change(tmp_path,
         at += 3
         monkeypatch.undo()
         monkeypatch.setattr(resume, "conditions", conditions_with(cores=str(number)))
-        interrupted(tmp_path, at=at)
+        if number > 2:  # a tenth in all, however many changes it took
+            with pytest.raises(ValueError, match="or accept that by `accept_charge`"):
+                train(tmp_path)
+        interrupted(tmp_path, at=at, accept_charge=number > 2)
         assert summary_of(tmp_path).charged <= STEPS
     monkeypatch.undo()
-    result = train(tmp_path)
+    result = train(tmp_path, accept_charge=True)
     summary = summary_of(tmp_path)
     assert (result.charged, result.stopped) == (STEPS, "budget spent")
     assert len({segment.key for segment in summary.segments}) == 6
@@ -518,6 +521,40 @@ def test_a_repeated_step_that_meets_another_state_takes_a_new_key(cut, monkeypat
     result = train(cut, checkpoint_every=60)
     assert_renewed(cut, result)
     assert_note(result, f"step {CUT - 1} was repeated and did not give the same bits")
+
+
+def test_what_a_differing_repetition_gave_is_not_kept(tmp_path, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:  # as if killed: nothing is saved
+        patch.setattr(FolderRun, "suspend", lambda *_: None)
+        patch.setattr(FolderRun, "_next_window", lambda self, number: 1)
+        interrupted(tmp_path, at=4, checkpoint_every=60)
+    before = len(read_ledger(tmp_path))
+    assert not (tmp_path / "checkpoints").exists()
+    update, moved = trustml.training.TrainStep.update, []
+
+    def perturbed(self, state, draw, units):
+        if draw.step == 1 and not moved:
+            moved.append(jax.tree.map(lambda leaf: leaf + 1e-3, state.params))
+            state = state._replace(params=moved[0])
+        return update(self, state, draw, units)
+
+    monkeypatch.setattr(trustml.training.TrainStep, "update", perturbed)
+    result = train(tmp_path, checkpoint_every=0, accept_charge=True)
+    entries = read_ledger(tmp_path)[before:]
+    renewal = next(at for at, entry in enumerate(entries) if entry["entry"] == "segment")
+    assert moved
+    assert "checkpoint" not in [entry["entry"] for entry in entries[:renewal]]
+    assert entries[renewal]["start"] == 0
+    assert "step 2 was repeated" in entries[renewal]["reason"]
+    assert_renewed(tmp_path, result, twice=4)
+
+
+def test_two_copies_of_a_seeded_run_never_share_a_later_key(cut, monkeypatch):
+    shutil.copytree(cut, cut.with_name("copy"))
+    for place in (cut, cut.with_name("copy")):
+        train(place, step=private_step(rate=0.2))
+    keys = [summary_of(place).segments[-1].key for place in (cut, cut.with_name("copy"))]
+    assert keys[0] != keys[1]
 
 
 def test_a_seed_given_later_does_not_enter_a_secret_run(tmp_path):
@@ -915,17 +952,18 @@ def test_noise_that_would_hide_a_second_state_is_noticed(tmp_path, monkeypatch):
     def unchecked(self, number, state):
         digest = run.state_digest((state.params, state.opt_state))
         self._ledger.append("reserve", start=number, stop=number + 1, state=digest)
-        self._reserved = number + 1
+        self._begun = number + 1
 
-    monkeypatch.setattr(FolderRun, "_reserve", unchecked)
+    monkeypatch.setattr(FolderRun, "before", unchecked)
     with pytest.raises(LedgerError, match="the noise of step 0 was used for two different states"):
         train(tmp_path, start={"w": jnp.ones(3), "b": jnp.ones(())})
 
 
-def test_seeded_segments_differ_from_each_other_and_repeat():
+def test_the_first_keys_of_a_seed_repeat_and_later_ones_never():
     found = [new_secrets(7, number) for number in range(4)]
     assert len({each.noise for each in found}) == len({each.sampler for each in found}) == 4
-    assert found == [new_secrets(7, number) for number in range(4)]
+    assert found[0] == new_secrets(7, 0)
+    assert found[1] != new_secrets(7, 1)  # copies of a run that go on apart must not share it
     assert new_secrets(None, 0) != new_secrets(None, 0)
     assert found[0].sampler == plan().sampler(7).secret
     np.testing.assert_array_equal(found[0].key, trustml.noise.key_from_seed(7))
@@ -1164,3 +1202,23 @@ def test_a_ledger_without_its_last_lines_is_refused(kept, cut):
         shutil.rmtree(place) if place.is_dir() else place.unlink()
     with pytest.raises(LedgerError, match="left its traces: lines are missing"):
         train(cut)
+
+
+def test_a_ledger_cut_off_in_its_first_line_is_refused(cut):
+    path = cut / NAME
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LedgerError, match=r"holds no step, but .* holds traces of some"):
+        train(cut)
+
+
+def test_a_run_is_its_owners_alone(cut):
+    assert stat.S_IMODE(cut.stat().st_mode) == 0o700
+
+
+def test_linked_secrets_are_deleted_where_they_lie(cut):
+    elsewhere = cut.with_name("encrypted")
+    shutil.move(cut / "secret", elsewhere)
+    (cut / "secret").symlink_to(elsewhere)
+    train(cut)
+    assert not (cut / "secret").is_symlink()
+    assert not elsewhere.exists()

@@ -1,6 +1,7 @@
 """The typed settings of `trustml train`: defaults, a YAML file over them, flags over both."""
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import types
@@ -98,7 +99,8 @@ class TrainConfig:
         for name, value in given.items():
             if name not in hints:
                 raise ValueError(f"`{name}` is no setting, in {source}.{_nearest(name, hints)}")
-            _check_kind(name, value, hints[name], source)
+            given = {**given, name: _of_kind(name, value, hints[name], source)}
+            _check_range(name, given[name], source)
         return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,6 +114,18 @@ def flags_given(chosen: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(chosen).items() if name in names}
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that occurs twice: YAML would silently take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        """As the base does, after a look at the names."""
+        names = [key.value for key, _ in node.value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the name {twice!r} occurs twice")
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
@@ -119,13 +133,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
       ValueError: It is missing, cut off or no mapping.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise ValueError(f"`{path}` must be a YAML file of settings: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = " ".join(str(error).split())
         raise ValueError(f"`{path}` must be a whole YAML file of settings: {line}.") from None
     found = {} if found is None else found
+    if isinstance(found, dict) and True in found:
+        found["on"] = found.pop(True)  # YAML 1.1 reads `on` as true
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ValueError(
             f"`{path}` must map names of settings to values, got {type(found).__name__}."
@@ -166,11 +182,24 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean `{close[0]}`?" if close else " `trustml train --help` names them."
 
 
-def _check_kind(name: str, value: Any, hint: Any, source: str) -> None:
+def _check_range(name: str, value: Any, source: str) -> None:
+    """What would show too late, when files are written already."""
+    least = {"repeats": 1, "evaluate_every": 1, "patience": 1, "seed": 0, "warmup": 0}
+    least |= {"checkpoint_every": 0, "audit_rows": 0, "microbatch": 1}
+    if name in least and isinstance(value, int | float) and not value >= least[name]:
+        raise ValueError(f"`{name}` must be at least {least[name]}, got {value!r}, in {source}.")
+
+
+def _of_kind(name: str, value: Any, hint: Any, source: str) -> Any:
+    """`value`, if it is of the kind that `hint` names."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     whole = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, str) and float in allowed and str not in allowed:
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML reads 1e-5, without a point, as text
     fits = type(value) in allowed or (whole and float in allowed)
     if not fits:
         words = " or ".join(kinds[kind] for kind in allowed if kind in kinds)
         raise ValueError(f"`{name}` must be {words}, got {value!r}, in {source}.")
+    return value

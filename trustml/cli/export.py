@@ -1,6 +1,7 @@
 """Write the weights of a run for other programs, with a model card."""
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from trustml.cli.config import RESOLVED, read_resolved
@@ -38,16 +39,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Writes the three files."""
     from trustml.report import model_card, read_report, write_json, write_text
-    from trustml.training.weights import WEIGHTS
 
     folder, out = chosen.run_folder, chosen.out
     report = read_report(folder)
     place = folder / f"repeat-{chosen.repeat}" if report["run"]["repeats"] > 1 else folder
-    if report["status"] == "unfinished" or not (place / WEIGHTS).exists():
+    if not 1 <= chosen.repeat <= report["run"]["repeats"]:
         raise ValueError(
-            f"`RUN` must be a finished run with its {WEIGHTS}, got {folder}, which is "
-            f"{report['status']}. Go on with it by `trustml train --resume {folder}`."
+            f"`--repeat` must be from 1 to {report['run']['repeats']}, got {chosen.repeat}."
         )
+    if report["status"] == "unfinished":
+        raise ValueError(
+            f"`RUN` must be a finished run, got {folder}, which is unfinished. Go on with it by "
+            f"`trustml train --resume {folder}`."
+        )
+    weights = _weights(place)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
     config = _network(folder)
@@ -57,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
     ]
     card = model_card(report, files=files, licence=chosen.license, utility=chosen.utility)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "model.safetensors").write_bytes((place / WEIGHTS).read_bytes())
+    (out / "model.safetensors").write_bytes(weights)
     write_json(out / "config.json", config)
     write_text(out / "README.md", card)
     names = ["model.safetensors", "config.json", "README.md"]
@@ -66,6 +71,25 @@ def run(chosen: argparse.Namespace) -> int:
     else:
         print(f"Written to {out}: {', '.join(names)}.\n{report['privacy']['statement']}")
     return 0
+
+
+def _weights(place: Path) -> bytes:
+    """The weights that the ledger says the run ended with, and no others."""
+    from trustml.training.ledger import read_ledger, summarize
+    from trustml.training.weights import WEIGHTS
+
+    path = place / WEIGHTS
+    end = summarize(read_ledger(place)).end or {}
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} must hold the run's weights: {error.strerror}.") from None
+    if hashlib.sha256(found).hexdigest() != end.get("weights"):
+        raise ValueError(
+            f"{path} must be the weights that the run ended with, got others, which its promise "
+            "does not cover. Restore the file from a backup."
+        )
+    return found
 
 
 def _network(folder: Path) -> dict:

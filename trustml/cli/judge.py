@@ -29,6 +29,10 @@ HOW = (
     "by the one-run audit of Steinke, Nasr and Jagielski (2023); a weak attack that finds nothing "
     "proves nothing."
 )
+NO_BOUND = (
+    "No epsilon is audited: coins put rows in or left them out, while the claim is about replacing "
+    "one."
+)
 _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
 
 
@@ -47,16 +51,19 @@ def judge(setting: Setting, result: FitResult) -> Side:
     corpus, found = setting.judged, predictions(setting, result.params, setting.judged)
     every = np.arange(len(corpus))
     scores = _scores(corpus, found, every)
-    losses = [
-        unit_losses(setting.network.loss, result.params, {k: v[rows] for k, v in rows_of.items()})
-        if len(rows)
-        else np.zeros(0)
-        for rows in setting.canaries
-        for rows_of in [setting.rows]
-    ]
+    members, others = (_losses(setting, result.params, rows) for rows in setting.canaries)
     return Side(
-        result, _estimates(corpus, found, every), scores._asdict(), found, (losses[0], losses[1])
+        result, _estimates(corpus, found, every), scores._asdict(), found, (members, others)
     )
+
+
+def _losses(setting: Setting, params: Any, rows: np.ndarray) -> np.ndarray:
+    """Losses of some rows; of a model that diverged they are infinite, which orders them."""
+    if not len(rows):
+        return np.zeros(0)
+    taken = {name: leaf[rows] for name, leaf in setting.rows.items()}
+    losses = unit_losses(setting.network.loss, params, taken)
+    return np.where(np.isnan(losses), np.inf, losses)
 
 
 def predictions(setting: Setting, params: Any, corpus: Corpus) -> Predictions:
@@ -77,18 +84,18 @@ def attack_report(setting: Setting, sides: dict[str, Side], delta: float) -> dic
     members, others = map(len, setting.canaries)
     if min(members, others) < 2:
         return None
+    adds = setting.config.adjacency == "add-or-remove-one"
     return {
-        "how": HOW,
+        "how": HOW if adds else f"{HOW.split(' The audited')[0]} {NO_BOUND}",
         "confidence": CONFIDENCE,
         "members": members,
         "nonmembers": others,
-        "sides": {name: _attack(side, delta) for name, side in sides.items()},
+        "sides": {name: _attack(side, delta, bound=adds) for name, side in sides.items()},
     }
 
 
-def _attack(side: Side, delta: float) -> dict:
+def _attack(side: Side, delta: float, *, bound: bool) -> dict:
     found = loss_threshold_attack(*side.losses, confidence=CONFIDENCE)
-    audit = one_run_audit(*(-losses for losses in side.losses), delta=delta, confidence=CONFIDENCE)
     return {
         "auc": _plain(found.auc, "DeLong, 95 %"),
         "tpr_at_fpr": [
@@ -100,13 +107,18 @@ def _attack(side: Side, delta: float) -> dict:
             for low in found.tpr_at_fpr
         ],
         "roc": {"fpr": found.roc.fpr.tolist(), "tpr": found.roc.tpr.tolist()},
-        "epsilon_lower_bound": {
-            "value": audit.epsilon,
-            "confidence": audit.confidence,
-            "guesses": audit.guesses,
-            "correct": audit.correct,
-            "method": audit.method,
-        },
+        "epsilon_lower_bound": _audit(side, delta) if bound else None,
+    }
+
+
+def _audit(side: Side, delta: float) -> dict:
+    found = one_run_audit(*(-losses for losses in side.losses), delta=delta, confidence=CONFIDENCE)
+    return {
+        "value": found.epsilon,
+        "confidence": found.confidence,
+        "guesses": found.guesses,
+        "correct": found.correct,
+        "method": found.method,
     }
 
 

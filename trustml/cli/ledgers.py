@@ -1,5 +1,6 @@
 """What several runs on one data set cost together, from their ledgers."""
 
+import collections
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ def _places(folder: Path) -> list[Path]:
 
 def _total(source: str, runs: list, delta: float) -> Total:
     spent, rows, notes = [], [], []
+    keys: collections.Counter[str] = collections.Counter()
     seen: dict[str, list] = {}  # ledgers of one run by its id
     for place, entries in runs:
         summary = summarize(entries)
@@ -55,7 +57,14 @@ def _total(source: str, runs: list, delta: float) -> Total:
         copies = seen.setdefault(summary.run["id"], [])
         common = max((_common(entries, other) for other in copies), default=0)
         copies.append(entries)
+        shared = {segment.key for segment in summarize(entries[:common]).segments}
+        keys.update({segment.key for segment in summary.segments} - shared)
         steps = _steps(summary)
+        if summary.end is None:
+            notes.append(
+                f"{place} has not ended: its part is that of the steps so far, if nothing that the "
+                "run showed decides whether it goes on; else that of all its steps"
+            )
         if common:
             steps = max(0, steps - summarize(entries[:common]).charged)
             notes.append(
@@ -73,7 +82,16 @@ def _total(source: str, runs: list, delta: float) -> Total:
                 "epsilon": plan.epsilon(delta, steps=steps),
             }
         )
-    return Total(source, composed_epsilon(spent, delta=delta), rows, notes)
+    total = composed_epsilon(spent, delta=delta)
+    if any(count > 1 for count in keys.values()):
+        total = math.inf
+        notes.append(
+            "two of these runs have one noise key, by one seed: where their data differ in a row, "
+            "the difference of their weights shows it without noise, and nothing is promised"
+        )
+    if len(spent) > 1:
+        notes.append("the sum holds if no run's plan was chosen by what an earlier one had given")
+    return Total(source, total, rows, notes)
 
 
 def _steps(summary: Summary) -> int:

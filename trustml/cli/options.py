@@ -46,8 +46,14 @@ def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     console.print(title, style="bold", highlight=False, markup=False)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, name in enumerate(head):
-        first = place == 0
-        table.add_column(name, justify="left" if first else "right", overflow="fold", no_wrap=first)
+        longest = max((len(row[place]) for row in rows), default=0)
+        # Where it is narrow, titles wrap before numbers do.
+        table.add_column(
+            name,
+            justify="left" if place == 0 else "right",
+            overflow="fold",
+            min_width=min(longest, 24),
+        )
     for row in rows:
         table.add_row(*row)
     console.print(table)

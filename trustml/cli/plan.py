@@ -1,6 +1,7 @@
 """What a budget buys: the noise it takes, and what is promised for it."""
 
 import argparse
+import math
 from pathlib import Path
 
 from trustml.cli.ledgers import compose, upward
@@ -9,8 +10,9 @@ from trustml.plan import PrivacyPlan
 
 DESCRIPTION = """\
 Turns a privacy budget into a plan: the noise to add, the batch to draw, the promise it gives.
-Nothing here reads data: every number is public. With --ledger it says instead what runs have spent
-so far: those on one data set add up."""
+That reads no data: every number is public. With --ledger it says instead what runs have spent so
+far: those on one data set, which a hash of it tells, add up. Who knows the whole data set but for a
+row can try guesses of that row by the hash."""
 
 EXAMPLES = """\
 examples:
@@ -79,7 +81,7 @@ def run(chosen: argparse.Namespace) -> int:
 def _show_spent(chosen) -> int:
     totals = compose(chosen.ledger, chosen.delta)
     if chosen.json:
-        show_json([total._asdict() for total in totals])
+        show_json([_finite(total._asdict()) for total in totals])
         return 0
     for total in totals:
         rows = [
@@ -99,6 +101,15 @@ def _show_spent(chosen) -> int:
             "unless it lies in both."
         )
     return 0
+
+
+def _finite(value):
+    """For JSON, which has no infinity: null."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if value == math.inf else value
 
 
 def _plan(chosen) -> PrivacyPlan:

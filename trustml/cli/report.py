@@ -63,4 +63,7 @@ def _together(runs, reports) -> float | None:
     if len({report["data"].get("fingerprint") for report in reports}) > 1:
         return None
     delta = max(report["privacy"]["delta"] for report in reports)
-    return compose(runs, delta)[0].epsilon
+    try:
+        return compose(runs, delta)[0].epsilon
+    except ValueError:  # a ledger is missing, or plans that no accountant joins
+        return None

@@ -40,7 +40,6 @@ def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
             else dataclasses.asdict(preset.pretraining),
             "strategy": config.strategy,
             "microbatch": config.microbatch,
-            "seed": config.seed,
         },
         "notes": list(preset.disclosures),
     }
@@ -82,7 +81,7 @@ def make_report(
     preset, config = setting.preset, setting.config
     first = {name: runs[0] for name, runs in sides.items()}
     stopped = {side.result.stopped for side in sides["private"]}
-    status = "complete" if stopped == {"complete"} else "stopped early"
+    status = stopped.pop() if len(stopped) == 1 else "stopped early"
     report = report_frame(
         name=folder.resolve().name,
         summary=summarize(read_ledger(place)),

@@ -1,6 +1,7 @@
 """Train a joint intent-and-slot model privately, beside its non-private baseline."""
 
 import argparse
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -96,7 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         training,
         "--seed",
-        "makes the run repeatable, and voids the promise for who guesses it",
+        "makes the run repeatable, and voids the promise for who guesses it; two runs with one "
+        "seed show each other's differences to anybody",
         type=int,
     )
 
@@ -157,7 +159,7 @@ def run(chosen: argparse.Namespace) -> int:
         show_json(report)
         return 0
     show(report)
-    print(f"\nWritten to {folder}: report.html, report.json (private quantities), the weights.")
+    print(f"\nIn {folder}: report.html, report.json (private quantities), the weights.")
     return 0
 
 
@@ -187,7 +189,7 @@ def show(report) -> None:
             [
                 name,
                 "none" if side["epsilon"] is None else f"{side['epsilon']:.3f}",
-                "" if found is None else f"{found['epsilon_lower_bound']['value']:.2f}",
+                _audited(found),
                 *(
                     _estimate(side["metrics"][metric["name"]], percent=metric["percent"])
                     for metric in report["metrics"]
@@ -201,13 +203,19 @@ def show(report) -> None:
     show_table(
         f"{data['name']}{kind}: {data['train']} utterances to train on; judged on {data['judged']} "
         f"of the {data['judged_on']} part, with 95 % intervals; epsilon at delta {delta:g}: at "
-        f"most, and at least by an attack; both steps timed at a batch of {batch}",
+        f"most, and at least by an attack; both steps timed at a batch of {batch}. Private "
+        "quantities:",
         ["training", "epsilon", "audited", *metrics, "step"],
         rows,
     )
     print(report["privacy"]["statement"])
     for note in report["notes"]:
         print(f"Note: {note}")
+
+
+def _audited(found) -> str:
+    bound = (found or {}).get("epsilon_lower_bound")
+    return "" if bound is None else f"{math.floor(100 * bound['value']) / 100:.2f}"
 
 
 def _estimate(estimate, *, percent: bool) -> str:

@@ -21,6 +21,7 @@ from trustml.report import read_report, render, write_json, write_text
 from trustml.report.folder import PAGE, REPORT
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
 from trustml.training.checkpoint import FOLDER as CHECKPOINTS
+from trustml.training.files import locked
 from trustml.training.timing import time_steps
 from trustml.training.weights import WEIGHTS
 
@@ -44,7 +45,15 @@ def new_run(
     setting = make_setting(config)
     plan = private_plan(setting)
     steps = make_steps(setting, plan)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _make_folder(folder, config, automatic=out is None)
+    with locked(folder), _resumable(folder):
+        _describe_run(folder, setting, plan, written, command)
+        return _carry_out(setting, plan, steps, folder, output, resume=False), folder
+
+
+def _describe_run(folder: Path, setting: Setting, plan, written, command: str) -> None:
+    """Writes what a run is, before it begins."""
+    config = setting.config
     write_text(folder / WRITTEN, to_yaml(written, f"As written: {command}"))
     if config.audit_rows:
         write_json(folder / CANARIES, setting.canaries.to_dict())
@@ -54,10 +63,15 @@ def new_run(
         "network": network_config(setting),
         "whole": True,  # the last line: YAML cut off in between often reads well
     }
-    head = "As resolved, every setting. `trustml train --resume` reads it."
+    _write_resolved(folder, resolved)
+
+
+def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
+    head = (
+        "What was asked for, and what follows from it; null is what the preset has. "
+        "`trustml train --resume` reads it."
+    )
     write_text(folder / RESOLVED, to_yaml(resolved, head))
-    with _resumable(folder):
-        return _carry_out(setting, plan, steps, folder, output), folder
 
 
 def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[dict, Path]:
@@ -80,14 +94,16 @@ def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[
     if (folder / REPORT).exists():
         _clean(config, folder)
         if not output.quiet:
-            print(f"{folder} has ended: its budget has no step left", file=sys.stderr)
+            print(f"{folder} has ended: no step is left", file=sys.stderr)
         return read_report(folder), folder
     setting = make_setting(config, _read_canaries(folder, config))
     # Not calibrated anew: another version of the accountant may find other last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
     steps = make_steps(setting, plan)
-    with _resumable(folder):
-        return _carry_out(setting, plan, steps, folder, output), folder
+    with locked(folder), _resumable(folder):
+        if changes:  # or the next resume would change them back, and take another key
+            _write_resolved(folder, {**resolved, "settings": config.to_dict()})
+        return _carry_out(setting, plan, steps, folder, output, resume=True), folder
 
 
 @contextlib.contextmanager
@@ -99,19 +115,21 @@ def _resumable(folder: Path):
     except KeyboardInterrupt:
         raise KeyboardInterrupt(way) from None
     except OSError as error:
-        raise OSError(f"{error}; {way}") from error
+        raise OSError(f"{str(error).rstrip('.')}; {way}") from error
 
 
-def _carry_out(setting: Setting, plan, steps, folder: Path, output: Output) -> dict:
+def _carry_out(
+    setting: Setting, plan, steps, folder: Path, output: Output, *, resume: bool
+) -> dict:
     repeats, places = setting.config.repeats, _places(setting.config, folder)
     sides: dict[str, list[judging.Side]] = {}
     for turn, place in enumerate(places):
-        place.mkdir(exist_ok=True)
+        place.mkdir(mode=0o700, exist_ok=True)
         seed = None if setting.config.seed is None else setting.config.seed + turn
         start = _start(setting, place, seed, output)
         for name, step in steps.items():
             label = f"{name} {turn + 1}/{repeats}" if repeats > 1 else name
-            result = _train(setting, name, label, step, start, place, seed, output)
+            result = _train(setting, label, step, start, place, seed, output, resume=resume)
             sides.setdefault(name, []).append(judging.judge(setting, result))
     timing = _time(setting, plan)
     report = make_report(setting, plan, sides, timing, folder, places[0])
@@ -137,7 +155,7 @@ def _clean(config: TrainConfig, folder: Path) -> None:
 
 
 def _train(
-    setting: Setting, name: str, label: str, step: TrainStep, start, place: Path, seed, output
+    setting: Setting, label: str, step: TrainStep, start, place: Path, seed, output, *, resume
 ) -> FitResult:
     config, preset = setting.config, setting.preset
 
@@ -158,7 +176,7 @@ def _train(
             stop=patience("public_slot_f1", config.patience) if config.patience else None,
             pause=asked,
             out=place if step.private else place / BASELINE,
-            resume=True,
+            resume=resume,
             accept_charge=output.accept_charge,
             source=setting.train_corpus.fingerprint,
             checkpoint_every=config.checkpoint_every,
@@ -200,10 +218,7 @@ def _time(setting: Setting, plan: PrivacyPlan):
 def _new_folder(config: TrainConfig, out: Path | None) -> Path:
     """The folder for results: the one asked for, which must be new, or the next free one."""
     if out is None:
-        number = 1
-        while Path("runs", f"{config.data}-{number}").exists():
-            number += 1
-        return Path("runs", f"{config.data}-{number}")
+        return _next_folder(config)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"`--out` must be a folder, got the file {out}.")
     if (out / RESOLVED).exists() or (out / REPORT).exists():
@@ -211,7 +226,26 @@ def _new_folder(config: TrainConfig, out: Path | None) -> Path:
             f"`--out` must be a new folder, got {out}, which holds a run. Go on with it by "
             f"`trustml train --resume {out}`, or name another."
         )
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
     return out
+
+
+def _next_folder(config: TrainConfig) -> Path:
+    number = 1
+    while Path("runs", f"{config.data}-{number}").exists():
+        number += 1
+    return Path("runs", f"{config.data}-{number}")
+
+
+def _make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
+    """Makes the folder, for its owner alone; a name that another process took meanwhile is left."""
+    while True:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=not automatic)
+            return folder
+        except FileExistsError:
+            folder = _next_folder(config)
 
 
 def _read_canaries(folder: Path, config: TrainConfig) -> Canaries:

@@ -27,19 +27,20 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
 
     Guarantee:
       Bounds what all runs release together, sampler overflow and noise tails of each included.
-      The plans must share one unit of privacy, and none may be chosen by what an earlier run
-      released; its starting weights may.
+      No plan may be chosen by what an earlier run released; its starting weights may.
 
     Raises:
-      ValueError: The adjacencies differ, no accountant covers all samplings, or a number is out
-        of range.
+      ValueError: The adjacencies or the units of privacy differ, no accountant covers all
+        samplings, or a number is out of range.
       TypeError: A number of steps is no integer.
     """
     for _, steps in spent:
         _check_steps(steps)
     if not (0 < delta < 1):
         raise ValueError(f"`delta` must be in (0, 1), got {delta!r}.")
-    adjacency = _common_adjacency([plan for plan, _ in spent])
+    plans = [plan for plan, _ in spent]
+    _check_one_unit(plans)
+    adjacency = _common_adjacency(plans)
     # What was never carried out costs nothing, nor does it bind the accountant.
     spent = [(plan, steps) for plan, steps in spent if steps]
     accountant = _common_accountant({plan.sampling for plan, _ in spent}, adjacency)
@@ -51,6 +52,16 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
     distance = sum(plan._distance(steps) for plan, steps in spent)
     accounting = Accounting(adjacency, accountant)
     return accounting.epsilon(list(run.items()), delta=delta, distance=distance)
+
+
+def _check_one_unit(plans) -> None:
+    found = dict.fromkeys(plan.unit for plan in plans)
+    if len(found) > 1:
+        first, other = list(found)[:2]
+        raise ValueError(
+            f"`spent` must hold plans of one `unit`, got {first!r} and {other!r}: these are "
+            "different promises. State each by itself."
+        )
 
 
 def _common_adjacency(plans) -> str:

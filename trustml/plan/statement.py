@@ -43,6 +43,7 @@ def write_statement(plan: Any, epsilon: float, delta: float, steps: int, reprodu
     if reproducible:
         lines.append(
             "Reproducible run: keys come from a seed given by hand. Who knows or guesses the seed "
-            "can subtract the noise, and against them nothing is promised."
+            "can subtract the noise, and against them nothing is promised. Two runs with one seed "
+            "on data that differ cancel each other's noise, for anybody who has both."
         )
     return "\n".join(lines)

@@ -12,5 +12,4 @@ from trustml.report.schema import load_schema as load_schema
 from trustml.report.summary import Estimate as Estimate
 from trustml.report.summary import mean_of as mean_of
 from trustml.training.files import write_json as write_json
-from trustml.training.files import write_lines as write_lines
 from trustml.training.files import write_text as write_text

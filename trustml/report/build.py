@@ -25,7 +25,7 @@ def report_frame(
       summary: Of its ledger.
       plan: Its plan.
       delta: For every epsilon.
-      status: "complete", "stopped early" or "unfinished".
+      status: "complete", "stopped early", "budget spent" or "unfinished".
       repeats: Private trainings of the call.
     """
     run = summary.run

@@ -19,7 +19,7 @@ def model_card(
     Args:
       report: The run's report.
       files: Names of the exported files, and what they are.
-      licence: SPDX name for the front matter; without one the card says that none was given.
+      licence: SPDX name for the front matter, if one is given.
       utility: Whether to print the scores: they were measured on people's rows without noise.
     """
     data, privacy = report["data"], report["privacy"]

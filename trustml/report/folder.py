@@ -14,6 +14,7 @@ from trustml.training.record import read_lines
 
 REPORT = "report.json"
 PAGE = "report.html"
+ENDINGS = ("stopped early", "budget spent")
 _DELTA = 1e-5
 
 
@@ -56,7 +57,7 @@ def _of_ledger(folder: Path, delta: float | None) -> dict[str, Any]:
         raise ValueError(f"`RUN` must be a private training, got {folder}, which is a baseline.")
     settings = _settings(folder)
     end = summary.end or {}
-    status = "stopped early" if end.get("reason") == "stopped early" else "unfinished"
+    status = end["reason"] if end.get("reason") in ENDINGS else "unfinished"
     report = report_frame(
         name=folder.resolve().name,
         summary=summary,

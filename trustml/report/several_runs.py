@@ -37,7 +37,14 @@ def _shared(reports, composed) -> Iterable[tuple[str, str]]:
     together = [group for mark, group in by_data.items() if mark and len(group) > 1]
     if composed is not None:
         same = "These runs used the same data, so their budgets add up. " if together else ""
-        yield "warning", f"{same}All together: {fields.epsilon(composed)}, by the accountant."
+        delta = max(report["privacy"]["delta"] for report in reports)
+        yield (
+            "warning",
+            (
+                f"{same}All together: {fields.epsilon(composed)} at delta {delta:g}, by the "
+                "accountant, if no plan was chosen by what an earlier run had given."
+            ),
+        )
     for group in together if composed is None else ():
         spent = [
             one["epsilon"] and one["epsilon"] * (one.get("composed_runs") or 1) for one in group

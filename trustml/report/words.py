@@ -79,6 +79,11 @@ def progress(report: dict[str, Any]) -> str:
             f"This run stopped early: {said}. The claim stays that of all planned steps, as when "
             "to stop was learned from what the steps released."
         )
+    if status == "budget spent":
+        return (
+            f"The budget of this run is spent: {said}, some of them twice because it went on under "
+            "a new key, so that it ended before its last step. The claim is about all."
+        )
     return f"{said}, and the claim is about all."
 
 

@@ -40,10 +40,31 @@ def conditions(program: str) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "program": program,
+        "trustml": _version(),
         **{name: known[name] for name in ("jax", "jaxlib", "numpy", "device", "devices")},
+        "platform": " ".join(jax.devices()[0].client.platform_version.split()),
+        "processor": _processor(),
         "cores": str(cores),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("trustml-jax")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    """A hash of the processor's model and features: other vector units round otherwise."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = [platform.processor()]
+    wanted = ("model name", "flags", "Features", "CPU part")
+    text = "\n".join(sorted({line for line in lines if line.startswith(wanted)})) or lines[0]
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def machine() -> str:

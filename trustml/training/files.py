@@ -1,9 +1,10 @@
 """Files that are there whole or not at all, and stay after a crash."""
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,27 @@ def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", mode=mode)
 
 
-def write_lines(path: Path, values: Iterable[Any]) -> None:
-    """Writes JSON lines in the way of `write_text`."""
-    write_text(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder that they would lock too.
+
+    Raises:
+      BlockingIOError: One of them is in it.
+    """
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"`out` must be a run that no other process works on, got {folder}, which one "
+                "does. Wait for it, or name another folder."
+            ) from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

@@ -212,6 +212,8 @@ class _Loop(NamedTuple):
                         raise KeyboardInterrupt
                     if stopped != "complete":
                         break
+            except ReplayDiffers:
+                raise  # what the repeated steps gave must not be kept: their noise was used before
             except BaseException:
                 run.suspend(state, record)
                 raise

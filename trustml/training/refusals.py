@@ -40,7 +40,7 @@ def check_folder(folder: Path, resume: bool) -> None:
 def ledger_in(folder: Path) -> Ledger:
     """The open ledger of `folder`, made if it is not there."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # metrics are private quantities
         return Ledger(folder / NAME)
     except BlockingIOError:
         raise
@@ -60,6 +60,12 @@ def check_tail(folder: Path, summary: Summary) -> None:
     Raises:
       LedgerError: A checkpoint or a metric is of a step that the ledger does not count.
     """
+    names = [METRICS, checkpoint.FOLDER] + ([] if summary.run else [FOLDER])
+    if not summary.segments and any(_is_there(folder / name) for name in names):
+        raise LedgerError(
+            f"{folder / NAME} holds no step, but {folder} holds traces of some: lines are missing. "
+            "Restore it from a backup; do not continue this run."
+        )
     counted = max((segment.stop for segment in summary.segments), default=0)
     saved = (folder / checkpoint.FOLDER).glob("[0-9]*")
     steps = [int(path.name) for path in saved if path.name.isdigit()]

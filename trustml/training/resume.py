@@ -90,6 +90,7 @@ def open_run(
         if opening.ledger.summary.run:
             opening.go_on(renew, accept_charge)
         else:
+            check_tail(folder, opening.ledger.summary)
             opening.begin(source)
     except BaseException:
         opening.ledger.close()
@@ -189,7 +190,8 @@ class _Opening:
         cost = f"{_steps(twice)} charged twice, and the run ends as many earlier"
         if not self.step.private:
             twice = 0
-        if twice > _TOLERATED * steps and not accept_charge:
+        lost = self.ledger.summary.charged - at if self.step.private else 0  # by earlier keys too
+        if lost > _TOLERATED * steps and not accept_charge:
             raise ValueError(
                 f"`out` must be continued as it was begun, got {self.folder}, since when these "
                 f"changed: {words}. With a new key {cost}. Undo the change, which costs nothing, "

@@ -99,6 +99,8 @@ class FolderRun:
         self.last = self.first if self.ended else summary.last_step
         self.charged_before = summary.charged - (summary.segments[-1].stop - self.first)
         self._reserved = self._begun = self.first
+        # Before this step all is repetition: nothing of it is kept until its end was verified.
+        self._floor = summary.floor
         self._saved = self.first if summary.checkpoints else 0
         self._whole = True  # the state and all its records are those after `_begun` steps
         self._began = self._marked = time.monotonic()
@@ -132,14 +134,16 @@ class FolderRun:
           ReplayDiffers: The step was released before, from another state.
           OSError: The ledger cannot be written; the step must not be carried out.
         """
-        if number >= self._reserved:
-            self._reserve(number, state)
+        known = self._ledger.summary.segments[-1].digests.get(number)
+        if number >= self._reserved or known is not None:
+            digest = state_digest((state.params, state.opt_state))
+            if known not in (None, digest):
+                raise ReplayDiffers(f"step {number} was repeated and did not give the same bits")
+            if number >= self._reserved:
+                self._reserve(number, digest)
         self._begun, self._whole = number + 1, False
 
-    def _reserve(self, number: int, state: TrainState) -> None:
-        digest = state_digest((state.params, state.opt_state))
-        if self._ledger.summary.segments[-1].digests.get(number, digest) != digest:
-            raise ReplayDiffers(f"step {number} was repeated and did not give the same bits")
+    def _reserve(self, number: int, digest: str) -> None:
         window = self._next_window(number)
         stop = min(number - number % window + window, self.last)
         self._ledger.append("reserve", start=number, stop=stop, state=digest)
@@ -161,7 +165,7 @@ class FolderRun:
     def after(self, state: TrainState, record) -> None:
         """Notes that a step was carried out, and writes a checkpoint when one is due."""
         self._whole = True
-        if time.monotonic() >= self._due:
+        if time.monotonic() >= self._due and self._begun >= self._floor:
             self.checkpoint(state, record)
 
     def checkpoint(self, state: TrainState, record) -> None:
@@ -182,7 +186,7 @@ class FolderRun:
             record.sync()
         with contextlib.suppress(Exception):
             # Left within a step, its state may be gone and its metrics not recorded.
-            if self._whole and int(state.step) > self._saved:
+            if self._whole and int(state.step) > max(self._saved, self._floor - 1):
                 self.checkpoint(state, record)
         with contextlib.suppress(Exception):
             self._ledger.append("settle", stop=self._begun)
@@ -190,12 +194,13 @@ class FolderRun:
     def finish(self, state: TrainState, record, reason: str) -> TrainState:
         """Writes the weights, ends the ledger, deletes the secrets; returns the state, keyless."""
         record.sync()
+        weights = None
         if self._begun < self._ledger.summary.segments[-1].stop:
             self._ledger.append("settle", stop=self._begun)
         if self._keep:
             if int(state.step) != self._saved:
                 self.checkpoint(state, record)
-            save_weights(self._folder / WEIGHTS, state.params, self._facts)
+            weights = save_weights(self._folder / WEIGHTS, state.params, self._facts)
         summary = self._ledger.summary
         self._ledger.append(
             "end",
@@ -205,6 +210,7 @@ class FolderRun:
             time=now(),
             seconds=round(self.seconds, 3),
             kept=self._keep,
+            weights=weights,
         )
         delete_secrets(self._folder)
         if not self._keep:

@@ -36,21 +36,20 @@ class Secrets(NamedTuple):
 
 
 def new_secrets(seed: int | None, number: int) -> Secrets:
-    """Secrets for a run's segment `number`: fresh ones, or those that a seed stands for."""
-    if seed is None:
+    """Secrets for a run's segment `number`: fresh ones, or those that a seed stands for.
+
+    Only a run's first are repeatable: copies of it that go on apart must not share the next.
+    """
+    if seed is None or number > 0:
         return Secrets(_bytes(new_key()), new_secret())
-    if number == 0:
-        return Secrets(_bytes(key_from_seed(seed)), secret_from_seed(seed))
-    # A second key of one run must be another one, and as repeatable as the first.
-    text = f"trustml segment {number} of seed {seed}".encode()
-    derived = int.from_bytes(hashlib.sha256(text).digest(), "little")
-    return Secrets(_bytes(key_from_seed(derived)), secret_from_seed(derived))
+    return Secrets(_bytes(key_from_seed(seed)), secret_from_seed(seed))
 
 
 def save_secrets(folder: Path, secrets: Secrets) -> None:
     """Writes `folder/secret/keys.json`, readable by its owner alone."""
     place = folder / FOLDER
     place.mkdir(mode=0o700, exist_ok=True)
+    _overwrite(place / _FILE)  # those of the segment before, which must not lie in a free block
     text = {"secret": "delete this and the promise stands; publish it and it is void"}
     fields = {"noise": secrets.noise.hex(), "sampler": secrets.sampler.hex()}
     write_json(place / _FILE, {**text, **fields}, mode=0o600)
@@ -76,14 +75,21 @@ def delete_secrets(folder: Path) -> None:
     place = folder / FOLDER
     if not place.exists():
         return
-    for path in place.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with path.open("r+b") as file:
-                file.write(os.urandom(path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-    shutil.rmtree(place)
+    real = place.resolve()  # it may be a link to a disk that is encrypted or is memory
+    for path in real.rglob("*"):
+        _overwrite(path)
+    shutil.rmtree(real)
+    if place.is_symlink():
+        place.unlink()
     sync_folder(folder)
+
+
+def _overwrite(path: Path) -> None:
+    if path.is_file() and not path.is_symlink():
+        with path.open("r+b") as file:
+            file.write(os.urandom(path.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _bytes(key) -> bytes:

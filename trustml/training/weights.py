@@ -1,5 +1,6 @@
 """Weights in safetensors files, which other programs read."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from trustml.training.conditions import flat_names
 WEIGHTS = "weights.safetensors"
 
 
-def save_weights(path: Path, params: PyTree, facts: dict[str, str] | None = None) -> None:
+def save_weights(path: Path, params: PyTree, facts: dict[str, str] | None = None) -> str:
     """Writes every leaf under its name, such as `encoder.kernel`; whole or not at all.
+
+    Returns the SHA-256 of the file.
 
     Args:
       path: The file.
@@ -29,13 +32,15 @@ def save_weights(path: Path, params: PyTree, facts: dict[str, str] | None = None
     partial = path.with_name(f".{path.name}.partial")
     try:
         with partial.open("wb") as file:
-            file.write(save(named, metadata=facts or {}))
+            data = save(named, metadata=facts or {})
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    return hashlib.sha256(data).hexdigest()
 
 
 def load_weights(path: Path, like: PyTree) -> Any:
