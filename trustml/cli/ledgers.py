@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.plan import PrivacyPlan, composed_epsilon
-from trustml.training.ledger import NAME, Summary, read_ledger, summarize
+from trustml.training.entries import Summary
+from trustml.training.ledger import NAME, read_ledger, summarize
 
 
 class Total(NamedTuple):

@@ -16,6 +16,10 @@ REPORT = "report.json"
 PAGE = "report.html"
 ENDINGS = ("stopped early", "budget spent")
 _DELTA = 1e-5
+_SO_FAR = (
+    "the claim is that of the steps so far; if what the run showed decides whether it goes on, it is "
+    "that of all its steps"
+)
 
 
 def read_report(folder: Path, *, delta: float | None = None) -> dict[str, Any]:
@@ -68,7 +72,7 @@ def _of_ledger(folder: Path, delta: float | None) -> dict[str, Any]:
     )
     for name in ("data", "model", "training"):
         report[name] |= settings.get(name, {})
-    report["notes"] = settings.get("notes", [])
+    report["notes"] = settings.get("notes", []) + ([_SO_FAR] if status == "unfinished" else [])
     metrics = place / "metrics.jsonl"
     history = read_lines(metrics) if metrics.exists() else []
     report["clipping"] = clipping(history, summary.run["plan"]["clip_norm"])

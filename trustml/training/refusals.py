@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from trustml.training import checkpoint
-from trustml.training.ledger import NAME, Ledger, LedgerError, Summary
+from trustml.training.entries import Summary
+from trustml.training.ledger import NAME, Ledger, LedgerError
 from trustml.training.record import read_lines
 from trustml.training.secrets import FOLDER
 from trustml.training.step import TrainStep

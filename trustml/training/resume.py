@@ -13,8 +13,9 @@ from jaxtyping import PyTree
 
 from trustml.training import checkpoint
 from trustml.training.conditions import conditions, data_fingerprint, difference, machine
+from trustml.training.entries import Segment
 from trustml.training.files import write_json
-from trustml.training.ledger import Ledger, Segment
+from trustml.training.ledger import Ledger
 from trustml.training.refusals import SCHEMA, check_folder, check_same, check_tail, ledger_in
 from trustml.training.secrets import (
     Secrets,
