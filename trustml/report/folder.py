@@ -17,8 +17,8 @@ PAGE = "report.html"
 ENDINGS = ("stopped early", "budget spent")
 _DELTA = 1e-5
 _SO_FAR = (
-    "the claim is that of the steps so far; if what the run showed decides whether it goes on, it is "
-    "that of all its steps"
+    "the claim is that of the steps so far; if what the run showed decides whether it goes on, it "
+    "is that of all its steps"
 )
 
 
