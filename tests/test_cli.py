@@ -18,6 +18,7 @@ import yaml
 import trustml
 from trustml.cli import main, training_run
 from trustml.cli.config import TrainConfig
+from trustml.cli.options import show_table
 from trustml.data import hash_tokenizer
 from trustml.data.corpus import bio_tags
 from trustml.models import nlu
@@ -500,3 +501,17 @@ def test_a_damaged_report_is_named(break_it, text, tmp_path, capsys):
     break_it(tmp_path)
     assert main(["report", str(tmp_path)]) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_a_table_loses_nothing_on_any_terminal(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    head = ["point", "steps before", "secrets left", "holds"]
+    row = ["checkpoint, not yet in the ledger", "16", "False", "yes"]
+    show_table("Survival", head, [row, row])
+    shown = capsys.readouterr().out
+    squeezed = "".join(shown.split())
+    for word in (*row[1:], *" ".join(head).split(), "ledger"):
+        assert word in shown
+    assert max(map(len, shown.splitlines())) <= width
+    assert squeezed.count("False") == 2

@@ -41,19 +41,36 @@ def show_json(value: Any) -> None:
 
 
 def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
-    """Prints a table that fits the terminal."""
+    """Prints a table that fits the terminal; where it cannot, each row by itself."""
     console = Console()
     console.print(title, style="bold", highlight=False, markup=False)
+    widths = _widths(head, rows, console.width)
+    if widths is None:
+        for row in rows:
+            cells = [f"  {name}: {cell}" for name, cell in zip(head[1:], row[1:], strict=True)]
+            console.print("\n".join([row[0], *cells]), highlight=False, markup=False)
+        return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place, name in enumerate(head):
-        longest = max((len(row[place]) for row in rows), default=0)
-        # Where it is narrow, titles wrap before numbers do.
-        table.add_column(
-            name,
-            justify="left" if place == 0 else "right",
-            overflow="fold",
-            min_width=min(longest, 24),
-        )
+    for place, (name, width) in enumerate(zip(head, widths, strict=True)):
+        table.add_column(name, justify="right" if place else "left", overflow="fold", width=width)
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _widths(head, rows, width) -> list[int] | None:
+    """Columns as wide as their cells and the words of their titles; the first takes what is left.
+
+    None where that leaves it fewer than a dozen.
+    """
+    cells = [[row[place] for row in rows] for place in range(len(head))]
+    needed = [
+        max(map(len, [*column, *name.split()])) for name, column in zip(head, cells, strict=True)
+    ]
+    roomy = [max(need, len(name)) for need, name in zip(needed, head, strict=True)]
+    space = width - 2 * len(head) - 1
+    for rest in (roomy[1:], needed[1:]):  # titles in one line if there is room, else in several
+        first = min(roomy[0], space - sum(rest))
+        if first >= min(roomy[0], 12 if rest == needed[1:] else 24):
+            return [first, *rest]
+    return None
