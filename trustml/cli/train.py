@@ -42,65 +42,68 @@ def microbatch(text: str) -> int | str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `trustml train`; those not given leave no trace."""
-    known = TrainConfig()
-
-    def add(group, flag, words, **options):
-        default = getattr(known, flag.removeprefix("--").replace("-", "_"))
-        shown = "" if default in (None, False) else f"; default: {default}"
-        if "action" not in options:
-            options["metavar"] = _PLACES.get(options.get("type"), "NAME")
-        group.add_argument(flag, help=words + shown, default=argparse.SUPPRESS, **options)
-
-    def switch(group, flag, words):
-        add(group, flag, words, action=argparse.BooleanOptionalAction)
-
     _add_run(parser.add_argument_group("run"))
-    data = parser.add_argument_group("data")
-    add(data, "--data", "synthetic or snips")
-    add(data, "--data-dir", "folder that holds snips/; else TRUSTML_DATA")
-    add(data, "--download", "fetch the data from its publisher", action="store_true")
-    add(data, "--on", "judge on the test or the valid part")
-    add(data, "--audit-rows", "rows that a coin puts in or out, to attack; 0: none", type=whole)
+    _add_data(parser.add_argument_group("data"))
+    _add_model(parser.add_argument_group("model"))
+    _add_privacy(parser.add_argument_group("privacy"))
+    _add_training(parser.add_argument_group("training"))
 
-    model = parser.add_argument_group("model")
-    add(model, "--preset", "settings to start from; by default those of the data")
-    add(model, "--model", "conv, bilstm or transformer")
-    switch(model, "--pretrain", "start from weights trained on generated rows, which are nobody's")
 
-    privacy = parser.add_argument_group("privacy")
-    add(privacy, "--epsilon", "budget; default: the preset's", type=number)
-    add(privacy, "--delta", "budget; default: the preset's", type=number)
-    add(privacy, "--clip-norm", "bound of one utterance's gradient", type=number)
-    add(privacy, "--clipping", "flat or automatic")
-    add(privacy, "--sampling", "poisson, truncated_poisson or fixed")
-    add(privacy, "--adjacency", "add-or-remove-one or replace-one")
-    add(privacy, "--accountant", "pld or rdp")
+def _add(group, flag: str, words: str, **options) -> None:
+    default = getattr(TrainConfig(), flag.removeprefix("--").replace("-", "_"))
+    shown = "" if default in (None, False) else f"; default: {default}"
+    if "action" not in options:
+        options["metavar"] = _PLACES.get(options.get("type"), "NAME")
+    group.add_argument(flag, help=words + shown, default=argparse.SUPPRESS, **options)
 
-    training = parser.add_argument_group("training")
-    add(training, "--batch", "utterances per private step on average", type=count)
-    add(training, "--steps", "private steps", type=count)
-    add(training, "--learning-rate", "peak of the private run", type=number)
-    add(training, "--schedule", "cosine, linear or constant, after the warm-up")
-    add(training, "--warmup", "steps of rising learning rate", type=whole)
-    add(training, "--strategy", "auto, bookkeeping, ghost or vmap")
-    add(training, "--microbatch", "utterances computed at a time, or auto", type=microbatch)
-    add(training, "--evaluate-every", "steps between evaluations; default: a tenth", type=count)
-    add(
-        training,
-        "--patience",
-        "stop after so many evaluations on generated rows without a new best",
-        type=count,
-    )
-    switch(training, "--baseline", "train without privacy too")
-    add(training, "--baseline-steps", "steps of the baseline", type=count)
-    add(training, "--repeats", "runs, with a mean over them", type=count)
-    add(
-        training,
-        "--seed",
+
+def _switch(group, flag: str, words: str) -> None:
+    _add(group, flag, words, action=argparse.BooleanOptionalAction)
+
+
+def _add_data(group) -> None:
+    _add(group, "--data", "synthetic or snips")
+    _add(group, "--data-dir", "folder that holds snips/; else TRUSTML_DATA")
+    _add(group, "--download", "fetch the data from its publisher", action="store_true")
+    _add(group, "--on", "judge on the test or the valid part")
+    _add(group, "--audit-rows", "rows that a coin puts in or out, to attack; 0: none", type=whole)
+
+
+def _add_model(group) -> None:
+    _add(group, "--preset", "settings to start from; by default those of the data")
+    _add(group, "--model", "conv, bilstm or transformer")
+    _switch(group, "--pretrain", "start from weights trained on generated rows, which are nobody's")
+
+
+def _add_privacy(group) -> None:
+    _add(group, "--epsilon", "budget; default: the preset's", type=number)
+    _add(group, "--delta", "budget; default: the preset's", type=number)
+    _add(group, "--clip-norm", "bound of one utterance's gradient", type=number)
+    _add(group, "--clipping", "flat or automatic")
+    _add(group, "--sampling", "poisson, truncated_poisson or fixed")
+    _add(group, "--adjacency", "add-or-remove-one or replace-one")
+    _add(group, "--accountant", "pld or rdp")
+
+
+def _add_training(group) -> None:
+    _add(group, "--batch", "utterances per private step on average", type=count)
+    _add(group, "--steps", "private steps", type=count)
+    _add(group, "--learning-rate", "peak of the private run", type=number)
+    _add(group, "--schedule", "cosine, linear or constant, after the warm-up")
+    _add(group, "--warmup", "steps of rising learning rate", type=whole)
+    _add(group, "--strategy", "auto, bookkeeping, ghost or vmap")
+    _add(group, "--microbatch", "utterances computed at a time, or auto", type=microbatch)
+    _add(group, "--evaluate-every", "steps between evaluations; default: a tenth", type=count)
+    words = "stop after so many evaluations on generated rows without a new best"
+    _add(group, "--patience", words, type=count)
+    _switch(group, "--baseline", "train without privacy too")
+    _add(group, "--baseline-steps", "steps of the baseline", type=count)
+    _add(group, "--repeats", "runs, with a mean over them", type=count)
+    words = (
         "makes the run repeatable, and voids the promise for who guesses it; two runs with one "
-        "seed show each other's differences to anybody",
-        type=int,
+        "seed show each other's differences to anybody"
     )
+    _add(group, "--seed", words, type=int)
 
 
 def _add_run(group) -> None:
@@ -114,19 +117,9 @@ def _add_run(group) -> None:
         action="store_true",
         help="let a resumed run take a new key even where that charges much twice",
     )
-    group.add_argument(
-        "--checkpoint-every",
-        type=number,
-        metavar="X",
-        default=argparse.SUPPRESS,
-        help="seconds between checkpoints; default: 60",
-    )
-    group.add_argument(
-        "--save-baseline",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="keep the baseline's weights, a private quantity",
-    )
+    _add(group, "--checkpoint-every", "seconds between checkpoints", type=number)
+    words = "keep the baseline's weights, a private quantity"
+    _add(group, "--save-baseline", words, action="store_true")
     group.add_argument("--quiet", action="store_true", help="no progress")
     add_output(group)
 

@@ -37,20 +37,29 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       BlockingIOError: One of them is in it.
     """
-    import fcntl
-
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(
-                f"`out` must be a run that no other process works on, got {folder}, which one "
-                "does. Wait for it, or name another folder."
-            ) from None
+        lock(handle, folder)
         yield
     finally:
         os.close(handle)
+
+
+def lock(handle: int, folder: Path) -> None:
+    """Locks an open file of `folder` until it is closed, however its process ends.
+
+    Raises:
+      BlockingIOError: Another process has it locked.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise BlockingIOError(
+            f"`out` must be a run that no other process works on, got {folder}, which one does. "
+            "Wait for it, or name another folder."
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

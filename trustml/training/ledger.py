@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from trustml.training.entries import START, Summary, add_entry
-from trustml.training.files import sync_folder
+from trustml.training.files import lock, sync_folder
 
 NAME = "ledger.jsonl"
 
@@ -46,7 +46,7 @@ class Ledger:
         self.path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            _lock(self._file, path)
+            lock(self._file, path.parent)
             entries, self._size = _parse(_read(self._file), path)
             self.summary = summarize(entries, path)
             # A line cut off by a crash was never confirmed: its release had not begun.
@@ -165,15 +165,3 @@ def _hash(entry: dict[str, Any]) -> str:
 
 def _read(file: int) -> bytes:
     return os.pread(file, os.fstat(file).st_size, 0)
-
-
-def _lock(file: int, path: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise BlockingIOError(
-            f"`out` must be a run that no other process works on, got {path.parent}, which one "
-            "does. Wait for it, or name another folder."
-        ) from None
