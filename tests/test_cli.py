@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,15 @@ def test_the_page_is_written(finished):
     page = (folder / "report.html").read_text()
     assert "Trust report" in page
     assert "at most 3" in page
+
+
+def test_the_page_of_a_run_opens_in_a_browser(finished, browse):
+    _, folder = finished
+    page = browse(folder / "report.html", "--dump-dom").stdout
+    for title in ("In plain words", "Membership attack", "Where the time went", "Clipping"):
+        assert re.search(rf"<h2[^>]*>{title}", page)
+    assert page.count("<svg") >= 6
+    assert "Not there" not in page
 
 
 def test_a_finished_run_is_not_overwritten(finished, capsys):

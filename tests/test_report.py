@@ -5,11 +5,8 @@ import html.parser
 import json
 import math
 import re
-import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 import zlib
-from pathlib import Path
 
 import pytest
 
@@ -486,31 +483,6 @@ def test_ticks_are_round_and_long_series_are_thinned():
     assert {"0", "50k", "100k", "-1", "-0.5", "0.5", "1"} <= set(ticks)
 
 
-def browser():
-    at = Path("/usr/bin/chromium")
-    return str(at) if at.exists() else shutil.which("chromium")
-
-
-def run_browser(folder, page, *options):
-    if browser() is None:
-        pytest.skip("needs chromium, which is not installed here")
-    quiet = (
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "hide-scrollbars",
-        "no-sandbox",
-    )
-    flags = [f"--{name}" for name in ("headless", *quiet)]
-    flags += [f"--user-data-dir={folder / 'profile'}", *options, page.as_uri()]
-    return subprocess.run(
-        [browser(), *flags], capture_output=True, text=True, timeout=120, check=True
-    )
-
-
 def framed(folder, frames):
     """The pages side by side, each in a window of its own width: a phone's is below a browser's."""
     body = "".join(
@@ -527,22 +499,22 @@ def framed(folder, frames):
     return wrapper
 
 
-def test_no_page_scrolls_sideways_on_any_screen(tmp_path):
+def test_no_page_scrolls_sideways_on_any_screen(tmp_path, browse):
     # The measure must see what is too wide.
     wide = '<!DOCTYPE html><body style="margin:0"><div style="width:2000px">wide</div>'
     long = spoil(sample())
     long["run"]["name"] = long["groups"][0]["name"] = "word" * 60
     pages = [render([sample()]), render(several(), composed=9.0), render([long])]
     frames = [(width, page) for page in pages for width in (360, 800, 1400)]
-    result = run_browser(tmp_path, framed(tmp_path, [*frames, (360, wide)]), "--dump-dom")
+    result = browse(framed(tmp_path, [*frames, (360, wide)]), "--dump-dom")
     found = [int(text) for text in re.search("<title>(.*?)</title>", result.stdout)[1].split()]
     assert found == [*(width for width, _ in frames), 2000]
 
 
 @pytest.mark.parametrize("width", [360, 800, 1400])
-def test_the_page_is_drawn(tmp_path, width):
+def test_the_page_is_drawn(tmp_path, browse, width):
     shot, wrapper = tmp_path / "shot.png", framed(tmp_path, [(width, render([sample()]))])
-    run_browser(tmp_path, wrapper, f"--window-size={width},900", f"--screenshot={shot}")
+    browse(wrapper, f"--window-size={width},900", f"--screenshot={shot}")
     data, pixels, at = shot.read_bytes(), b"", 8
     while at < len(data):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
