@@ -1,6 +1,5 @@
 """What several runs on the same data cost together."""
 
-import math
 from collections.abc import Sequence
 
 from trustml.accounting import ACCOUNTANTS, SUPPORTED, Accounting, SampledGaussian
@@ -44,8 +43,6 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
     # What was never carried out costs nothing, nor does it bind the accountant.
     spent = [(plan, steps) for plan, steps in spent if steps]
     accountant = _common_accountant({plan.sampling for plan, _ in spent}, adjacency)
-    if any(plan.noise_multiplier == 0 for plan, _ in spent):
-        return math.inf  # RDP would divide by it
     run: dict[SampledGaussian, int] = {}  # a run that was resumed is one run, to the last digit
     for plan, steps in spent:
         run[plan._release()] = run.get(plan._release(), 0) + steps

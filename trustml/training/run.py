@@ -88,7 +88,7 @@ class FolderRun:
 
     def __init__(self, opened: Opened, step: TrainStep, *, checkpoint_every: float, keep: bool):
         self._ledger, self._folder = opened.ledger, opened.folder
-        self._step, self._every, self._keep = step, checkpoint_every, keep
+        self._every, self._keep = checkpoint_every, keep
         self._earlier, self.notes = opened.seconds, opened.notes
         covered = "covered by the plan's promise" if step.private else "a private quantity"
         self._facts = {"privacy": covered}
