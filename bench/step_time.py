@@ -1,7 +1,8 @@
 """What does privacy cost per step? Clipped gradients, and whole steps, against the plain ones.
 
-    python bench/step_time.py                 # about 15 minutes on two cores
-    python bench/step_time.py --cases mlp,bert --processes 1
+    python bench/step_time.py                 # about 30 minutes on two cores
+    python bench/step_time.py --cases bert-base,gpt2-small --processes 1
+    python bench/step_time.py --whole         # steps of large logical batches: about 40 minutes
     python bench/step_time.py --quick         # tiny sizes: does it run?
 
 Each process interleaves its rivals in rounds; a rival's figure is the median over processes of its
@@ -9,217 +10,208 @@ median ratio to the plain gradient in the same round. The row `null` is the plai
 itself: what a ratio of one looks like here. `over_null` is ratio / null. `private step` stands
 against `plain step`, both with Adam on the same draws; it includes noise and optimizer.
 
-Expected: README.md holds the table last measured, with device and versions.
+PyTorch and Opacus run in processes of their own, on as many threads as JAX has cores, against
+`torch plain` and `torch null`; `over_trustml` compares milliseconds across frameworks. `error` is
+the distance of their clipped sum from ours. Flops are XLA's count, which takes a loop's body once.
+
+With `--whole` a step takes a logical batch of 1,024 (MLP and CNN: 8,192) in micro-batches, the same
+on both sides.
+
+Expected: bench/README.md holds the tables last measured, with device and versions.
 """
 
 import argparse
-import json
-import os
-import statistics
-import subprocess
+import importlib.util
 import sys
-import time
-import warnings
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import jax
-import jax.numpy as jnp
-import optax
 from _cases import CASES
-from _timing import Program, compiled, interleaved, median_ratio, print_rows, where
+from _merging import merged, print_table
+from _rivals import (
+    clipped,
+    jax_privacy_gradient,
+    plain_gradient,
+    repeated,
+    rows,
+    whole_step,
+    write_arrays,
+)
+from _timing import (
+    compiled,
+    cores,
+    interleaved,
+    print_rows,
+    row,
+    rows_of_process,
+    say,
+    say_if_busy,
+    timed_row,
+    where,
+)
 
 import trustml
 
-DEFAULT = ("mlp", "cnn", "bert", "gpt")
-CLIP_NORM = 1.0
+BENCH = "step_time"
+DEFAULT = ("mlp", "cnn", "resnet", "bilstm", "bert", "gpt", "lora")
+# Examples of a logical batch, and of them at a time.
+LOGICAL = {
+    "mlp": (8192, 512),
+    "cnn": (8192, 512),
+    "resnet": (1024, 64),
+    "bilstm": (1024, 128),
+    "bert": (1024, 32),
+    "gpt": (1024, 32),
+    "gpt-untied": (1024, 32),
+    "lora": (1024, 32),
+}
+DEFAULT_WHOLE = ("mlp", "cnn", "bert", "gpt")
+TORCH_RIVALS = ("torch plain", "opacus ghost", "opacus hooks")
+MISSING = "not installed: pip install -e '.[bench]'"
+STEPS = {
+    "plain step": trustml.baseline_step,
+    "null step": trustml.baseline_step,
+    "private step": trustml.private_step,
+}
 
 
-def plain_gradient(loss):
-    """The non-private gradient of the mean loss."""
-    return lambda p, u: jax.grad(lambda p: jnp.mean(jax.vmap(loss, (None, 0))(p, u)))(p)
-
-
-def clipped(loss, strategy):
-    """Sum of clipped per-example gradients, by one of our strategies."""
-    grad = trustml.clipped_grad(loss, clip_norm=CLIP_NORM, strategy=strategy)
-    return lambda p, u: grad(p, u)[0]
-
-
-def jax_privacy_gradient(loss):
-    """The same by jax_privacy; None where it is not installed."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import jax_privacy
-    except ImportError:
-        return None
-    return jax_privacy.clipped_grad(
-        loss, l2_clip_norm=CLIP_NORM, batch_argnums=1, keep_batch_dim=False
-    )
-
-
-def whole_step(case, build) -> Program:
-    """A training step with Adam on fixed-size draws, so that both sides compute as many rows."""
-    batch = jax.tree.leaves(case.units)[0].shape[0]
-    plan = trustml.PrivacyPlan(
-        clip_norm=CLIP_NORM,
-        noise_multiplier=1.0,
-        sample_rate=1.0,
-        steps=10_000,
-        expected_batch=batch,
-        num_units=batch,
-        sampling="fixed",
-        adjacency="replace-one",
-        accountant="rdp",
-    )
-    step = build(case.loss, optax.adam(1e-3), plan)
-    draws = plan.batches(seed=0)
-    held = {"state": step.init(case.params, key=0)}
-
-    def prepare():
-        held["draw"] = next(draws)
-        held["batch"] = step.gather(held["draw"], case.units)
-        return held["batch"].rows
-
-    def call(_):
-        held["state"], metrics = step.update(held["state"], held["draw"], held["batch"])
-        return held["state"].params, metrics.loss
-
-    start = time.perf_counter()
-    prepare()
-    jax.block_until_ready(call(None))
-    return Program(call, prepare, compile_s=time.perf_counter() - start)
-
-
-def measure(name: str, *, quick: bool, heavy: bool, rounds: int) -> list[dict]:
-    """Rows of one case in this process."""
+def measure(name: str, *, quick: bool, heavy: bool, rounds: int, folder: Path | None) -> list[dict]:
+    """Rows of one case in this process; weights and sums are left in `folder` for others."""
     case = CASES[name](quick)
     make = lambda function: compiled(function, case.params, case.units)  # noqa: E731
-    plain = plain_gradient(case.loss)
+    plain = plain_gradient(case)
     light = {
         "plain": make(plain),
         "null": make(plain),
-        "trustml": make(clipped(case.loss, "auto")),
-        "trustml ghost": make(clipped(case.loss, "ghost")),
+        "trustml": make(clipped(case, "auto")),
+        "trustml ghost": make(clipped(case, "ghost")),
         "plain step": whole_step(case, trustml.baseline_step),
         "private step": whole_step(case, trustml.private_step),
     }
-    rows = _rows(name, light, interleaved(light, rounds))
+    found = _rows(name, light, interleaved(light, rounds))
     if heavy:  # apart: what they allocate slows their neighbours
-        slow = {"plain": light["plain"], "vmap": make(clipped(case.loss, "vmap"))}
-        rival = jax_privacy_gradient(case.loss)
-        if rival is not None:
-            slow["jax_privacy"] = make(rival)
-        rows += _rows(name, slow, interleaved(slow, max(2, rounds // 4)))[1:]
-    return rows
+        slow = {"plain": light["plain"], "vmap": make(clipped(case, "vmap"))}
+        missing = []
+        for rival, micro in (("jax_privacy", False), ("jax_privacy microbatched", True)):
+            gradient = jax_privacy_gradient(case, micro=micro)
+            if gradient is None:
+                missing.append(row(BENCH, name, rival, note=MISSING, **where()))
+            else:
+                slow[rival] = make(gradient)
+        found += _rows(name, slow, interleaved(slow, max(2, rounds // 4)))[1:] + missing
+    if folder:
+        write_arrays(case, folder / f"{name}.npz")
+    return found
+
+
+def measure_whole(name: str, *, quick: bool, rounds: int) -> list[dict]:
+    """Rows of whole steps of a large logical batch."""
+    case = CASES[name](quick)
+    logical, micro = (2 * rows(case.units), rows(case.units)) if quick else LOGICAL[name]
+    case = repeated(case, logical)
+    programs = {rival: whole_step(case, build, micro) for rival, build in STEPS.items()}
+    found = _rows(name, programs, interleaved(programs, rounds))
+    return [{**one, "logical_batch": logical, "microbatch": micro} for one in found]
 
 
 def _rows(name, programs, times):
-    base = {"private step": "plain step", "plain step": "plain"}
-    return [
-        {
-            "bench": "step_time",
-            "case": name,
-            "rival": rival,
-            "median_ms": round(statistics.median(times[rival]), 3),
-            "ratio": round(median_ratio(times[rival], times[base.get(rival, "plain")]), 4),
-            "temp_bytes": program.temp_bytes,
-            "compile_s": round(program.compile_s, 2),
-            **where(),
-        }
-        for rival, program in programs.items()
-    ]
+    first = next(iter(programs))
+    base = {"private step": "plain step"}
+    found = []
+    for rival, program in programs.items():
+        against = times[base.get(rival, first)]
+        found.append(timed_row(BENCH, name, rival, program, times[rival], against) | where())
+    return found
 
 
-def merged(runs: list[list[dict]]) -> list[dict]:
-    """Medians over processes, and each ratio over the null row's."""
-    rows = []
-    for same in zip(*runs, strict=True):
-        row = dict(same[0])
-        for field in ("median_ms", "ratio", "compile_s"):
-            row[field] = round(statistics.median(one[field] for one in same), 4)
-        rows.append(row)
-    null = {row["case"]: row["ratio"] for row in rows if row["rival"] == "null"}
-    plain = {row["case"]: row["temp_bytes"] for row in rows if row["rival"] == "plain"}
-    for row in rows:
-        row["over_null"] = round(row["ratio"] / null[row["case"]], 4)
-        row["temp_ratio"] = (
-            None if row["temp_bytes"] is None else round(row["temp_bytes"] / plain[row["case"]], 3)
-        )
-        row["processes"] = len(runs)
-    return rows
-
-
-def in_processes(case: str, chosen) -> list[dict]:
-    """Measures one case in processes of its own."""
+def in_processes(name: str, chosen, folder: Path) -> list[list[dict]]:
+    """One list of rows for each process that measured the case."""
     runs = []
     for turn in range(chosen.processes):
-        print(f"{case}: process {turn + 1} of {chosen.processes}", file=sys.stderr, flush=True)
-        command = [sys.executable, __file__, "--cases", case, "--one"]
-        command += ["--rounds", str(chosen.rounds)]
-        command += ["--heavy"] if turn == 0 and not chosen.lean else []
-        done = subprocess.run(
-            command, check=True, text=True, stdout=subprocess.PIPE, env=dict(os.environ)
-        )
-        runs.append([json.loads(line) for line in done.stdout.splitlines() if line[:1] == "{"])
-    extra = runs[0][len(runs[-1]) :] if len(runs) > 1 else []
-    runs[0] = runs[0][: len(runs[-1])]
-    return [*merged(runs), *_alone(extra, merged(runs))]
+        say(f"{name}: process {turn + 1} of {chosen.processes}")
+        options = ["--cases", name, "--rounds", chosen.rounds]
+        options += ["--whole"] if chosen.whole else []
+        options += ["--heavy"] if turn == 0 and not chosen.lean else []
+        options += ["--one", folder]
+        runs.append(rows_of_process(__file__, *options))
+    return runs
 
 
-def _alone(rows, others):
-    """The heavy rivals, measured once."""
-    plain = next(row for row in others if row["rival"] == "plain")
-    null = next(row for row in others if row["rival"] == "null")
-    for row in rows:
-        row["over_null"] = round(row["ratio"] / null["ratio"], 4)
-        row["temp_ratio"] = round(row["temp_bytes"] / plain["temp_bytes"], 3)
-        row["processes"] = 1
-    return rows
+def torch_rows(name: str, chosen, folder: Path) -> list[list[dict]]:
+    """The same for PyTorch and Opacus; rows that say so where they are not installed."""
+    if any(importlib.util.find_spec(module) is None for module in ("torch", "opacus")):
+        missing = {"device": "", "jax": None, "note": MISSING}
+        return [[row(BENCH, name, rival, **missing) for rival in TORCH_RIVALS]]
+    runs = []
+    for turn in range(chosen.processes):
+        say(f"{name}: PyTorch, process {turn + 1} of {chosen.processes}")
+        options = [folder, "--cases", name, "--rounds", chosen.rounds, "--threads"]
+        options += [1 if chosen.quick else cores()]  # tiny products gain nothing by threads
+        options += ["--heavy"] if turn == 0 else []
+        runs.append(rows_of_process(str(Path(__file__).with_name("_torch_rivals.py")), *options))
+    return runs
+
+
+def measure_case(name: str, chosen) -> list[dict]:
+    """All rows of one case."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        if not chosen.quick:
+            runs = in_processes(name, chosen, folder)
+        elif chosen.whole:
+            runs = [measure_whole(name, quick=True, rounds=chosen.rounds)]
+        else:
+            options = {"quick": True, "heavy": not chosen.lean, "rounds": chosen.rounds}
+            runs = [measure(name, folder=folder, **options)]
+        if not chosen.whole and not chosen.lean:
+            runs += torch_rows(name, chosen, folder)
+        return merged(runs)
+
+
+def parsed(arguments):
+    """The options, each with the default that goes with the others."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", help=f"of {', '.join(CASES)}")
+    parser.add_argument("--whole", action="store_true", help="whole steps of large logical batches")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one process")
+    parser.add_argument("--lean", action="store_true", help="without the rivals from elsewhere")
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--rounds", type=int, help="15; with --whole 4, with --quick 2")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--heavy", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    chosen.names = chosen.cases.split(",") if chosen.cases else None
+    chosen.names = chosen.names or (DEFAULT_WHOLE if chosen.whole else DEFAULT)
+    chosen.rounds = chosen.rounds or (2 if chosen.quick else 4 if chosen.whole else 15)
+    chosen.processes = 1 if chosen.quick else chosen.processes
+    known = LOGICAL if chosen.whole else CASES
+    unknown = [name for name in chosen.names if name not in known]
+    if unknown:
+        parser.error(f"--cases must be of {', '.join(known)}, got {unknown[0]!r}")
+    return chosen
 
 
 def main(arguments=None) -> int:
     """Runs the bench."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", default=",".join(DEFAULT), help=f"of {', '.join(CASES)}")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, one process")
-    parser.add_argument("--lean", action="store_true", help="without vmap and jax_privacy")
-    parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--heavy", action="store_true", help=argparse.SUPPRESS)
-    chosen = parser.parse_args(arguments)
-    names = chosen.cases.split(",")
-    unknown = [name for name in names if name not in CASES]
-    if unknown:
-        parser.error(f"--cases must be of {', '.join(CASES)}, got {unknown[0]!r}")
+    chosen = parsed(arguments)
     if chosen.one:
-        for name in names:
-            print_rows(measure(name, quick=False, heavy=chosen.heavy, rounds=chosen.rounds))
+        for name in chosen.names:
+            if chosen.whole:
+                print_rows(measure_whole(name, quick=False, rounds=chosen.rounds))
+                continue
+            options = {"quick": False, "heavy": chosen.heavy, "rounds": chosen.rounds}
+            folder = None if (chosen.one / f"{name}.npz").exists() else chosen.one
+            print_rows(measure(name, folder=folder, **options))
         return 0
-    rows: list[dict] = []
-    for name in names:
-        if chosen.quick:
-            rows += merged([measure(name, quick=True, heavy=True, rounds=2)])
-        else:
-            rows += in_processes(name, chosen)
-    print_table(rows)
-    print_rows(rows)
+    say_if_busy()
+    found: list[dict] = []
+    for name in chosen.names:
+        found += measure_case(name, chosen)
+    print_table(found)
+    print_rows(found)
     return 0
-
-
-def print_table(rows) -> None:
-    """The same for eyes, as Markdown."""
-    print("| case | rival | ms | over null | memory | compile s |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        memory = "" if row["temp_ratio"] is None else f"{row['temp_ratio']:.2f}"
-        print(
-            f"| {row['case']} | {row['rival']} | {row['median_ms']:.1f} | {row['over_null']:.2f} | "
-            f"{memory} | {row['compile_s']:.1f} |"
-        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The fast path: exact on every architecture, bounds that hold where float32 cancels."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import trustml
-from trustml.bookkeeping import book_keep
+from trustml.bookkeeping import book_keep, cost
 from trustml.bookkeeping.gram import squared_norm
 from trustml.verify import architectures
 from trustml.verify.exactness import compare, definition
@@ -31,7 +33,8 @@ def test_every_architecture_equals_the_definition(name):
 
 @pytest.mark.parametrize("rule", ["gram", "materialise"])
 @pytest.mark.parametrize(
-    "name", ["mlp", "table_used_twice", "shared_weight_with_penalty", "conv_groups"]
+    "name",
+    ["mlp", "table_used_twice", "shared_weight_with_penalty", "conv_groups", "conv_stride"],
 )
 def test_both_rules_are_exact(name, rule):
     case = architectures.ARCHITECTURES[name]()
@@ -49,6 +52,19 @@ def test_both_rules_are_exact(name, rule):
     norm, sums = run(case.params, case.units)
     np.testing.assert_allclose(norm, want.norms, rtol=1e-5)
     assert distance([leaf[0] for leaf in sums], want.sums) <= 1e-5 * l2(want.sums)
+
+
+@pytest.mark.parametrize("name", ["conv_stride", "conv_groups", "conv_1d"])
+def test_convolutions_a_few_units_at_a_time_are_exact(name, monkeypatch):
+    # Real sizes exceed the cache; here the cache is made small: one unit at a time, then two.
+    small = dataclasses.replace(cost.machine(), cache=1.0)
+    monkeypatch.setitem(cost.MACHINES, jax.default_backend(), small)
+    assert cost.units_in_cache(6, 10.0) == 1
+    test_both_rules_are_exact(name, "materialise")
+    monkeypatch.setitem(
+        cost.MACHINES, jax.default_backend(), dataclasses.replace(small, cache=2000.0)
+    )
+    test_both_rules_are_exact(name, "materialise")
 
 
 def cancelling(seed, scale, tokens=64, width=32):

@@ -1,13 +1,16 @@
 """How many units fit: the search, and what a step makes of its answer."""
 
+import re
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import trustml
+from trustml.clipping import tuning
 from trustml.training import memory, read_ledger, summarize
 from trustml.training.memory import largest_microbatch, memory_limit
 
@@ -208,5 +211,71 @@ def test_another_choice_is_another_program(small, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fit(private_step("auto"), out=tmp_path, callbacks=[stop])
     monkeypatch.setattr(memory, "memory_limit", lambda: LIMIT // 2)
-    with pytest.raises(ValueError, match=r"these changed: the training step \(.*micro-batch\)"):
+    with pytest.raises(ValueError, match=r"these changed: the training step \(.*micro-batch"):
         fit(private_step("auto"), out=tmp_path, resume=True)
+
+
+# --- A step that does not fit ---
+
+
+class OutOfMemory:
+    """A program whose device has no room for it."""
+
+    def __call__(self, *_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "ghost"])
+def test_a_step_that_does_not_fit_says_what_would(small, strategy):
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy=strategy)
+    state, draw = step.init(params(), key=0), next(plan().batches(seed=0))
+    step._compiled = OutOfMemory()
+    with pytest.raises(MemoryError, match="does not fit: the step takes") as caught:
+        step.update(state, draw, data())
+    said = str(caught.value)
+    assert "\n" not in said
+    assert '`microbatch="auto"` finds what fits' in said
+    assert ('`strategy="ghost"`' in said) == (strategy == "vmap")
+    if strategy == "vmap":
+        size = int(re.search(r"`microbatch=(\d+)`", said)[1])
+        assert size == private_auto().microbatch == 16
+
+
+def private_auto():
+    step = private_step("auto")
+    step.update(step.init(params(), key=0), next(plan().batches(seed=0)), data())
+    return step
+
+
+def test_other_errors_of_the_device_pass_through():
+    step = private_step(None)
+
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    state = step.init(params(), key=0)
+    step._compiled = broken
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        step.update(state, next(plan().batches(seed=0)), data())
+
+
+# --- A strategy that is measured ---
+
+
+def test_tune_settles_the_strategy_before_the_first_step():
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy="tune", microbatch=16)
+    state = step.init(params(), key=0)
+    state, _ = step.update(state, next(plan().batches(seed=0)), data())
+    assert step.strategy in tuning.CANDIDATES
+    fixed = trustml.private_step(
+        loss, optax.sgd(0.1), plan(), strategy=step.strategy, microbatch=16
+    )
+    start = fixed.init(params(), key=0)
+    assert step.program(state, data()) == fixed.program(start, data())
+
+
+def test_a_run_in_a_folder_is_not_tuned(tmp_path):
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy="tune")
+    with pytest.raises(ValueError, match=r"`strategy` must be settled .* got 'tune'"):
+        fit(step, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -434,6 +434,36 @@ def test_a_checkpoint_from_before_the_key_takes_another_key(cut, monkeypatch):
     assert int(result.state.step) == STEPS - 3  # steps 3, 4 and 4 again
 
 
+def paused(folder, at, **options):
+    """A run left between two steps."""
+    asked = iter(range(1, STEPS + 1))
+    with pytest.raises(KeyboardInterrupt):
+        train(folder, pause=lambda: next(asked) == at, **options)
+    return folder
+
+
+def test_other_conditions_keep_the_key_where_no_step_is_repeated(tmp_path, monkeypatch, whole):
+    folder = paused(tmp_path / "run", CUT)
+    monkeypatch.setattr(resume, "conditions", conditions_with(cores="96"))
+    result = train(folder, checkpoint_every=60)
+    assert "nothing is repeated, and these changed: cores" in result.notes[-1]
+    assert_as_if_never_ended(folder, result, whole)
+    (segment,) = summary_of(folder).segments
+    assert segment.conditions["cores"] == "96"
+    assert segment.since == CUT
+
+
+def test_a_checkpoint_from_before_other_conditions_takes_another_key(tmp_path, monkeypatch):
+    """Under the key lie steps of both conditions: those before the change cannot be repeated."""
+    folder = paused(tmp_path / "run", CUT)
+    monkeypatch.setattr(resume, "conditions", conditions_with(cores="96"))
+    interrupted(folder, at=CUT + 1, checkpoint_every=60)
+    damage(newest(folder))
+    result = train(folder, checkpoint_every=60, accept_charge=True)
+    assert_note(result, "the checkpoint")
+    assert len(summary_of(folder).segments) == 2
+
+
 @pytest.fixture
 def dear(tmp_path):
     """An interrupted run without a checkpoint: a new key would cost all its steps again."""

@@ -146,7 +146,7 @@ def test_a_divisor_taken_from_the_data_is_noticed():
             nothing = StepMetrics(*jnp.zeros(5))
             return jax.tree.map(lambda leaf: leaf * 12 / drawn, sums), nothing
 
-        return TrainStep(lambda microbatch: sums_of, optax.sgd(1.0), each, None, private=True)
+        return TrainStep(lambda *_: sums_of, optax.sgd(1.0), each, None, private=True)
 
     assert not divides_by_the_public_batch(broken)
 

@@ -2,5 +2,6 @@
 
 from trustml.bookkeeping.clusters import clusters_of as clusters_of
 from trustml.bookkeeping.engine import book_keep as book_keep
-from trustml.bookkeeping.engine import ghost as ghost
+from trustml.bookkeeping.passes import auto as auto
+from trustml.bookkeeping.passes import ghost as ghost
 from trustml.bookkeeping.read import read_loss as read_loss

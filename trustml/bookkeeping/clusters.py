@@ -3,8 +3,9 @@
 import dataclasses
 
 from trustml.bookkeeping import cost
-from trustml.bookkeeping.factors import Shape, factor_shape
+from trustml.bookkeeping.factors import Shape
 from trustml.bookkeeping.paths import Path, path_to, roots_of
+from trustml.bookkeeping.shapes import factor_shape
 from trustml.bookkeeping.values import Hoisted, Site, size
 
 # Their own vjp is a product and a reduction to the parameter's size: no rule could do better.
@@ -48,7 +49,9 @@ def clusters_of(sites, batch: int, rules=None) -> list[Cluster]:
     Args:
       sites: The active sites of a reading.
       batch: Units, for the cost model.
-      rules: Names of allowed rules; by default all, the cheaper one chosen.
+      rules: By default the cheaper rule of each parameter by the cost model. `("gram",)`: Gram
+        products wherever they apply; `("fitting",)`: per-unit gradients wherever they take no more
+        memory than what they are made of; `("materialise",)`: everywhere.
 
     Returns:
       Clusters; a parameter may have several, over disjoint entries.
@@ -114,9 +117,9 @@ def _choose(root: Hoisted, uses: tuple[Use, ...], batch: int, rules) -> Cluster:
     if not tied_layout(uses):
         return keep_all
     gram = _cluster("gram", (root,), uses, batch)
-    if rules is not None:
-        return gram if "gram" in rules else keep_all
     small = all(_fits(use.factor) for use in uses)
+    if rules is not None:
+        return gram if "gram" in rules or ("fitting" in rules and not small) else keep_all
     return min(gram, keep_all, key=lambda c: c.seconds) if small else gram
 
 

@@ -1,6 +1,7 @@
 """Which exact rule is cheaper: Gram products, or per-unit gradients kept and reused."""
 
 import dataclasses
+import math
 
 import jax
 
@@ -11,12 +12,14 @@ class Machine:
 
     flops: float  # per second, float32 products of the sizes met here
     bytes: float  # per second, streaming
+    cache: float = math.inf  # bytes that work on a few units should stay within
+    lookups_by_sums_from: int = 128  # positions from which on adding beats Gram products
 
 
 # Orders of magnitude, not measurements: two cores of a server, a data-centre accelerator. Only the
 # ratio of the two decides.
 MACHINES = {
-    "cpu": Machine(flops=1.0e11, bytes=2.0e10),
+    "cpu": Machine(flops=1.0e11, bytes=2.0e10, cache=1.5e6),
     "gpu": Machine(flops=3.0e13, bytes=2.5e12),
     "tpu": Machine(flops=3.0e13, bytes=1.0e12),
 }
@@ -25,6 +28,17 @@ MACHINES = {
 def machine() -> Machine:
     """The default backend's figures."""
     return MACHINES.get(jax.default_backend(), MACHINES["gpu"])
+
+
+def units_in_cache(batch: int, bytes_per_unit: float) -> int:
+    """How many units to work on at a time within the cache; a divisor if there is one.
+
+    >>> units_in_cache(64, 4e9)
+    1
+    """
+    most = max(1, min(batch, int(min(machine().cache / bytes_per_unit, batch))))
+    divisors = [few for few in range(most, most // 2, -1) if batch % few == 0]
+    return divisors[0] if divisors else most
 
 
 def fits(times, row, col) -> bool:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from trustml.bookkeeping.clusters import clusters_of
-from trustml.bookkeeping.read import read_loss
-from trustml.bookkeeping.rules import RULES, cluster_sum
+from trustml.bookkeeping.read import Reading, read_loss
+from trustml.bookkeeping.rules import RULES
 from trustml.bookkeeping.run import Forward, HoistedValues
 
 
@@ -21,7 +21,17 @@ class Kept(NamedTuple):
     aux: Any
 
 
-def book_keep(loss, trained, frozen, unit, rules=None) -> Kept:
+class FirstPass(NamedTuple):
+    """What norms need: a reading of the loss, and one run of it."""
+
+    reading: Reading
+    parts: list  # (cluster, part) of the clusters that are not metered
+    squares: list  # as in `Kept`
+    loss: Any
+    aux: Any
+
+
+def book_keep(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
     """Norms and clipped sums of per-unit gradients in one backward pass.
 
     Args:
@@ -29,7 +39,8 @@ def book_keep(loss, trained, frozen, unit, rules=None) -> Kept:
       trained: Pytree of floating arrays.
       frozen: Pytree of anything else the loss reads.
       unit: Tuple of pytrees whose leaves have a leading unit axis.
-      rules: Allowed rules by name, for tests and tuning; by default the cost model chooses.
+      rules: Rules to prefer to the cost model's choice, see `clusters_of`.
+      reading: Of this loss, where there is one already.
 
     Returns:
       `Kept`, in the order of `jax.tree.leaves(trained)`.
@@ -38,66 +49,21 @@ def book_keep(loss, trained, frozen, unit, rules=None) -> Kept:
       Bu et al., Differentially Private Optimization on Large Foundation Models, 2022.
     """
     leaves = jax.tree.leaves(trained)
-    reading, forward, parts, _ = _first_pass(loss, trained, frozen, unit, rules)
+    first = first_pass(loss, trained, frozen, unit, rules, reading)
 
     def contract(weights, finite):
-        operands = cleared([operand for _, part in parts for operand in part.operands], finite)
+        operands = cleared(
+            [operand for _, part in first.parts for operand in part.operands], finite
+        )
         found = [jnp.zeros((weights[0].shape[0], *leaf.shape), jnp.float32) for leaf in leaves]
-        for cluster, part in parts:
+        for cluster, part in first.parts:
             mine, operands = operands[: len(part.operands)], operands[len(part.operands) :]
             more = part.contract(mine, [weights[root.index] for root in cluster.roots])
             for root, array in zip(cluster.roots, more, strict=True):
                 found[root.index] = found[root.index] + array
         return found
 
-    return _kept(reading, forward, parts, leaves, contract)
-
-
-def ghost(loss, trained, frozen, unit, rules=None) -> Kept:
-    """The same in two backward passes, which hold less: norms first, then sums as they come.
-
-    Arguments and result are those of `book_keep`.
-
-    References:
-      Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.
-    """
-    leaves = jax.tree.leaves(trained)
-    reading, forward, parts, hoisted = _first_pass(loss, trained, frozen, unit, rules)
-    clusters = [cluster for cluster, _ in parts]
-
-    def gradient(weight, finite):
-        captures = _masked(forward.captures, finite)
-        cotangents = _masked(forward.cotangents(weight), finite)
-        found = [jnp.zeros(leaf.shape, jnp.float32) for leaf in leaves]
-        for cluster in clusters:
-            more = cluster_sum(cluster, hoisted, captures, cotangents)
-            for root, array in zip(cluster.roots, more, strict=True):
-                found[root.index] = found[root.index] + array
-        return found
-
-    def contract(weights, finite):
-        passes: dict = {}
-        for weight in weights:
-            if id(weight) not in passes:
-                rows = [gradient(row, finite) for row in weight]
-                passes[id(weight)] = [jnp.stack(column) for column in zip(*rows, strict=True)]
-        return [passes[id(weight)][place] for place, weight in enumerate(weights)]
-
-    return _kept(reading, forward, parts, leaves, contract)
-
-
-def _masked(arrays: dict, finite) -> dict:
-    """Zeros for units that are not finite, in the arrays of every site."""
-
-    def mask(array, depth):
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            return array
-        shape = [-1 if axis == depth else 1 for axis in range(array.ndim)]
-        return jnp.where(finite.reshape(shape), array, jnp.zeros((), array.dtype))
-
-    return {
-        site: [mask(array, len(site.loops)) for array in found] for site, found in arrays.items()
-    }
+    return Kept(first.squares, contract, first.loss, first.aux)
 
 
 def cleared(operands, finite):
@@ -130,25 +96,47 @@ def cleared(operands, finite):
     return [by_id[id(array)] for array, _ in operands]
 
 
-def _first_pass(loss, trained, frozen, unit, rules):
+def read_for(loss, trained, frozen, unit) -> Reading:
+    """Reads a loss, given a batch of units."""
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), unit)
-    reading = read_loss(loss, trained, frozen, example)
+    return read_loss(loss, trained, frozen, example)
+
+
+def first_pass(loss, trained, frozen, unit, rules, reading, meter=None) -> FirstPass:
+    """Reads a loss and runs it forwards once, and backwards as far as norms need it.
+
+    Args:
+      loss: As for `book_keep`.
+      trained: As for `book_keep`.
+      frozen: As for `book_keep`.
+      unit: As for `book_keep`.
+      rules: As for `book_keep`.
+      reading: As for `book_keep`.
+      meter: Clusters to meters by site; by default no site is metered.
+    """
+    reading = reading or read_for(loss, trained, frozen, unit)
     leaves, rest, units = map(jax.tree.leaves, (trained, frozen, unit))
     hoisted = HoistedValues([*leaves, *rest])
-    forward = Forward(reading.block, reading.sites, hoisted, units)
-    cotangents = forward.cotangents()
+    clusters = clusters_of(reading.sites, units[0].shape[0], rules)
+    meters = meter(clusters) if meter else {}
+    metered = {cluster for one in meters.values() for cluster in one.clusters}
+    tapped = [cluster for cluster in clusters if cluster not in metered]
+    needed = {use.site for cluster in tapped for use in cluster.uses}
+    sites = [site for site in reading.sites if site in needed]
+    forward = Forward(reading.block, sites, hoisted, units, meters)
+    cotangents, measured = forward.measured()
     parts = [
         (cluster, RULES[cluster.rule](cluster, hoisted, forward.captures, cotangents))
-        for cluster in clusters_of(reading.sites, units[0].shape[0], rules)
+        for cluster in tapped
     ]
-    return reading, forward, parts, hoisted
-
-
-def _kept(reading, forward, parts, leaves, contract) -> Kept:
-    losses, *rest = forward.outputs
-    squares = [jnp.zeros(losses.shape, jnp.float32) for _ in leaves]
+    squares = [jnp.zeros(units[0].shape[0], jnp.float32) for _ in leaves]
     for cluster, part in parts:
         for root, square in zip(cluster.roots, part.squares, strict=True):
             squares[root.index] = squares[root.index] + square
+    for one, found in zip(meters.values(), measured, strict=True):
+        for cluster, square in zip(one.clusters, found, strict=True):
+            (root,) = cluster.roots
+            squares[root.index] = squares[root.index] + square
+    losses, *rest = forward.outputs
     aux = jax.tree.unflatten(jax.tree.structure(reading.aux_structure), rest)
-    return Kept(squares, contract, losses.astype(jnp.float32), aux)
+    return FirstPass(reading, parts, squares, losses.astype(jnp.float32), aux)

@@ -29,6 +29,21 @@ class Reading:
     sites: tuple[Site, ...]
     aux_structure: Any
 
+    @property
+    def has_inner_blocks(self) -> bool:
+        """Whether parameters meet data inside of a scan or of remat."""
+        return any(step.block is not None for step in self.block.steps)
+
+    @property
+    def rematerialises(self) -> bool:
+        """Whether the loss gives up memory of its own for time: parameters under remat."""
+        return _rematerialises(self.block)
+
+
+def _rematerialises(block: Block) -> bool:
+    inner = [step for step in block.steps if step.block is not None]
+    return any(step.kind == "remat" or _rematerialises(step.block) for step in inner)
+
 
 class Literal:
     """A scalar that the jaxpr holds itself."""

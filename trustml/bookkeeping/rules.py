@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
 from trustml.bookkeeping.factors import Factor
-from trustml.bookkeeping.gram import SMALLEST, squared_norm
+from trustml.bookkeeping.gram import squared_norm
 from trustml.bookkeeping.run import HoistedValues, bind, over_loops
 from trustml.bookkeeping.values import Data, Hoisted, added, wide
+from trustml.kernels.rounding import SMALLEST
 
 
 @dataclasses.dataclass
@@ -170,26 +171,6 @@ def _site_grads(site, hoisted, captures, cotangents):
     return jax.vmap(one_unit, in_axes=(depth, depth))(parts.captured, cotangents[site])
 
 
-def _site_sums(site, hoisted, captures, cotangents):
-    """The same summed over units, by the vjp of the whole batch."""
-    depth = len(site.loops)
-    low = any(site.inputs[i].aval.dtype != jnp.float32 for i in site.params)
-    if site.eqn is None or low:  # sums below float32 lose units
-        grads = _site_grads(site, hoisted, captures, cotangents)
-        return [jnp.sum(wide(grad), axis=0) for grad in grads]
-    parts = _site_parts(site, hoisted, captures)
-
-    def batch(*values):
-        return jax.vmap(
-            lambda captured: parts.function(*values, *captured, *parts.fixed),
-            in_axes=(depth,),
-            out_axes=depth,
-            axis_size=cotangents[site][0].shape[depth],
-        )(parts.captured)
-
-    return jax.vjp(batch, *parts.values)[1](cotangents[site])
-
-
 def _drop_loops(cotangent, site, value):
     """Unit axis first; loops that the value does not follow are summed."""
     cotangent = jnp.moveaxis(cotangent, len(site.loops), 0)
@@ -212,28 +193,6 @@ def _joint(cluster: Cluster, hoisted, captures, cotangents) -> Part:
         return [_weighted(*pair, _same) for pair in zip(arrays, weights, strict=True)]
 
     return Part([_square(total) for total in totals], [(total, 0) for total in totals], contract)
-
-
-def cluster_sum(cluster: Cluster, hoisted, captures, cotangents) -> list:
-    """Sum of a cluster's gradients over units, per root; per-unit ones only where types are low."""
-    totals: dict = {}
-    for use in cluster.uses:
-        if use.factor is not None:
-            total = _factor(use, captures, cotangents).weighted_sum(None)
-        else:
-            found = _site_sums(use.site, hoisted, captures, cotangents)
-            total = wide(added([found[use.site.params.index(place)] for place in use.places]))
-        if cluster.rule != "joint":
-            total = use.path.pull(hoisted, total)
-        key = cluster.roots[0] if cluster.rule != "joint" else use.value
-        totals[key] = totals[key] + total if key in totals else total
-    if cluster.rule != "joint":
-        return list(totals.values())
-    primal, back = _from_roots(cluster, list(totals), hoisted)
-    seeds = [
-        total.astype(array.dtype) for total, array in zip(totals.values(), primal, strict=True)
-    ]
-    return [wide(array) for array in back(seeds)]
 
 
 def _from_roots(cluster, values, hoisted):

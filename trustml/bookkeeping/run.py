@@ -85,7 +85,7 @@ def zero_taps(site: Site, batch: int) -> list:
     return [jnp.zeros((*lengths, batch, *aval.shape), aval.dtype) for aval in avals]
 
 
-def run_block(block: Block, hoisted: dict, inputs, taps: dict):
+def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: dict):
     """Runs a block for one unit.
 
     Args:
@@ -93,6 +93,7 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict):
       hoisted: Hoisted values as this iteration sees them (no axis for entered loops).
       inputs: Arrays for `block.inputs`.
       taps: Per site its taps, with axes for the loops still to be entered.
+      gauges: Per metered site, instead, `(meter, zeros)`; the same in every iteration.
 
     Returns:
       `(outputs, captures)`; `captures[site]` is a list, with axes for the loops inside the block.
@@ -108,10 +109,10 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict):
     for step in block.steps:
         values = [read(value) for value in step.inputs]
         if step.kind == "scan":
-            results, found = _run_scan(step, hoisted, values, taps)
+            results, found = _run_scan(step, hoisted, values, taps, gauges)
             captures.update(found)
         elif step.kind == "remat":
-            results, found = _run_remat(step, hoisted, values, taps)
+            results, found = _run_remat(step, hoisted, values, taps, gauges)
             captures.update(found)
         else:
             results = (values[0],) if step.eqn is None else bind(step.eqn, *values)
@@ -122,6 +123,9 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict):
                 for place, zero in zip(step.site.tapped(), taps[step.site], strict=True):
                     results[place] = join(results[place], zero)
                 captures[step.site] = [values[place] for place in step.site.captured()]
+            elif step.site in gauges:
+                meter, zeros = gauges[step.site]
+                results = meter.through(values, results, zeros)
         env.update(zip(step.outputs, results, strict=True))
     return [read(value) for value in block.outputs], captures
 
@@ -130,26 +134,34 @@ def _inner(step, taps):
     return {site: taps[site] for site in step.block.sites() if site in taps}
 
 
-def _run_remat(step, hoisted, values, taps):
+def _run_remat(step, hoisted, values, taps, gauges):
     needed = {value: hoisted[value] for value in step.block.hoisted()}
     keys = list(needed)
     sites = list(_inner(step, taps))
+    metered = _inner(step, gauges)
+    meters = [meter for meter, _ in metered.values()]
 
-    def body(values, held, inner_taps):
+    def body(values, held, inner_taps, zeros):
         outputs, captures = run_block(
             step.block,
             dict(zip(keys, held, strict=True)),
             values,
             dict(zip(sites, inner_taps, strict=True)),
+            dict(zip(metered, zip(meters, zeros, strict=True), strict=True)),
         )
         return outputs, [captures[site] for site in sites]
 
     run = jax.checkpoint(body, **step.options)
-    outputs, captures = run(values, list(needed.values()), [taps[site] for site in sites])
+    outputs, captures = run(
+        values,
+        list(needed.values()),
+        [taps[site] for site in sites],
+        [zeros for _, zeros in metered.values()],
+    )
     return outputs, dict(zip(sites, captures, strict=True))
 
 
-def _run_scan(step, hoisted, values, taps):
+def _run_scan(step, hoisted, values, taps, gauges):
     num_consts, num_carry = step.carry
     consts, rest = values[:num_consts], values[num_consts:]
     carry, xs = rest[:num_carry], rest[num_carry:]
@@ -165,6 +177,7 @@ def _run_scan(step, hoisted, values, taps):
             still | dict(zip(moving, held, strict=True)),
             [*consts, *carry, *xs],
             dict(zip(sites, inner_taps, strict=True)),
+            gauges,
         )
         return tuple(outputs[:num_carry]), (
             outputs[num_carry:],
@@ -192,10 +205,10 @@ class Forward:
 
     Attributes:
       outputs: Leaves [unit, ...], the loss first.
-      captures: Per site its captured arrays, [loops, unit, ...].
+      captures: Per tapped site its captured arrays, [loops, unit, ...].
     """
 
-    def __init__(self, block: Block, sites: tuple[Site, ...], hoisted: HoistedValues, units):
+    def __init__(self, block: Block, sites, hoisted: HoistedValues, units, meters=None):
         """Runs the data part under vmap.
 
         Args:
@@ -203,29 +216,43 @@ class Forward:
           sites: Where to tap.
           hoisted: What no unit touches.
           units: Leaves with a leading unit axis.
+          meters: By site, what measures instead of a tap.
         """
         batch = units[0].shape[0]
         depth = [len(site.loops) for site in sites]
         held = {value: hoisted[value] for value in block.hoisted()}
+        self._sites, self._meters = tuple(sites), dict(meters or {})
 
-        def losses(taps):
-            def one_unit(taps, *unit):
+        def losses(taps, zeros):
+            def one_unit(taps, zeros, *unit):
+                gauges = zip(self._meters.values(), zeros, strict=True)
                 outputs, captures = run_block(
-                    block, held, unit, dict(zip(sites, taps, strict=True))
+                    block,
+                    held,
+                    unit,
+                    dict(zip(sites, taps, strict=True)),
+                    dict(zip(self._meters, gauges, strict=True)),
                 )
                 return outputs, [captures[site] for site in sites]
 
-            axes = (depth, *(0 for _ in units))
-            outputs, captures = jax.vmap(one_unit, in_axes=axes, out_axes=(0, depth))(taps, *units)
+            axes = (depth, 0, *(0 for _ in units))
+            outputs, captures = jax.vmap(one_unit, in_axes=axes, out_axes=(0, depth))(
+                taps, zeros, *units
+            )
             return outputs[0], (outputs, captures)
 
         taps = [zero_taps(site, batch) for site in sites]
-        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, has_aux=True)
+        zeros = [[jnp.zeros(batch)] * len(meter.clusters) for meter in self._meters.values()]
+        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, zeros, has_aux=True)
         self.captures = dict(zip(sites, captures, strict=True))
-        self._sites = sites
 
     def cotangents(self, weights=None) -> dict:
-        """Every unit's cotangents at the sites' outputs, of its own loss or of a multiple of it."""
+        """Every unit's cotangents at tapped outputs, of its own loss or of a multiple of it."""
+        return self.measured(weights)[0]
+
+    def measured(self, weights=None) -> tuple[dict, list]:
+        """The same, and per meter the squared norms of its clusters, [unit] each."""
         losses = self.outputs[0]
         seed = jnp.ones_like(losses) if weights is None else weights.astype(losses.dtype)
-        return dict(zip(self._sites, self._pull(seed)[0], strict=True))
+        cotangents, squares = self._pull(seed)
+        return dict(zip(self._sites, cotangents, strict=True)), squares

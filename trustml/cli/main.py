@@ -11,7 +11,7 @@ from trustml.cli import export, plan, report, train, verify
 COMMANDS = {"train": train, "plan": plan, "report": report, "export": export, "verify": verify}
 
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
-EXPECTED = (ValueError, TypeError, OSError, NotImplementedError)
+EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trustml.cli.config import TrainConfig, flags_given, read_yaml
 from trustml.cli.options import add_output, count, number, show_json, show_table
+from trustml.clipping.gradient import STRATEGIES
 
 DESCRIPTION = """\
 Trains a joint intent-and-slot model with differential privacy, and the same model without, on the
@@ -91,7 +92,7 @@ def _add_training(group) -> None:
     _add(group, "--learning-rate", "peak of the private run", type=number)
     _add(group, "--schedule", "cosine, linear or constant, after the warm-up")
     _add(group, "--warmup", "steps of rising learning rate", type=whole)
-    _add(group, "--strategy", "auto, bookkeeping, ghost or vmap")
+    _add(group, "--strategy", f"how gradients are clipped: {', '.join(STRATEGIES)}")
     _add(group, "--microbatch", "utterances computed at a time, or auto", type=microbatch)
     _add(group, "--evaluate-every", "steps between evaluations; default: a tenth", type=count)
     words = "stop after so many evaluations on generated rows without a new best"

@@ -1,6 +1,7 @@
 """What `trustml train` does: load, plan, train both, judge, report; or go on where it was ended."""
 
 import contextlib
+import dataclasses
 import json
 import shlex
 import shutil
@@ -16,6 +17,8 @@ from trustml.cli import judge as judging
 from trustml.cli.config import RESOLVED, WRITTEN, TrainConfig, read_resolved, to_yaml
 from trustml.cli.report_of_run import describe, make_report, network_config
 from trustml.cli.setting import Canaries, Setting, make_setting, make_steps, private_plan
+from trustml.clipping import clipped_grad
+from trustml.clipping.gradient import TUNE
 from trustml.plan import PrivacyPlan
 from trustml.report import read_report, render, write_json, write_text
 from trustml.report.folder import PAGE, REPORT
@@ -42,13 +45,29 @@ def new_run(
 ) -> tuple[dict, Path]:
     """Begins a run in a new folder and carries it out; returns its report and its folder."""
     folder = _new_folder(config, out)
-    setting = make_setting(config)
+    setting = tuned(make_setting(config), output)
     plan = private_plan(setting)
     steps = make_steps(setting, plan)
     folder = _make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
         _describe_run(folder, setting, plan, written, command)
         return _carry_out(setting, plan, steps, folder, output, resume=False), folder
+
+
+def tuned(setting: Setting, output: Output) -> Setting:
+    """The setting with a strategy in place of `tune`: a run that goes on must not choose again."""
+    config = setting.config
+    if config.strategy != TUNE:
+        return setting
+    network = setting.network
+    grad = clipped_grad(network.loss, clip_norm=setting.preset.private.clip_norm, strategy=TUNE)
+    size = config.microbatch if isinstance(config.microbatch, int) else 256
+    rows = {name: leaf[:size] for name, leaf in setting.train.items()}
+    found = grad.tune(network.init(jax.random.key(0)), rows)
+    if not output.quiet:
+        times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in found.items())
+        print(f"strategy {grad.strategy}, of {times}", file=sys.stderr)
+    return setting._replace(config=dataclasses.replace(config, strategy=grad.strategy))
 
 
 def _describe_run(folder: Path, setting: Setting, plan, written, command: str) -> None:

@@ -6,12 +6,21 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping import book_keep, clusters_of, ghost, read_loss
+from trustml.bookkeeping import auto, book_keep, clusters_of, ghost, read_loss
 from trustml.clipping.explain import Explanation, explanation
 from trustml.clipping.sums import BoundedSum, PerUnit, check_units, stacked_values
 from trustml.clipping.trainable import combine, partition
+from trustml.clipping.tuning import tuned
 
-STRATEGIES = ("auto", "bookkeeping", "ghost", "vmap")
+TUNE = "tune"
+STRATEGIES = ("auto", "bookkeeping", "ghost", "gram", "materialise", "vmap", TUNE)
+_COMPUTE: dict[str, Callable] = {
+    "auto": auto,
+    "bookkeeping": book_keep,
+    "ghost": ghost,
+    "gram": functools.partial(book_keep, rules=("gram",)),
+    "materialise": functools.partial(book_keep, rules=("fitting",)),
+}
 
 
 class ClippedGrad(BoundedSum):
@@ -26,7 +35,40 @@ class ClippedGrad(BoundedSum):
         self.strategy = strategy
         self.has_aux = has_aux
         self.trainable = trainable
+        self._options = options
         super().__init__(self._gradients, **options)
+
+    def __call__(self, params, units, group=None, key=None):
+        """Sums the clipped gradients of `units` within groups; see `clipped_grad`."""
+        if self.strategy == TUNE:
+            self.tune(params, units, key)
+        return super().__call__(params, units, group, key)
+
+    def tune(self, params, units, key=None) -> dict[str, float]:
+        """Measures the strategies that may be the quickest, and stays with the best.
+
+        On made-up units of the shapes of `units`: the choice says nothing about the data.
+
+        Args:
+          params: As in a call; arrays.
+          units: As in a call; only shapes and types are read.
+          key: As in a call.
+
+        Returns:
+          Milliseconds per call by strategy; `strategy` is then the quickest one.
+        """
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, units))):
+            raise ValueError(
+                f"`strategy` {TUNE!r} measures on arrays and cannot under jit: call "
+                "`grad.tune(params, units)` before, which settles it."
+            )
+        found = tuned(self._with, params, units, key)
+        self.strategy = min(found, key=lambda name: found[name])
+        return found
+
+    def _with(self, strategy: str) -> "ClippedGrad":
+        held = {"has_aux": self.has_aux, "trainable": self.trainable, **self._options}
+        return ClippedGrad(self.loss_fn, strategy=strategy, **held)
 
     def _gradients(self, params, units, keys) -> PerUnit:
         trained, frozen = partition(params, self.trainable)
@@ -35,8 +77,7 @@ class ClippedGrad(BoundedSum):
         unit = (units, *rest)
         if self.strategy == "vmap":
             return per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
-        compute = ghost if self.strategy == "ghost" else book_keep
-        kept = compute(self._loss_of_halves, trained, frozen, unit)
+        kept = _COMPUTE[self.strategy](self._loss_of_halves, trained, frozen, unit)
         structure = jax.tree.structure(trained)
         return PerUnit(kept.squares, kept.contract, structure, kept.loss, kept.aux)
 
@@ -119,8 +160,11 @@ def clipped_grad(
       clip_norm: L2 bound of one unit's gradient: a float, or a pytree prefix of the trained
         parameters for per-layer bounds. Infinity is allowed where no noise follows.
       strategy: `bookkeeping` computes norms and clipped sums in one backward pass without
-        per-unit gradients; `ghost` in two, holding less; `vmap` builds them all, as the oracle;
-        `auto` picks.
+        per-unit gradients; `ghost` in two, holding what ordinary training holds; `auto` is
+        book-keeping, or ghost where the loss rematerialises. `gram` and `materialise` are
+        book-keeping that prefers Gram products, or per-unit gradients where they are small, to the
+        cost model's choice; `tune` measures which of all these is quickest, once; `vmap` builds
+        every per-unit gradient, as the oracle.
       num_groups: With more than one, every leaf of the sums has a leading group axis.
       microbatch: Units computed at a time; the result does not depend on it beyond rounding.
       has_aux: The loss returns `(loss, aux)`; `info.aux` holds it, stacked over units.

@@ -4,7 +4,22 @@ import jax
 import jax.numpy as jnp
 
 
-def in_microbatches(core, units, group, microbatch):
+def dealt(rows, shards: int):
+    """Position in the logical draw of each row, where units are dealt to `shards` like cards.
+
+    >>> dealt(jnp.arange(6), 2).tolist()
+    [0, 2, 4, 1, 3, 5]
+
+    Args:
+      rows: All row numbers in order, a multiple of `shards` of them; NumPy or JAX integers. Every
+        shard holds one run of rows.
+      shards: Devices that share the rows.
+    """
+    each = rows.shape[0] // shards
+    return rows % each * shards + rows // each
+
+
+def in_microbatches(core, units, group, microbatch, shards: int = 1):
     """Applies `core(units, group) -> (sums, info)` slice by slice and adds the sums.
 
     Slices after the last unit with a group are skipped: a padded Poisson batch costs what it
@@ -15,6 +30,8 @@ def in_microbatches(core, units, group, microbatch):
       units: Pytree whose leaves share a leading unit axis.
       group: Group of each unit, [unit]; -1 is padding.
       microbatch: Units per slice; None for one slice.
+      shards: Devices that share the unit axis evenly, each a run of rows. A slice takes as many
+        of every run, so that no row moves. It divides `microbatch` and the number of units.
 
     Returns:
       `(sums, info)` as of one call on all units; `info` of skipped units is zero.
@@ -22,20 +39,29 @@ def in_microbatches(core, units, group, microbatch):
     size = group.shape[0]
     if microbatch is None or microbatch >= size:
         return core(units, group)
-    slices = -(-size // microbatch)
-    spare = slices * microbatch - size
+    each, share = size // shards, microbatch // shards
+    slices = -(-each // share)
+    spare = slices * share - each
+    runs = _Runs(shards)
 
-    def pad(leaf, value=0):
+    def pad(leaf):
         # Repeating a real unit keeps padding finite; its group drops it.
-        tail = jnp.broadcast_to(leaf[:1], (spare, *leaf.shape[1:]))
-        return jnp.concatenate([leaf, tail]) if spare else leaf
+        first = leaf[:1] if shards == 1 else leaf[:, :1]
+        shape = (*leaf.shape[: runs.axis], spare, *leaf.shape[runs.axis + 1 :])
+        tail = jnp.broadcast_to(first, shape)
+        return jnp.concatenate([leaf, tail], runs.axis) if spare else leaf
 
-    units = jax.tree.map(pad, units)
-    group = jnp.concatenate([group, jnp.full(spare, -1, group.dtype)])
+    units = jax.tree.map(lambda leaf: pad(runs.split(leaf)), units)
+    group = runs.split(group)
+    none = jnp.full((*group.shape[: runs.axis], spare), -1, group.dtype)
+    group = jnp.concatenate([group, none], runs.axis)
 
     def take(tree, index):
         return jax.tree.map(
-            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index * microbatch, microbatch), tree
+            lambda leaf: runs.merge(
+                jax.lax.dynamic_slice_in_dim(leaf, index * share, share, runs.axis)
+            ),
+            tree,
         )
 
     def body(index, carry):
@@ -44,7 +70,7 @@ def in_microbatches(core, units, group, microbatch):
         sums = jax.tree.map(jnp.add, sums, more)
         info = jax.tree.map(
             lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
-                whole, part, index * microbatch, 0
+                whole, runs.split(part), index * share, runs.axis
             ),
             info,
             found,
@@ -54,9 +80,28 @@ def in_microbatches(core, units, group, microbatch):
     shapes = jax.eval_shape(core, take(units, 0), take(group, 0))
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[0])
     info = jax.tree.map(
-        lambda leaf: jnp.zeros((slices * microbatch, *leaf.shape[1:]), leaf.dtype), shapes[1]
+        lambda leaf: runs.split(jnp.zeros((shards * slices * share, *leaf.shape[1:]), leaf.dtype)),
+        shapes[1],
     )
-    present = jnp.max(jnp.where(group >= 0, jnp.arange(group.shape[0]) + 1, 0))
-    needed = -(-present // microbatch)
+    drawn = group >= 0
+    place = jnp.arange(group.shape[runs.axis]) + 1
+    present = jnp.max(jnp.where(drawn, place if shards == 1 else place[None], 0))
+    needed = -(-present // share)
     sums, info = jax.lax.fori_loop(0, needed, body, (sums, info))
-    return sums, jax.tree.map(lambda leaf: leaf[:size], info)
+    return sums, jax.tree.map(
+        lambda leaf: leaf[:size] if shards == 1 else runs.merge(leaf[:, :each]), info
+    )
+
+
+class _Runs:
+    """The unit axis as [shard, unit of the shard], where there is more than one shard."""
+
+    def __init__(self, shards: int):
+        self.shards = shards
+        self.axis = 0 if shards == 1 else 1  # of a shard's own units
+
+    def split(self, leaf):
+        return leaf if self.axis == 0 else leaf.reshape(self.shards, -1, *leaf.shape[1:])
+
+    def merge(self, leaf):
+        return leaf if self.axis == 0 else leaf.reshape(-1, *leaf.shape[2:])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from trustml.clipping import bounds as bounds_
-from trustml.clipping.microbatch import in_microbatches
+from trustml.clipping.microbatch import dealt, in_microbatches
 
 
 class UnitInfo(NamedTuple):
@@ -96,11 +96,18 @@ class BoundedSum:
     Calling it with `(params, units, group=None, key=None)` gives `(sums, info)`. `units` is a
     pytree whose leaves share a leading unit axis; `group` is an integer vector, -1 drops the unit;
     with a JAX `key`, the function gets a third argument, a key folded from the unit's position in
-    the logical batch.
+    the logical batch. With `shards`, units lie as `trustml.clipping.microbatch.dealt` deals them.
     """
 
     def __init__(
-        self, per_unit: Callable, *, clip_norm, num_groups: int, microbatch, clipping: str
+        self,
+        per_unit: Callable,
+        *,
+        clip_norm,
+        num_groups: int,
+        microbatch,
+        clipping: str,
+        shards: int = 1,
     ):
         bounds_.check_clip_norm(clip_norm)
         if clipping not in bounds_.CLIPPINGS:
@@ -113,6 +120,7 @@ class BoundedSum:
         self.num_groups = num_groups
         self.microbatch = microbatch
         self.clipping = clipping
+        self._shards = shards
         self._compiled = jax.jit(self._call)
 
     @property
@@ -131,13 +139,17 @@ class BoundedSum:
         size = check_units(units)
         return self._compiled(params, units, check_group(group, size, self.num_groups), key)
 
+    def lower(self, params, units, group, key):
+        """What a call would run, lowered for these arrays or shapes."""
+        return self._compiled.lower(params, units, group, key)
+
     def _call(self, params, units, group, key):
         size = group.shape[0]
         keys = None
         if key is not None:
-            keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(size))
+            keys = keys_of_units(key, size, self._shards)
         core = functools.partial(self._sum, params)
-        sums, info = in_microbatches(core, (units, keys), group, self.microbatch)
+        sums, info = in_microbatches(core, (units, keys), group, self.microbatch, self._shards)
         if self.num_groups == 1:
             sums = jax.tree.map(lambda leaf: leaf[0], sums)
         return sums, info
@@ -195,6 +207,13 @@ def bounded_sum(
         microbatch=microbatch,
         clipping=clipping,
     )
+
+
+def keys_of_units(key, size: int, shards: int = 1):
+    """Keys folded from each unit's position in the logical batch, [unit]; see `dealt`."""
+    rows = jnp.arange(size)
+    positions = rows if shards == 1 else dealt(rows, shards)
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(positions)
 
 
 def check_units(units) -> int:

@@ -150,7 +150,7 @@ def private_federated_step(
         seen = StepMetrics(found.loss, found.clients, found.norm, found.clipped, found.dropped)
         return noisy, seen
 
-    return TrainStep(lambda _: noisy_sums, server_optimizer, plan, local.trainable, private=True)
+    return TrainStep(lambda *_: noisy_sums, server_optimizer, plan, local.trainable, private=True)
 
 
 def _round_sums(local: LocalTraining, clip_norm, clipping, microbatch):

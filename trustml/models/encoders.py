@@ -34,8 +34,9 @@ class TokenEmbedding(nn.Module):
         # A table for each id: norms of per-unit gradients then need no products across ids.
         for place, size in enumerate(self.sizes):
             table = self.param(f"table{place}", start, (size, self.features), jnp.float32)
-            ids = tokens[:, place]
-            total += jnp.where((ids > 0)[:, None], table[ids], 0.0)
+            # Outside of the table, not masked after it: one gradient then serves all tables.
+            ids = jnp.where(tokens[:, place] > 0, tokens[:, place], size)
+            total += table.at[ids].get(mode="fill", fill_value=0.0)
         return total
 
 

@@ -61,13 +61,19 @@ def add_gaussian_noise(stddev: float, key: UInt32[Array, "8"]) -> optax.Gradient
     return optax.GradientTransformation(init, update)
 
 
-def noised(updates: PyTree, stddev: float, key: UInt32[Array, "8"], step: Int[Array, ""]) -> PyTree:
-    """`updates` plus the noise of one step."""
+def noised(
+    updates: PyTree,
+    stddev: float,
+    key: UInt32[Array, "8"],
+    step: Int[Array, ""],
+    shardings: PyTree | None = None,
+) -> PyTree:
+    """`updates` plus the noise of one step, drawn by each device where `shardings` put it."""
     for leaf in jax.tree.leaves(updates):
         if leaf.dtype != jnp.float32:
             raise TypeError(
                 f"`updates` must be float32 to be made noisy, got {leaf.dtype}: below float32 "
                 "noise has few distinct values. Cast after the noise, not before."
             )
-    normals = gaussian_like(updates, key, step)
+    normals = gaussian_like(updates, key, step, shardings=shardings)
     return jax.tree.map(lambda value, normal: value + stddev * normal, updates, normals)

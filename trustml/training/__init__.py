@@ -8,10 +8,11 @@ from trustml.training.loop import FitResult as FitResult
 from trustml.training.loop import StepEvent as StepEvent
 from trustml.training.loop import fit as fit
 from trustml.training.loop import patience as patience
+from trustml.training.mesh import fully_sharded as fully_sharded
 from trustml.training.step import StepMetrics as StepMetrics
 from trustml.training.step import TrainState as TrainState
 from trustml.training.step import TrainStep as TrainStep
-from trustml.training.step import baseline_step as baseline_step
-from trustml.training.step import private_step as private_step
+from trustml.training.steps import baseline_step as baseline_step
+from trustml.training.steps import private_step as private_step
 from trustml.training.weights import load_weights as load_weights
 from trustml.training.weights import save_weights as save_weights

@@ -8,30 +8,47 @@ import jax.numpy as jnp
 import numpy as np
 
 from trustml.sampling import Draw
+from trustml.training.mesh import OnMesh, take_rows
 
 
 class Batch(NamedTuple):
-    """The rows of one draw, padding included. Private."""
+    """The rows of one draw, padding included. Private.
+
+    On a mesh they lie as units are dealt to its devices, see `trustml.training.mesh`.
+    """
 
     draw: Draw
     rows: Any  # pytree, leading axis = capacity; padding repeats unit 0, and group -1 drops it
+    group: Any = None  # of each row, on a mesh; elsewhere that of the draw
+    shards: int = 1  # devices that share the rows
 
 
-def gather(draw: Draw, units: Any, num_units: int) -> Batch:
-    """The rows of `draw` from the whole data `units`.
+def gather(draw: Draw, units: Any, num_units: int, mesh: OnMesh | None = None) -> Batch:
+    """The rows of `draw` from the whole data `units`, spread over `mesh` if there is one.
 
     Raises:
       ValueError: `units` does not hold `num_units` units: the amplification was accounted for
-        that many.
+        that many. Or they lie on another backend than the mesh.
     """
     check_whole(units, num_units)
+    if mesh is not None:
+        return _dealt(draw, units, mesh)
     indices = np.maximum(draw.indices, 0)
     return Batch(draw, jax.tree.map(lambda leaf: _rows(leaf, indices), units))
 
 
+def _dealt(draw, units, mesh: OnMesh) -> Batch:
+    positions = mesh.positions(len(draw.indices))
+    spare = np.full(len(positions) - len(draw.indices), -1, np.int32)
+    indices, group = (np.concatenate([part, spare])[positions] for part in draw[1:])
+    indices = np.maximum(indices, 0)
+    rows = jax.tree.map(lambda leaf: mesh.take(leaf, indices), units)
+    return Batch(draw, rows, mesh.take(group, np.arange(len(group))), mesh.shards)
+
+
 def check_whole(units: Any, num_units: int) -> None:
     """Refuses data that are not `num_units` units long; see `gather`."""
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(units)}
+    sizes = {_shape(leaf)[:1] for leaf in jax.tree.leaves(units)}
     if sizes != {(num_units,)}:
         found = sorted(str(size[0]) if size else "a scalar" for size in sizes) or "no leaf"
         raise ValueError(
@@ -40,26 +57,28 @@ def check_whole(units: Any, num_units: int) -> None:
         )
 
 
-def batch_shape(units: Any, capacity: int) -> Any:
-    """Shapes and types of the rows of any draw from `units`."""
+def _shape(leaf):
+    return leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
+
+
+def batch_shapes(units: Any, capacity: int, mesh: OnMesh | None = None) -> tuple[Any, Any]:
+    """Shapes of rows and group of any draw from `units`, which may be shapes themselves."""
+    size = capacity if mesh is None else mesh.padded(capacity)
+    spread = None if mesh is None else mesh.rows
 
     def shape(leaf):
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
         kind = kind if isinstance(leaf, jax.Array) else jax.dtypes.canonicalize_dtype(kind)
-        return jax.ShapeDtypeStruct((capacity, *leaf.shape[1:]), kind)
+        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), kind, sharding=spread)
 
-    return jax.tree.map(shape, units)
+    group = jax.ShapeDtypeStruct((size,), jnp.int32, sharding=spread)
+    return jax.tree.map(shape, units), group
 
 
 def _rows(leaf, indices):
     if isinstance(leaf, jax.Array):
-        return _device_rows(leaf, indices)
+        return take_rows(leaf, indices)
     return jnp.asarray(np.take(leaf, indices, axis=0))
-
-
-@jax.jit
-def _device_rows(leaf, indices):
-    return jnp.take(leaf, indices, axis=0, mode="clip")
 
 
 class Prefetcher:

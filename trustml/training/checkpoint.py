@@ -68,7 +68,8 @@ def restore_checkpoint(folder: Path, entries: Sequence[dict[str, Any]], like: An
     Args:
       folder: Where `save_checkpoint` put them.
       entries: The ledger's entries of checkpoints, oldest first.
-      like: A tree of the shapes and types to restore.
+      like: A tree of arrays of the shapes and types to restore; what is restored lies on their
+        devices, whichever those were that it was saved from.
 
     Returns:
       `(entry, tree, damaged)`: the entry of the checkpoint, what it holds, and the names of newer
@@ -103,7 +104,7 @@ def _restore(place: Path, like):
     with _checkpointer() as checkpointer:
         # Asked first: where shapes differ, storage would leave half-read arrays behind.
         _check_same(flat, checkpointer.metadata(place.absolute()).item_metadata.tree, place)
-        found = checkpointer.restore(place.absolute(), jax.eval_shape(lambda: flat))
+        found = checkpointer.restore(place.absolute(), jax.tree.map(_target, flat))
     leaves = [
         jax.random.wrap_key_data(found[name], impl=jax.random.key_impl(leaf))
         if _is_key(leaf)
@@ -111,6 +112,10 @@ def _restore(place: Path, like):
         for name, leaf in flat_names(like).items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _target(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _check_same(wanted, held, place: Path) -> None:

@@ -33,9 +33,17 @@ def conditions(program: str) -> dict[str, str]:
     """Everything that may change the bits of a step, beside its state and its data.
 
     Args:
-      program: Hash of the step's program, which covers loss, optimizer, bound, noise, strategy
-        and micro-batch.
+      program: Hash of the step's program, which covers loss, optimizer, bound, noise, strategy,
+        micro-batch and mesh.
+
+    Raises:
+      ValueError: Several processes train together: one cannot speak for the others' machines.
     """
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"`out` must be None where {jax.process_count()} processes train together: no ledger "
+            "is kept for them. Train in one process, or save `params` of the result."
+        )
     known = versions()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
@@ -79,7 +87,7 @@ def machine() -> str:
 
 def difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
     """The conditions that are not the same, in words."""
-    names = {"program": "the training step (loss, optimizer, strategy or micro-batch)"}
+    names = {"program": "the training step (loss, optimizer, strategy, micro-batch or mesh)"}
     found = []
     for name in sorted({*old, *new}):
         before, after = old.get(name, "unknown"), new.get(name, "unknown")

@@ -18,6 +18,7 @@ class Segment:
     reason: str
     conditions: dict[str, Any]
     place: str
+    since: int  # first step under `conditions`
     digests: dict[int, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -75,15 +76,16 @@ def _add_segment(summary: Summary, entry) -> str | None:
         return "a key that an earlier segment used: its noise would be used twice"
     names = ("number", "key", "start", "reason", "conditions", "place")
     fields = {name: entry[name] for name in names}
-    summary.segments.append(Segment(stop=entry["start"], **fields))
+    summary.segments.append(Segment(stop=entry["start"], since=entry["start"], **fields))
     summary.floor = entry["start"]
     summary.checkpoints = _until(entry["start"], summary.checkpoints)
     return None
 
 
 def _add_open(summary: Summary, segment: Segment, entry) -> None:
-    del entry
     summary.floor = segment.stop
+    if "conditions" in entry:
+        segment.conditions, segment.since = entry["conditions"], segment.stop
 
 
 def _add_reservation(summary: Summary, segment: Segment, entry) -> str | None:

@@ -5,7 +5,8 @@ removed or moved shows. The kinds of entries:
 
     run          plan, data fingerprint, whether the plan's guarantee holds
     segment      a new noise key and sampler secret from step `start` on, and under what conditions
-    open         a process continues the last segment: what it repeats is the same release
+    open         a process continues the last segment: what it repeats is the same release; under
+                 new conditions, if it names them, and then it repeats nothing
     reserve      steps `start` to `stop - 1` are about to be released; `state` is a digest before
     settle       of what this process reserved, only the steps before `stop` were released
     checkpoint   the state after `step` steps is on disk, in files of this hash

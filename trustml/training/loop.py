@@ -63,8 +63,9 @@ def fit(
 
     With a folder, a run survives whatever ends it: every release is in `ledger.jsonl` before it
     happens, and `resume=True` goes on from the last checkpoint. On the same machine, with the same
-    data, code and versions, the result is bit-identical to that of a run that was never ended;
-    under other conditions it takes a new key and a new charge, and stays within the budget.
+    data, code and versions, the result is bit-identical to that of a run that was never ended. On
+    other devices or under other conditions it goes on with the same noise if no step is repeated;
+    repeated ones take a new key and a new charge, and the run stays within the budget.
 
     Args:
       step: Of `private_step` or `baseline_step`.

@@ -1,4 +1,4 @@
-"""How many units fit at a time, from the memory that compiled programs say they need."""
+"""What fits, from the memory that compiled programs say they need."""
 
 import os
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def largest_microbatch(
     microbatch: int | None = None
     while True:
         program = compiled(microbatch)
-        needed = program.memory_analysis().temp_size_in_bytes
+        needed = _bytes(program)
         if needed <= limit:
             return microbatch, program
         size = microbatch or capacity
@@ -53,3 +53,46 @@ def largest_microbatch(
         # Memory grows about linearly with the units held; at least halve, so that this ends.
         fitting = min(int(size * limit / needed), size - 1)
         microbatch = 1 << max(0, fitting.bit_length() - 1)
+
+
+def out_of_memory(
+    compiled: Callable[..., Any],
+    microbatch: int | None,
+    most: int,
+    shards: int = 1,
+    other: str | None = None,
+) -> MemoryError:
+    """An error that says what a step needs, and what would fit, from compiled memory figures.
+
+    Args:
+      compiled: Compiles the program for a micro-batch, and for a strategy if it is given one.
+      microbatch: What did not fit, on each shard.
+      most: Units that were computed at a time, on each shard.
+      shards: Devices that share a micro-batch.
+      other: A strategy that may need less.
+    """
+    needed, limit = _bytes(compiled(microbatch)), memory_limit()
+    ways = []
+    if other is not None:
+        less = _bytes(compiled(microbatch, other))
+        if less <= limit and less < needed:
+            ways.append(f'`strategy="{other}"`, which takes {_mib(less)}')
+    try:
+        # What was tried did not fit, whatever the limit says.
+        found, program = largest_microbatch(compiled, most, min(limit, needed - 1))
+        ways.append(f"`microbatch={(found or most) * shards}`, which takes {_mib(_bytes(program))}")
+    except ValueError:
+        pass
+    way = " or ".join(ways) or "a smaller model, shorter units or a larger device"
+    return MemoryError(
+        f"`microbatch` of {most * shards} units does not fit: the step takes {_mib(needed)} beside "
+        f'weights and data. Use {way}; `microbatch="auto"` finds what fits before it starts.'
+    )
+
+
+def _bytes(program) -> int:
+    return program.memory_analysis().temp_size_in_bytes
+
+
+def _mib(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB"

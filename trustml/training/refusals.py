@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from trustml.clipping.gradient import TUNE
 from trustml.training import checkpoint
 from trustml.training.entries import Summary
 from trustml.training.ledger import NAME, Ledger, LedgerError
@@ -35,6 +36,19 @@ def check_folder(folder: Path, resume: bool) -> None:
         raise LedgerError(
             f"`out` must hold a run with its {NAME}, got {folder} without: what was "
             "released is not known. Restore it from a backup, or start a new run elsewhere."
+        )
+
+
+def check_settled(step: TrainStep) -> None:
+    """Refuses a step that would measure its strategy anew when the run is continued.
+
+    Raises:
+      ValueError: Its strategy is "tune".
+    """
+    if step.strategy == TUNE:
+        raise ValueError(
+            "`strategy` must be settled before a run in a folder, which could not be repeated "
+            f"otherwise, got {TUNE!r}. Tune a step without a folder and pass its `strategy`."
         )
 
 

@@ -16,7 +16,14 @@ from trustml.training.conditions import conditions, data_fingerprint, difference
 from trustml.training.entries import Segment
 from trustml.training.files import write_json
 from trustml.training.ledger import Ledger
-from trustml.training.refusals import SCHEMA, check_folder, check_same, check_tail, ledger_in
+from trustml.training.refusals import (
+    SCHEMA,
+    check_folder,
+    check_same,
+    check_settled,
+    check_tail,
+    ledger_in,
+)
 from trustml.training.secrets import (
     Secrets,
     delete_secrets,
@@ -67,9 +74,10 @@ def open_run(
       accept_charge: Whether a new key may cost more than a tenth of the plan's steps.
 
     Guarantee:
-      The noise of a step meets one state only: a run continues under its key if machine, data,
-      plan, program and versions are those it had, and takes a new key and a new charge otherwise.
-      Charges never exceed the plan's steps.
+      The noise of a step meets one state only: a run repeats steps under its key if machine, data,
+      plan, program and versions are those they had, and takes a new key and a new charge
+      otherwise. Where no step is repeated it keeps its key, on other devices too. Charges never
+      exceed the plan's steps.
 
     Raises:
       FileExistsError: The folder holds a run and `resume` is false.
@@ -77,6 +85,7 @@ def open_run(
       BlockingIOError: Another process works on it.
     """
     check_folder(folder, resume)
+    check_settled(step)
     state = step.init(params, key=0)
     opening = _Opening(
         folder=folder,
@@ -145,15 +154,20 @@ class _Opening:
         if not summary.segments:
             self._new_segment(0, "a new run")
             return
-        changed = self._changed(summary.segments[-1], at) + ([renew] if renew else [])
-        repeated = summary.segments[-1].stop - at
-        if changed:
-            self._renew(at, repeated, changed, accept_charge)
+        segment = summary.segments[-1]
+        changed = difference(segment.conditions, self.conditions)
+        broken = self._broken(segment, at) + ([renew] if renew else [])
+        repeated = segment.stop - at
+        if broken or (changed and repeated > 0):
+            self._renew(at, repeated, changed + broken, accept_charge)
             return
         self.secrets = load_secrets(self.folder)
-        self.ledger.append("open", time=now(), process=os.getpid())
+        # The noise of the steps to come has met no state yet, so it may serve under any conditions.
+        fields = {"conditions": self.conditions} if changed else {}
+        self.ledger.append("open", time=now(), process=os.getpid(), **fields)
         again = f"; {_steps(repeated)} repeated, as the same releases" if repeated > 0 else ""
-        self.notes += (f"continues at step {at} of {self.step.plan.steps}{again}",)
+        other = f"; nothing is repeated, and these changed: {', '.join(changed)}" if changed else ""
+        self.notes += (f"continues at step {at} of {self.step.plan.steps}{again}{other}",)
 
     def _restore(self, summary) -> int:
         like = {"params": self.state.params, "opt_state": self.state.opt_state}
@@ -175,14 +189,15 @@ class _Opening:
         self.state = self.state._replace(**tree, step=jnp.asarray(entry["step"], jnp.int32))
         return entry["step"]
 
-    def _changed(self, segment: Segment, at: int) -> list[str]:
-        changed = difference(segment.conditions, self.conditions)
+    def _broken(self, segment: Segment, at: int) -> list[str]:
+        """Why the key may not serve on, whatever the conditions."""
+        changed = []
         if segment.place != self._place():
             changed.append("the folder (it was copied or moved, or the machine changed)")
         found = load_secrets(self.folder)
         if found is None or found.fingerprint != segment.key:
             changed.append("its keys (they are gone)")
-        if at < segment.start:
+        if at < segment.since:
             changed.append("the checkpoint (the newer one is damaged)")
         return changed
 

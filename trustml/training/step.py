@@ -1,4 +1,4 @@
-"""One step of training: bounded and noisy, or plain."""
+"""One step of training: from a draw and a state to the next state."""
 
 import functools
 import hashlib
@@ -10,20 +10,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, PyTree, UInt32
 
-from trustml.clipping import clipped_grad, combine, partition
-from trustml.clipping.microbatch import in_microbatches
+from trustml.clipping import combine, partition
+from trustml.clipping.gradient import TUNE
 from trustml.noise import check_key, key_from_seed, new_key
-from trustml.noise.chacha import chacha_blocks
-from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
 from trustml.sampling import Draw
 from trustml.training import checks
-from trustml.training.batches import Batch, batch_shape, check_whole, gather
+from trustml.training.batches import Batch, batch_shapes, check_whole, gather
 from trustml.training.checks import AUTO
-from trustml.training.memory import largest_microbatch
-from trustml.training.metrics import StepMetrics, loss_metrics, unit_metrics
-
-_PURPOSE = 0x4C4F5353  # "LOSS" in counter word 15: the noise never meets these blocks
+from trustml.training.memory import largest_microbatch, out_of_memory
+from trustml.training.mesh import OnMesh
+from trustml.training.metrics import StepMetrics
 
 
 class TrainState(NamedTuple):
@@ -41,40 +38,76 @@ class TrainStep:
     Attributes:
       plan: The plan whose draws `update` accepts.
       private: Whether the plan's guarantee holds for the weights.
+      strategy: How gradients are clipped; "tune" until the first data are seen.
       microbatch: Units computed at a time; "auto" until the first data are seen.
+      on_mesh: Where rows and state lie; None on one device.
     """
 
     def __init__(
-        self, sums_with, optimizer, plan: PrivacyPlan, trainable, *, private: bool, microbatch=None
+        self,
+        sums_with,
+        optimizer,
+        plan: PrivacyPlan,
+        trainable,
+        *,
+        private: bool,
+        strategy: str = "auto",
+        microbatch=None,
+        on_mesh: OnMesh | None = None,
+        measure: Callable = lambda state, rows: {"auto": 0.0},
     ):
         checks.check_optimizer(optimizer, {"w": jnp.zeros(2)})
         checks.check_microbatch(microbatch)
-        self.plan, self.private, self.microbatch = plan, private, microbatch
+        self.plan, self.private = plan, private
+        self.strategy, self.microbatch, self.on_mesh = strategy, microbatch, on_mesh
+        self._layout: Any = None  # on a mesh, the shardings of a state
         self._sums_with, self._optimizer, self._trainable = sums_with, optimizer, trainable
+        self._measure = measure  # milliseconds of strategies, from a state and rows
         self._fingerprint = plan.fingerprint
         self._program: Any = None
         self._compiled: Any = None
         self._at: tuple[Any, int] = (None, -1)
-        if microbatch != AUTO:
+        if on_mesh is not None:
+            on_mesh.check_microbatch(microbatch)  # its program waits for the state's layout
+        elif microbatch != AUTO and strategy != TUNE:
             self._program = self._compiled = self._jitted(microbatch)
 
     def init(self, params: PyTree, key: UInt32[Array, "8"] | int | None = None) -> TrainState:
         """The state before the first step; `params` are copied.
 
         Args:
-          params: Weights to start from.
+          params: Weights to start from. On a mesh they stay as they lie on it, and others are put
+            on every device; what the optimizer keeps for a weight lies as the weight does.
           key: None for a fresh 256-bit key. A key of `trustml.noise`, or an integer seed for
             `key_from_seed`, makes the run repeatable for whoever has it.
 
         Raises:
-          ValueError: The parameters hold batch statistics, or the optimizer needs the loss.
+          ValueError: The parameters hold batch statistics or lie on other devices than the mesh,
+            or the optimizer needs the loss.
         """
         if key is None:
             key = new_key()
         elif isinstance(key, int):
             key = key_from_seed(key)
+        if self.on_mesh is None:
+            return self._start(params, key)
+        self._lay(jax.tree.map(lambda leaf: leaf.sharding, self.shapes(params)))
+        start = jax.jit(self._start, out_shardings=self._layout)
+        return start(self.on_mesh.place(params), self.on_mesh.shared(check_key(key)))
+
+    def shapes(self, params: PyTree) -> TrainState:
+        """What `init` would give, as shapes: to compile for devices that are not at hand.
+
+        Args:
+          params: Arrays or `jax.ShapeDtypeStruct`, with shardings where they have one.
+        """
+        key = jax.ShapeDtypeStruct((8,), jnp.uint32)
+        found = jax.eval_shape(self._start, params, key)
+        return found if self.on_mesh is None else self.on_mesh.laid_out(found, params)
+
+    def _start(self, params, key):
         params = jax.tree.map(checks.strong_copy, params)
-        trained = _wide(partition(params, self._trainable)[0])
+        trained = wide(partition(params, self._trainable)[0])
         checks.check_no_batch_statistics(partition(params, self._trainable)[0])
         checks.check_optimizer(self._optimizer, trained)
         opt_state = jax.tree.map(checks.strong_copy, self._optimizer.init(trained))
@@ -97,6 +130,7 @@ class TrainStep:
 
         Raises:
           ValueError: The draw is of another plan or step, or the data of another size.
+          MemoryError: The step does not fit; the message says what would. The state is lost.
         """
         # Asking the device would wait for the last step; what we returned ourselves we know.
         step = self._at[1] if self._at[0] is state.step else int(state.step)
@@ -104,172 +138,155 @@ class TrainStep:
         batch = units if isinstance(units, Batch) else self.gather(draw, units)
         if batch.draw is not draw:
             raise ValueError("`units` must be the batch gathered for `draw`, got another one.")
-        group = jnp.asarray(draw.group)
-        if self._program is None:
-            self._choose_microbatch(state, batch.rows, group)
-        state, metrics = self._compiled(state, batch.rows, group)
+        if batch.shards != self._shards:
+            raise ValueError(
+                f"`units` must be gathered by this step, for a mesh of {self._shards} shards, got "
+                f"a batch for {batch.shards}."
+            )
+        group = jnp.asarray(draw.group) if batch.group is None else batch.group
+        state = self._prepared(state, batch.rows, group)
+        try:
+            state, metrics = self._compiled(state, batch.rows, group)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise self._out_of_memory(state, batch.rows, group) from error
         self._at = (state.step, step + 1)
         return state, metrics
 
     def gather(self, draw: Draw, units: PyTree) -> Batch:
         """The rows of `draw`, ahead of time; `update` takes them in place of the whole data."""
-        return gather(draw, units, self.plan.num_units)
+        if self.on_mesh is not None:
+            self.on_mesh.check_draws(draw)
+        return gather(draw, units, self.plan.num_units, self.on_mesh)
 
     def program(self, state: TrainState, units: PyTree) -> str:
         """SHA-256 of the text of the step's program, before XLA compiles it.
 
-        It covers the loss, the optimizer and its schedule, bound, noise, strategy and micro-batch:
-        what two processes share if and only if they carry out the same step.
+        It covers the loss, the optimizer and its schedule, bound, noise, strategy, micro-batch and
+        mesh: what two processes share if and only if they carry out the same step.
+
+        Raises:
+          ValueError: The data are of another size than the plan says.
+        """
+        return hashlib.sha256(self.lower(state, units).as_text().encode()).hexdigest()
+
+    def lower(self, state: TrainState, units: PyTree) -> Any:
+        """The step's program, a `jax.stages.Lowered`: compiled, it says what the step takes.
+
+        Args:
+          state: Of `init`, or its `shapes`.
+          units: The whole data, or its shapes.
 
         Raises:
           ValueError: The data are of another size than the plan says.
         """
         check_whole(units, self.plan.num_units)
-        rows = batch_shape(units, self.plan.capacity)
-        group = jax.ShapeDtypeStruct((self.plan.capacity,), jnp.int32)
-        if self._program is None:
+        rows, group = batch_shapes(units, self.plan.capacity, self.on_mesh)
+        if self.on_mesh is not None:
+            self._lay(jax.tree.map(lambda leaf: leaf.sharding, state))
+        state = self._prepared(state, rows, group)
+        return self._program.lower(state, rows, group)
+
+    @property
+    def _shards(self) -> int:
+        return 1 if self.on_mesh is None else self.on_mesh.shards
+
+    def _prepared(self, state, rows, group):
+        """The state where it belongs; and the program for it, if there is none yet."""
+        if self.on_mesh is not None:
+            state = self.on_mesh.settled(state)
+            if self._layout is None:
+                self._lay(jax.tree.map(lambda leaf: leaf.sharding, state))
+        if self._program is None and self.strategy == TUNE:
+            self._choose_strategy(state, rows)
+        if self._program is None and self.microbatch == AUTO:
             self._choose_microbatch(state, rows, group)
-        lowered = self._program.lower(state, rows, group)
-        return hashlib.sha256(lowered.as_text().encode()).hexdigest()
+        elif self._program is None:
+            self._program = self._compiled = self._jitted(self.microbatch)
+        return state
+
+    def spread(self, sums: PyTree) -> PyTree | None:
+        """On a mesh: how the weights lie that `sums` belong to."""
+        if self._layout is None:
+            return None
+        return jax.tree.map(
+            lambda leaf, lies: None if leaf is None else lies,
+            sums,
+            self._layout.params,
+            is_leaf=lambda leaf: leaf is None,
+        )
+
+    def pinned(self, sums: PyTree) -> PyTree:
+        """Within the program: `sums` as their weights lie, so that noise is drawn there."""
+        spread = self.spread(sums)
+        return sums if spread is None else jax.lax.with_sharding_constraint(sums, spread)
+
+    def _lay(self, layout):
+        if layout != self._layout:
+            self._layout, self._program = layout, None
+
+    def _choose_strategy(self, state, rows):
+        size = self.microbatch if isinstance(self.microbatch, int) else self.plan.capacity
+        alike = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((min(size, len(leaf)), *leaf.shape[1:]), leaf.dtype),
+            rows,
+        )
+        found = self._measure(state, alike)
+        self.strategy = min(found, key=lambda name: found[name])
 
     def _choose_microbatch(self, state, rows, group):
         programs = {}
 
-        def compiled(microbatch):
-            programs[microbatch] = self._jitted(microbatch)
-            return programs[microbatch].lower(state, rows, group).compile()
+        def compiled(share):
+            programs[share] = self._jitted(share and share * self._shards)
+            return programs[share].lower(state, rows, group).compile()
 
-        found = largest_microbatch(compiled, self.plan.capacity)
-        self.microbatch, self._compiled = found
-        self._program = programs[self.microbatch]
+        share, self._compiled = largest_microbatch(compiled, -(-self.plan.capacity // self._shards))
+        self.microbatch, self._program = share and share * self._shards, programs[share]
 
-    def _jitted(self, microbatch):
-        sums_of = self._sums_with(microbatch)
-        return jax.jit(functools.partial(self._run, sums_of), donate_argnums=0)
+    def _out_of_memory(self, state, rows, group) -> MemoryError:
+        """An error that says what would fit."""
+        share = None if self.microbatch is None else self.microbatch // self._shards
+        most = share or -(-self.plan.capacity // self._shards)
+        shapes = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
+            (state, rows, group),
+        )
+
+        def compiled(share, strategy=None):
+            program = self._jitted(share and share * self._shards, strategy)
+            return program.lower(*shapes).compile()
+
+        other = "ghost" if self.private and self.strategy != "ghost" else None
+        return out_of_memory(compiled, share, most, self._shards, other)
+
+    def _jitted(self, microbatch, strategy=None):
+        sums_of = self._sums_with(self, strategy or self.strategy, microbatch)
+        run = functools.partial(self._run, sums_of)
+        if self.on_mesh is None:
+            return jax.jit(run, donate_argnums=0)
+        pinned = (self._layout, self.on_mesh.whole)  # or what XLA prefers moves the state
+        return jax.jit(run, donate_argnums=0, out_shardings=pinned)
 
     def _run(self, sums_of, state, rows, group):
         trained, frozen = partition(state.params, self._trainable)
-        sums, metrics = sums_of(state, rows, group)
+        if self.on_mesh is None:
+            sums, metrics = sums_of(state, rows, group)
+        else:
+            params = self.on_mesh.gathered(state.params, self._layout.params)
+            sums, metrics = sums_of(state._replace(params=params), rows, group)
+            order = functools.partial(self.on_mesh.in_order, size=self.plan.capacity)
+            metrics = metrics._replace(aux=jax.tree.map(order, metrics.aux))
         # The public expected batch: dividing by the drawn size would release it.
         mean = jax.tree.map(lambda leaf: leaf / self.plan.expected_batch, sums)
         with checks.loose_promotion():
-            updates, opt_state = self._optimizer.update(mean, state.opt_state, _wide(trained))
+            updates, opt_state = self._optimizer.update(mean, state.opt_state, wide(trained))
             trained = optax.apply_updates(trained, updates)
         params = combine(trained, frozen)
         return TrainState(params, opt_state, state.key, state.step + 1), metrics
 
 
-def private_step(
-    loss_fn: Callable,
-    optimizer: optax.GradientTransformation,
-    plan: PrivacyPlan,
-    *,
-    trainable: Any = None,
-    strategy: str = "auto",
-    microbatch: int | str | None = None,
-    has_aux: bool = False,
-) -> TrainStep:
-    """Differentially private training steps, as `plan` says.
-
-    Clipped per-unit gradients are summed, noise of `plan.stddev` is added to the sum, the whole
-    is divided by `plan.expected_batch`, and the optimizer sees nothing else.
-
-    Args:
-      loss_fn: `loss_fn(params, unit) -> scalar` for one unit without a batch axis; with a third
-        argument it gets a key of the unit's own, for dropout.
-      optimizer: An optax transformation that needs gradients and weights only.
-      plan: Sampling, bound and noise.
-      trainable: Mask or predicate on names of the leaves to train; the others stay as they are.
-      strategy: How gradients are clipped, see `clipped_grad`.
-      microbatch: Units computed at a time, where a logical batch exceeds memory; gradients are
-        accumulated. "auto" takes the most that compiled programs say will fit.
-      has_aux: The loss returns `(loss, aux)`.
-
-    Guarantee:
-      The weights after all steps satisfy what `plan.statement` says, if every draw comes from
-      `plan.batches()` and no state is used twice. The metrics do not.
-
-    Raises:
-      ValueError: The optimizer needs the loss value.
-    """
-    keyed = checks.takes_key(loss_fn)
-
-    def sums_with(microbatch):
-        grad = clipped_grad(
-            loss_fn,
-            clip_norm=plan.clip_norm,
-            strategy=strategy,
-            microbatch=microbatch,
-            has_aux=has_aux,
-            trainable=trainable,
-            clipping=plan.clipping,
-        )
-
-        def sums_of(state, rows, group):
-            key = _loss_key(state) if keyed else None
-            sums, info = grad(state.params, rows, group, key)
-            return noised(sums, plan.stddev, state.key, state.step), unit_metrics(info, group)
-
-        return sums_of
-
-    return TrainStep(sums_with, optimizer, plan, trainable, private=True, microbatch=microbatch)
-
-
-def baseline_step(
-    loss_fn: Callable,
-    optimizer: optax.GradientTransformation,
-    plan: PrivacyPlan,
-    *,
-    trainable: Any = None,
-    strategy: str = "auto",
-    microbatch: int | str | None = None,
-    has_aux: bool = False,
-) -> TrainStep:
-    """Ordinary training on the draws of `plan`: no bound, no noise, no privacy.
-
-    The gradient of the summed loss over `plan.expected_batch`, with the arguments of
-    `private_step`, of which `strategy` is not read: what privacy costs is the difference.
-
-    Guarantee:
-      None. Its weights and metrics are private quantities.
-    """
-    del strategy
-    keyed = checks.takes_key(loss_fn)
-
-    def total(trained, frozen, units, group):
-        losses = jax.vmap(lambda *unit: loss_fn(combine(trained, frozen), *unit))(*units)
-        losses, aux = losses if has_aux else (losses, None)
-        losses = losses.astype(jnp.float32)
-        return jnp.sum(jnp.where(group >= 0, losses, 0.0)), (losses, aux)
-
-    def sums_with(microbatch):
-        def sums_of(state, rows, group):
-            trained, frozen = partition(state.params, trainable)
-            keys = (_keys_of_units(_loss_key(state), group.shape[0]),) if keyed else ()
-
-            def core(units, group):
-                grads, info = jax.grad(total, has_aux=True)(trained, frozen, units, group)
-                return _wide(grads), info
-
-            sums, (losses, aux) = in_microbatches(core, (rows, *keys), group, microbatch)
-            return sums, loss_metrics(losses, aux, group)
-
-        return sums_of
-
-    return TrainStep(sums_with, optimizer, plan, trainable, private=False, microbatch=microbatch)
-
-
-def _loss_key(state):
-    """A key for the losses of this step, from a part of the stream that noise never uses."""
-    counter = (jnp.uint32(0), jnp.uint32(0), state.step.astype(jnp.uint32), jnp.uint32(_PURPOSE))
-    words = chacha_blocks(state.key, counter)
-    return jax.random.wrap_key_data(jnp.stack(words[:2]), impl="threefry2x32")
-
-
-def _keys_of_units(key, size):
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(size))
-
-
-def _wide(tree):
+def wide(tree):
     """Float32 gradients and optimizer state, whatever the weights' own dtype."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

@@ -15,7 +15,7 @@ from trustml.noise import key_from_seed
 from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
 from trustml.training.checks import loose_promotion
-from trustml.training.step import baseline_step, private_step
+from trustml.training.steps import baseline_step, private_step
 
 TURNS = 7
 

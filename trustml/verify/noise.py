@@ -112,7 +112,7 @@ def _support(values):
     from scipy.special import ndtr
 
     # The block of zeros gives the largest radius at the smallest angle.
-    largest = float(block_normals(jnp.zeros((16, 1), jnp.uint32)).max())
+    largest = float(block_normals([jnp.zeros(1, jnp.uint32)] * 16).max())
     basis = "96-bit radius; float32 uniforms stop near 5.2"
     yield NoiseCheck("largest value, in sigma", largest, 9.0, SUPPORT + 0.1, False, basis)
     missing = (1 + math.exp(3.0)) * 1000 * 1e9 * 2 * float(ndtr(-SUPPORT))

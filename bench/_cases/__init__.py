@@ -1,0 +1,18 @@
+"""Networks to measure on: ordinary JAX losses of one example, which know nothing of privacy."""
+
+from .base import Case as Case
+from .text import bert, bert_base, bilstm, gpt, gpt2_small, gpt_untied, lora
+from .vision import cnn, mlp, resnet
+
+CASES = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "bilstm": bilstm,
+    "bert": bert,
+    "gpt": gpt,
+    "gpt-untied": gpt_untied,
+    "lora": lora,
+    "bert-base": bert_base,
+    "gpt2-small": gpt2_small,
+}

@@ -1,0 +1,67 @@
+"""Kernels against their definition in float64: never below, and close where nothing cancels."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from trustml.kernels import gram_norm
+from trustml.kernels.embedding_norm import embedding_squared_norm
+from trustml.kernels.gram_norm import gram_squared_norm
+
+
+def dense_oracle(rows, cols):
+    found = np.einsum("bktr,bktc->bkrc", rows.astype(np.float64), cols.astype(np.float64))
+    return np.square(found).sum((1, 2, 3))
+
+
+def embedding_oracle(indices, cotangents):
+    found = []
+    for ids, values in zip(indices, cotangents.astype(np.float64), strict=True):
+        kinds = np.unique(ids[ids >= 0])
+        found.append(sum(np.square(values[ids == kind].sum(0)).sum() for kind in kinds))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("time", [1, 2, 511, 512, 514, 1023])
+def test_gram_norms_by_blocks_are_those_of_the_sum(time):
+    rng = np.random.default_rng(time)
+    rows = rng.normal(size=(2, 2, time, 3)).astype(np.float32)
+    cols = rng.normal(size=(2, 2, time, 5)).astype(np.float32)
+    true = dense_oracle(rows, cols)
+    found = np.asarray(gram_squared_norm(jnp.asarray(rows), jnp.asarray(cols)), np.float64)
+    assert np.all(found >= true * (1 - 1e-6))
+    np.testing.assert_allclose(found, true, rtol=1e-3)
+
+
+def test_a_block_left_out_is_noticed(monkeypatch):
+    rng = np.random.default_rng(0)
+    rows = np.abs(rng.normal(size=(1, 1, 600, 3))).astype(np.float32)
+    cols = np.abs(rng.normal(size=(1, 1, 600, 5))).astype(np.float32)
+    real, seen = gram_norm.bounded_product, []
+
+    def without_one(*pair):
+        seen.append(0)
+        return real(*pair) * float(len(seen) != 2)
+
+    monkeypatch.setattr(gram_norm, "bounded_product", without_one)
+    found = float(gram_squared_norm(jnp.asarray(rows), jnp.asarray(cols))[0])
+    assert found < 0.95 * dense_oracle(rows, cols)[0]
+    assert len(seen) == 10
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-7])
+@pytest.mark.parametrize("kinds", [1, 5, 1000])
+def test_embedding_norms_bound_those_of_the_sums_where_tokens_cancel(kinds, scale):
+    rng = np.random.default_rng(kinds)
+    half = 64
+    indices = rng.integers(-1, kinds, size=(3, half))
+    values = rng.normal(size=(3, half, 8))
+    indices = np.concatenate([indices, indices], 1)
+    values = np.concatenate([values, -values + scale * rng.normal(size=values.shape)], 1)
+    values = values.astype(np.float32)
+    true = embedding_oracle(indices, values)
+    found = embedding_squared_norm(jnp.asarray(indices, jnp.int32), jnp.asarray(values))
+    found = np.asarray(found, np.float64)
+    assert np.all(found >= true)
+    if scale == 1.0:
+        np.testing.assert_allclose(found, true, rtol=1e-4)

@@ -1,0 +1,135 @@
+"""Which way sums are taken: what each holds, what `auto` and `tune` choose."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import trustml
+from trustml.clipping import tuning
+
+UNITS, TIME, WIDTH, LAYERS = 16, 16, 32, 6
+
+
+def network(remat, time=TIME, units=UNITS):
+    """A residual network scanned over layers, and its inputs."""
+    rng = np.random.default_rng(0)
+    params = {
+        "up": jnp.asarray(0.1 * rng.normal(size=(LAYERS, WIDTH, 4 * WIDTH)), jnp.float32),
+        "bias": jnp.zeros((LAYERS, 4 * WIDTH)),
+        "down": jnp.asarray(0.1 * rng.normal(size=(LAYERS, 4 * WIDTH, WIDTH)), jnp.float32),
+    }
+
+    def loss(p, x):
+        def layer(x, one):
+            hidden = jax.nn.gelu(x @ one["up"] + one["bias"][None])
+            return x + hidden @ one["down"], None
+
+        x, _ = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, p)
+        return jnp.mean(jnp.square(x))
+
+    return loss, params, jnp.asarray(rng.normal(size=(units, time, WIDTH)), jnp.float32)
+
+
+def distance(one, two):
+    return max(
+        float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(b)))
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    )
+
+
+def memory(function, *arguments):
+    compiled = jax.jit(function).lower(*arguments).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_ghost_holds_what_the_plain_gradient_holds_through_scan_and_remat(remat):
+    loss, params, units = network(remat, time=64)
+    plain = memory(
+        lambda p, x: jax.grad(lambda p: jnp.sum(jax.vmap(loss, (None, 0))(p, x)))(p), params, units
+    )
+    held = {
+        name: memory(lambda p, x, g=grad: g(p, x)[0], params, units)
+        for name, grad in (
+            (name, trustml.clipped_grad(loss, clip_norm=1.0, strategy=name))
+            for name in ("ghost", "bookkeeping")
+        )
+    }
+    assert held["ghost"] <= 1.15 * plain
+    assert held["bookkeeping"] > 1.3 * plain  # so the test can fail
+
+
+@pytest.mark.parametrize("bad", [(), (3,), (0, 7), tuple(range(UNITS))])
+def test_ghost_drops_units_that_are_not_finite(bad):
+    loss, params, units = network(remat=False)
+    units = units.at[jnp.asarray(bad, jnp.int32)].set(jnp.nan)
+    want, told = trustml.clipped_grad(loss, clip_norm=0.1, strategy="vmap")(params, units)
+    got, info = trustml.clipped_grad(loss, clip_norm=0.1, strategy="ghost")(params, units)
+    np.testing.assert_array_equal(np.isfinite(info.norm), np.isfinite(told.norm))
+    if len(bad) == UNITS:
+        assert all(not leaf.any() for leaf in jax.tree.leaves(got))
+    else:
+        assert distance(got, want) < 1e-5
+
+
+@pytest.mark.parametrize("strategy", ["gram", "materialise", "ghost", "bookkeeping"])
+def test_strategies_agree_with_bounds_and_groups_of_their_own(strategy):
+    loss, params, units = network(remat=False)
+    options = {"clip_norm": {"up": 0.1, "bias": 0.2, "down": 0.3}, "num_groups": 2}
+    group = jnp.asarray([0, 1, -1, 1] * (UNITS // 4), jnp.int32)
+    want, _ = trustml.clipped_grad(loss, strategy="vmap", **options)(params, units, group)
+    got, _ = trustml.clipped_grad(loss, strategy=strategy, **options)(params, units, group)
+    assert distance(got, want) < 1e-5
+
+
+def test_auto_is_ghost_where_the_loss_rematerialises():
+    for remat, name in ((True, "ghost"), (False, "bookkeeping")):
+        loss, params, units = network(remat)
+        texts = {
+            strategy: trustml.clipped_grad(loss, clip_norm=1.0, strategy=strategy)
+            .lower(params, units, jnp.zeros(UNITS, jnp.int32), None)
+            .as_text()
+            for strategy in ("auto", "ghost", "bookkeeping")
+        }
+        assert texts["auto"] == texts[name]
+        assert texts["ghost"] != texts["bookkeeping"]
+
+
+def test_tune_measures_once_and_stays_with_the_quickest(monkeypatch):
+    loss, params, units = network(remat=False)
+    grad = trustml.clipped_grad(loss, clip_norm=1.0, strategy="tune")
+    calls = []
+    measured = {"bookkeeping": 3.0, "gram": 2.0, "ghost": 5.0}
+
+    def measure(with_strategy, *_):
+        calls.append(with_strategy("gram").strategy)
+        return measured
+
+    monkeypatch.setattr("trustml.clipping.gradient.tuned", measure)
+    got, _ = grad(params, units)
+    grad(params, units)
+    assert grad.strategy == "gram"
+    assert calls == ["gram"]
+    want, _ = trustml.clipped_grad(loss, clip_norm=1.0, strategy="gram")(params, units)
+    assert distance(got, want) < 1e-6
+
+
+def test_tune_measures_candidates_on_units_that_are_nobodys():
+    loss, params, units = network(remat=False)
+    grad = trustml.clipped_grad(loss, clip_norm=1.0, strategy="tune")
+    found = grad.tune(params, jnp.full_like(units, jnp.nan))
+    assert set(found) <= set(tuning.CANDIDATES)
+    assert {"bookkeeping", "ghost"} <= set(found)
+    assert all(ms > 0 for ms in found.values())
+    assert grad.strategy == min(found, key=found.get)
+    made = tuning.made_up({"x": units, "n": jnp.ones(3, jnp.int32)})
+    assert not made["n"].any()
+    assert not np.array_equal(made["x"], units)
+
+
+def test_tune_under_jit_says_what_to_do():
+    loss, params, units = network(remat=False)
+    grad = trustml.clipped_grad(loss, clip_norm=1.0, strategy="tune")
+    with pytest.raises(ValueError, match=r"`strategy` 'tune' .* call `grad.tune"):
+        jax.jit(lambda p, x: grad(p, x)[0])(params, units)

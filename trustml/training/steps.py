@@ -1,0 +1,159 @@
+"""The two ways to train: with bounds and noise, or plain; what else a step does is the same."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from trustml.clipping import ClippedGrad, combine, partition
+from trustml.clipping.gradient import TUNE
+from trustml.clipping.microbatch import in_microbatches
+from trustml.clipping.sums import keys_of_units
+from trustml.noise.chacha import chacha_blocks
+from trustml.noise.transform import noised
+from trustml.plan import PrivacyPlan
+from trustml.training import checks
+from trustml.training.mesh import OnMesh
+from trustml.training.metrics import loss_metrics, unit_metrics
+from trustml.training.step import TrainStep, wide
+
+_PURPOSE = 0x4C4F5353  # "LOSS" in counter word 15: the noise never meets these blocks
+
+
+def private_step(
+    loss_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    plan: PrivacyPlan,
+    *,
+    trainable: Any = None,
+    strategy: str = "auto",
+    microbatch: int | str | None = None,
+    has_aux: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> TrainStep:
+    """Differentially private training steps, as `plan` says.
+
+    Clipped per-unit gradients are summed, noise of `plan.stddev` is added to the sum, the whole
+    is divided by `plan.expected_batch`, and the optimizer sees nothing else.
+
+    Args:
+      loss_fn: `loss_fn(params, unit) -> scalar` for one unit without a batch axis; with a third
+        argument it gets a key of the unit's own, for dropout.
+      optimizer: An optax transformation that needs gradients and weights only.
+      plan: Sampling, bound and noise.
+      trainable: Mask or predicate on names of the leaves to train; the others stay as they are.
+      strategy: How gradients are clipped, see `clipped_grad`. "tune" measures the ways there are on
+        made-up rows before the first step, and keeps the quickest as `step.strategy`.
+      microbatch: Units computed at a time, where a logical batch exceeds memory; gradients are
+        accumulated. "auto" takes the most that compiled programs say will fit.
+      has_aux: The loss returns `(loss, aux)`.
+      mesh: Devices that share rows, and weights if they lie so; see `trustml.training.mesh`. The
+        result is that of one device up to rounding.
+
+    Guarantee:
+      The weights after all steps satisfy what `plan.statement` says, if every draw comes from
+      `plan.batches()` and no state is used twice. The metrics do not.
+
+    Raises:
+      ValueError: The optimizer needs the loss value, or the mesh cannot share the micro-batch.
+    """
+    keyed = checks.takes_key(loss_fn)
+    on_mesh = None if mesh is None else OnMesh(mesh)
+
+    def gradient(strategy, microbatch):
+        return ClippedGrad(
+            loss_fn,
+            clip_norm=plan.clip_norm,
+            strategy=strategy,
+            num_groups=1,
+            microbatch=microbatch,
+            has_aux=has_aux,
+            trainable=trainable,
+            clipping=plan.clipping,
+            shards=1 if on_mesh is None else on_mesh.shards,
+        )
+
+    def sums_with(step, strategy, microbatch):
+        grad = gradient(strategy, microbatch)
+
+        def sums_of(state, rows, group):
+            sums, info = grad(state.params, rows, group, _loss_key(state) if keyed else None)
+            sums = step.pinned(sums)
+            sums = noised(sums, plan.stddev, state.key, state.step, step.spread(sums))
+            return sums, unit_metrics(info, group)
+
+        return sums_of
+
+    def measure(state, rows):
+        return gradient(TUNE, None).tune(state.params, rows, _loss_key(state) if keyed else None)
+
+    return TrainStep(
+        sums_with,
+        optimizer,
+        plan,
+        trainable,
+        private=True,
+        strategy=strategy,
+        microbatch=microbatch,
+        on_mesh=on_mesh,
+        measure=measure,
+    )
+
+
+def baseline_step(
+    loss_fn: Callable,
+    optimizer: optax.GradientTransformation,
+    plan: PrivacyPlan,
+    *,
+    trainable: Any = None,
+    strategy: str = "auto",
+    microbatch: int | str | None = None,
+    has_aux: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
+) -> TrainStep:
+    """Ordinary training on the draws of `plan`: no bound, no noise, no privacy.
+
+    The gradient of the summed loss over `plan.expected_batch`, with the arguments of
+    `private_step`, of which `strategy` is not read: what privacy costs is the difference.
+
+    Guarantee:
+      None. Its weights and metrics are private quantities.
+    """
+    del strategy
+    keyed = checks.takes_key(loss_fn)
+    on_mesh = None if mesh is None else OnMesh(mesh)
+    shards = 1 if on_mesh is None else on_mesh.shards
+
+    def total(trained, frozen, units, group):
+        losses = jax.vmap(lambda *unit: loss_fn(combine(trained, frozen), *unit))(*units)
+        losses, aux = losses if has_aux else (losses, None)
+        losses = losses.astype(jnp.float32)
+        return jnp.sum(jnp.where(group >= 0, losses, 0.0)), (losses, aux)
+
+    def sums_with(step, _, microbatch):
+        def sums_of(state, rows, group):
+            trained, frozen = partition(state.params, trainable)
+            size = group.shape[0]
+            keys = (keys_of_units(_loss_key(state), size, shards),) if keyed else ()
+
+            def core(units, group):
+                grads, info = jax.grad(total, has_aux=True)(trained, frozen, units, group)
+                return wide(grads), info
+
+            units = (rows, *keys)
+            sums, (losses, aux) = in_microbatches(core, units, group, microbatch, shards)
+            return step.pinned(sums), loss_metrics(losses, aux, group)
+
+        return sums_of
+
+    options: dict[str, Any] = {"microbatch": microbatch, "on_mesh": on_mesh}
+    return TrainStep(sums_with, optimizer, plan, trainable, private=False, **options)
+
+
+def _loss_key(state):
+    """A key for the losses of this step, from a part of the stream that noise never uses."""
+    counter = (jnp.uint32(0), jnp.uint32(0), state.step.astype(jnp.uint32), jnp.uint32(_PURPOSE))
+    words = chacha_blocks(state.key, counter)
+    return jax.random.wrap_key_data(jnp.stack(words[:2]), impl="threefry2x32")
