@@ -94,7 +94,8 @@ def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
     assert report["data"]["held_out"] == len(others)
     for side in report["attack"]["sides"].values():
         assert side["epsilon_lower_bound"]["value"] <= 3.0
-        assert side["auc"]["low"] < 0.5 < side["auc"]["high"] + 0.05
+        half = (side["auc"]["high"] - side["auc"]["low"]) / 2  # two standard errors
+        assert side["auc"]["low"] - half < 0.5 < side["auc"]["high"] + half
 
 
 def test_groups_and_intents_are_judged_apart(finished):

@@ -18,6 +18,7 @@ SUPPORT = math.sqrt(2 * 96 * math.log(2))  # 11.5 sigma: the radius that a 96-bi
 _LANES = 16
 TILE = 8 * _LANES
 _TILE_MULTIPLE = 4  # arrays of odd length cost XLA's CPU code five times the time
+_TILES_AT_A_TIME = 1 << 15  # four million values
 _PURPOSE = 0x4E4F4953  # "NOIS" in word 15, so that another use of the key meets other blocks
 _P = jax.sharding.PartitionSpec
 _QUARTER_TURN = math.pi / 4 * 2.0**-29
@@ -109,12 +110,20 @@ def _together(leaves, key, step, rounds):
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _of_tiles(key, step, tiles, rounds):
     """Normals [tile, 128]; leaf `l` owns the `tiles[l]` rows after those of the leaves before."""
-    counts = [count * _LANES for count in (*tiles, -sum(tiles) % _TILE_MULTIPLE)]
+    multiple = _TILE_MULTIPLE if sum(tiles) <= _TILES_AT_A_TIME else _TILES_AT_A_TIME
+    counts = [count * _LANES for count in (*tiles, -sum(tiles) % multiple)]
     block = jnp.concatenate([jax.lax.iota(jnp.uint32, count) for count in counts])
     leaf = jnp.concatenate([jnp.full(count, i, jnp.uint32) for i, count in enumerate(counts)])
-    counter = (block, leaf, step, jnp.uint32(_PURPOSE))
-    words = chacha_blocks(key, counter, rounds=rounds)
-    return block_normals([word.reshape(-1, _LANES) for word in words]).reshape(-1, TILE)
+
+    def draw(counters):
+        words = chacha_blocks(key, (*counters, step, jnp.uint32(_PURPOSE)), rounds=rounds)
+        return block_normals([word.reshape(-1, _LANES) for word in words])
+
+    if sum(tiles) <= _TILES_AT_A_TIME:
+        return draw((block, leaf)).reshape(-1, TILE)
+    # The words take twice the memory of the normals: those of all weights at once are too many.
+    some = (-1, _TILES_AT_A_TIME * _LANES)
+    return jax.lax.map(draw, (block.reshape(some), leaf.reshape(some))).reshape(-1, TILE)
 
 
 def _in_place(leaves, shardings, key, step, rounds):
