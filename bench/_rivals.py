@@ -18,7 +18,7 @@ from trustml.clipping import combine, partition
 from trustml.clipping.trainable import path_name
 
 CLIP_NORM = 1.0
-MICROBATCH = 8  # of jax_privacy, at most
+MICROBATCH = 8  # at most
 
 
 def plain_gradient(case: Case):
@@ -30,10 +30,16 @@ def plain_gradient(case: Case):
     return lambda p, u: jax.grad(mean_loss)(*partition(p, case.trainable), u)
 
 
-def clipped(case: Case, strategy: str = "auto", clip_norm: float = CLIP_NORM):
+def clipped(
+    case: Case, strategy: str = "auto", clip_norm: float = CLIP_NORM, *, micro: bool = False
+):
     """Sum of clipped per-example gradients, by one of our strategies."""
     grad = trustml.clipped_grad(
-        case.loss, clip_norm=clip_norm, strategy=strategy, trainable=case.trainable
+        case.loss,
+        clip_norm=clip_norm,
+        strategy=strategy,
+        trainable=case.trainable,
+        microbatch=_microbatch(case) if micro else None,
     )
     return lambda p, u: grad(p, u)[0]
 
@@ -46,15 +52,19 @@ def jax_privacy_gradient(case: Case, *, micro: bool):
             import jax_privacy
     except ImportError:
         return None
-    size = rows(case.units)
     grad = jax_privacy.clipped_grad(
         lambda trained, frozen, unit: case.loss(combine(trained, frozen), unit),
         l2_clip_norm=CLIP_NORM,
         batch_argnums=2,
         keep_batch_dim=False,
-        microbatch_size=math.gcd(max(1, size // 2), MICROBATCH) if micro else None,
+        microbatch_size=_microbatch(case) if micro else None,
     )
     return lambda p, u: grad(*partition(p, case.trainable), u)
+
+
+def _microbatch(case: Case) -> int:
+    """Examples at a time: jax_privacy wants a divisor."""
+    return math.gcd(max(1, rows(case.units) // 2), MICROBATCH)
 
 
 def rows(units) -> int:

@@ -83,6 +83,32 @@ def test_strategies_agree_with_bounds_and_groups_of_their_own(strategy):
     assert distance(got, want) < 1e-5
 
 
+def test_rules_that_are_not_linear_stay_within_the_bound():
+    @jax.custom_vjp
+    def limited(x):
+        return x
+
+    # Clips the cotangent: of a weighted loss that is more than the weighted clipped cotangent.
+    limited.defvjp(lambda x: (x, None), lambda _, g: (jnp.clip(g, -1.0, 1.0),))
+
+    def loss(w, x):
+        return 100.0 * jnp.sum(limited(w) * x)
+
+    for strategy in ("ghost", "bookkeeping", "vmap"):
+        grad = trustml.clipped_grad(loss, clip_norm=0.1, strategy=strategy)
+        sums, info = grad(jnp.ones(3), jnp.ones((1, 3)))
+        assert abs(float(info.norm[0]) - np.sqrt(3)) < 1e-5, strategy
+        assert np.linalg.norm(sums) <= 0.1, strategy
+
+
+def test_explain_shows_the_rules_that_a_strategy_prefers():
+    loss, params, units = network(remat=False)
+    for strategy in ("gram", "materialise"):
+        grad = trustml.clipped_grad(loss, clip_norm=1.0, strategy=strategy)
+        rules = {row.parameter: row.rule for row in grad.explain(params, units)}
+        assert rules["up"] == ("gram" if TIME * 5 < 4 * WIDTH else strategy)
+
+
 def test_auto_is_ghost_where_the_loss_rematerialises():
     for remat, name in ((True, "ghost"), (False, "bookkeeping")):
         loss, params, units = network(remat)

@@ -17,21 +17,23 @@ def auto(loss, trained, frozen, unit) -> Kept:
 def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
     """Norms by meters, then the gradient of the weighted losses, as ordinary training takes it.
 
-    Scan and remat stay what they are, so memory does. Losses that compute below float32 go to
-    `book_keep`: their gradients would be summed over units in that precision.
+    Scan and remat stay what they are, so memory does. Two kinds of losses go to `book_keep`
+    instead: those that compute below float32, whose gradients would be summed over units in that
+    precision; and those with rules of their own by `jax.custom_vjp`, which need not be linear, so
+    that the gradient of a weighted loss need not be the weighted gradient whose norm is known.
 
     Arguments and result are those of `book_keep`.
 
     References:
       Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.
     """
+    reading = reading or read_for(loss, trained, frozen, unit)
+    low = any(
+        site.inputs[i].aval.dtype != jnp.float32 for site in reading.sites for i in site.params
+    )
+    if low or reading.has_custom_vjp:
+        return book_keep(loss, trained, frozen, unit, rules, reading)
     first = first_pass(loss, trained, frozen, unit, rules, reading, meters_of)
-    if any(
-        site.inputs[i].aval.dtype != jnp.float32
-        for site in first.reading.sites
-        for i in site.params
-    ):
-        return book_keep(loss, trained, frozen, unit, rules, first.reading)
 
     def gradients(unit, weights):
         def losses(trained):

@@ -28,6 +28,7 @@ class Reading:
     block: Block
     sites: tuple[Site, ...]
     aux_structure: Any
+    has_custom_vjp: bool  # somewhere: such rules need not be linear in the cotangent
 
     @property
     def has_inner_blocks(self) -> bool:
@@ -78,7 +79,20 @@ def read_loss(loss, trained, frozen, unit) -> Reading:
     data = tuple(value for value in inputs if isinstance(value, Data))
     block = _prune(Block(data, reader.steps, tuple(outputs)))
     active = _active_sites(block, block.outputs[:1])
-    return Reading(block, tuple(s for s in block.sites() if s in active), shapes[1])
+    sites = tuple(site for site in block.sites() if site in active)
+    return Reading(block, sites, shapes[1], _has_custom_vjp(jaxpr))
+
+
+def _has_custom_vjp(jaxpr) -> bool:
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name.startswith("custom_vjp"):
+            return True
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns") and _has_custom_vjp(inner):
+                    return True
+    return False
 
 
 def _constant(value):

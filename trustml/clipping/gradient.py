@@ -14,12 +14,12 @@ from trustml.clipping.tuning import tuned
 
 TUNE = "tune"
 STRATEGIES = ("auto", "bookkeeping", "ghost", "gram", "materialise", "vmap", TUNE)
+_PREFERRED = {"gram": ("gram",), "materialise": ("fitting",)}  # rules, to the cost model's choice
 _COMPUTE: dict[str, Callable] = {
     "auto": auto,
     "bookkeeping": book_keep,
     "ghost": ghost,
-    "gram": functools.partial(book_keep, rules=("gram",)),
-    "materialise": functools.partial(book_keep, rules=("fitting",)),
+    **{name: functools.partial(book_keep, rules=rules) for name, rules in _PREFERRED.items()},
 }
 
 
@@ -96,7 +96,8 @@ class ClippedGrad(BoundedSum):
         )
         self._check_loss(params, units, keys)
         reading = read_loss(self._loss_of_halves, trained, frozen, unit)
-        clusters = clusters_of(reading.sites, check_units(units))
+        rules = _PREFERRED.get(self.strategy)
+        clusters = clusters_of(reading.sites, check_units(units), rules)
         return explanation(trained, self.strategy, clusters)
 
     def _loss_of_halves(self, trained, frozen, *unit):
@@ -160,7 +161,8 @@ def clipped_grad(
       clip_norm: L2 bound of one unit's gradient: a float, or a pytree prefix of the trained
         parameters for per-layer bounds. Infinity is allowed where no noise follows.
       strategy: `bookkeeping` computes norms and clipped sums in one backward pass without
-        per-unit gradients; `ghost` in two, holding what ordinary training holds; `auto` is
+        per-unit gradients; `ghost` in two, holding what ordinary training holds (of losses in
+        float32 without `jax.custom_vjp`; others it leaves to book-keeping); `auto` is
         book-keeping, or ghost where the loss rematerialises. `gram` and `materialise` are
         book-keeping that prefers Gram products, or per-unit gradients where they are small, to the
         cost model's choice; `tune` measures which of all these is quickest, once; `vmap` builds
