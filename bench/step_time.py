@@ -57,7 +57,7 @@ import trustml
 BENCH = "step_time"
 DEFAULT = ("mlp", "cnn", "resnet", "bilstm", "bert", "gpt", "lora")
 # Examples of a logical batch, and of them at a time. Convolutions all at once: in a loop XLA's CPU
-# code takes more than ten times as long for them, with and without bounds.
+# code takes more than ten times as long for the plain gradient, which would flatter ours.
 LOGICAL = {
     "mlp": (8192, 8192),
     "cnn": (8192, 8192),
