@@ -1,8 +1,8 @@
 """Squared norms of an embedding's gradient: cotangents of equal indices are added, then squared.
 
-Time grows with the sequence, where the Gram rule's grows with its square: on two CPU cores both took
-0.8 ms for 32 units of 64 positions and 256 features, and this 2.6 against 45 ms for 8 of 1,024 and
-128. The memory is that of the cotangents.
+Time grows with the sequence, where the Gram rule's grows with its square: on two CPU cores both
+took 0.8 ms for 32 units of 64 positions and 256 features, and this 2.6 against 45 ms for 8 of 1,024
+and 128. The memory is that of the cotangents.
 """
 
 import jax
