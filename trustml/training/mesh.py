@@ -275,7 +275,7 @@ def _alike(one: Any, two: Mesh) -> bool:
 
 
 @jax.jit
-def take_rows(leaf: jax.Array, indices: np.ndarray) -> jax.Array:
+def take_rows(leaf: jax.Array, indices: np.ndarray | jax.Array) -> jax.Array:
     """Rows of an array on its own device; numbers beyond its ends give the nearest."""
     return jnp.take(leaf, indices, axis=0, mode="clip")
 
