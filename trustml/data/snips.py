@@ -16,13 +16,13 @@ References:
 import hashlib
 import os
 import sys
-import urllib.error
-import urllib.request
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from trustml.data import synthetic
 from trustml.data.corpus import Corpus, DataError, Schema, Splits, read_rows
+from trustml.data.transfer import cache_folder, retrieve
 
 COMMIT = "61f0307c72"
 PUBLISHER = f"https://raw.githubusercontent.com/MiuLab/SlotGated-SLU/{COMMIT}/data/snips"
@@ -121,7 +121,7 @@ def download(
     Raises:
       DataError: The publisher cannot be reached, or sent something else.
     """
-    folder = Path(cache) if cache is not None else Path.home() / ".cache" / "trustml" / "snips"
+    folder = Path(cache) if cache is not None else cache_folder() / "snips"
     say = progress or (lambda line: print(line, file=sys.stderr))
     expected = SHA256 if checksums is None else checksums
     for part in PARTS:
@@ -131,8 +131,8 @@ def download(
         columns = []
         for place, name in enumerate(("label", "seq.in", "seq.out"), 1):
             say(f"snips {part}: file {place} of 3, {publisher}/{part}/{name}")
-            columns.append(_fetch(f"{publisher}/{part}/{name}"))
-        _write(target, _combine(columns, f"{publisher}/{part}"), expected[part])
+            columns.append(_lines(f"{publisher}/{part}/{name}"))
+        _write(target, combine(columns, f"{publisher}/{part}"), expected[part])
     return folder
 
 
@@ -149,19 +149,25 @@ def _read(part: str, path: Path) -> Corpus:
     )
 
 
-def _fetch(address: str) -> list[str]:
-    try:
-        with urllib.request.urlopen(address, timeout=60) as answer:
-            text = answer.read().decode("utf-8")
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        raise DataError(
-            f"{address} cannot be downloaded: {error}. Give `data_dir`, or set TRUSTML_DATA to a "
-            "folder that contains snips/train.tsv, snips/valid.tsv and snips/test.tsv."
-        ) from None
-    return text.removesuffix("\n").split("\n")
+def _lines(address: str) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            content = retrieve(address, Path(folder) / "partial")
+        except DataError as error:
+            raise DataError(
+                f"{error} Give `data_dir`, or set TRUSTML_DATA to a folder that contains "
+                "snips/train.tsv, snips/valid.tsv and snips/test.tsv."
+            ) from None
+    return content.decode("utf-8").removesuffix("\n").split("\n")
 
 
-def _combine(columns: list[list[str]], address: str) -> bytes:
+def combine(columns: list[list[str]], address: str) -> bytes:
+    """Rows of label, seq.in and seq.out from the publisher's three files of one part.
+
+    Args:
+      columns: The lines of each file.
+      address: Where they come from, for the message if their numbers differ.
+    """
     if len({len(column) for column in columns}) != 1:
         lengths = ", ".join(str(len(column)) for column in columns)
         raise DataError(f"{address}: label, seq.in and seq.out have {lengths} lines, not as many.")

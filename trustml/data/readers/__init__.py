@@ -1,0 +1,1 @@
+"""Readers of the catalogue's files, one module a family of sets."""

@@ -1,0 +1,119 @@
+"""One address to bytes: streamed to a partial file, resumed after a break, tried again.
+
+A partial file is continued only with what the server says are its later bytes. Whether the whole
+is what was published is for the caller to check, by its checksum.
+"""
+
+import http.client
+import os
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from trustml.data.corpus import DataError
+
+CHUNK = 1 << 16
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # the answers that may be others in a while
+
+
+class _Broken(Exception):
+    """An answer that broke off or did not come: worth another try."""
+
+
+def cache_folder() -> Path:
+    """Where data sets are kept: `trustml` in $XDG_CACHE_HOME, or in ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "trustml"
+
+
+def retrieve(
+    address: str,
+    partial: Path,
+    *,
+    timeout: float = 30.0,
+    attempts: int = 4,
+    pause: float = 1.0,
+    report: Callable[[int, int | None], None] = lambda done, total: None,
+) -> bytes:
+    """Downloads `address` by way of the file `partial`, which stays behind for the caller.
+
+    Args:
+      address: An http or https address.
+      partial: Where the bytes go as they come; what it holds already is not fetched again if the
+        server can continue.
+      timeout: Seconds without an answer or a byte that count as broken.
+      attempts: How often to try before giving up; answers like 404 are final at once.
+      pause: Seconds before the second try; each further pause is twice as long.
+      report: Called with the bytes so far and their total, None where the server does not say.
+
+    Raises:
+      DataError: No server, a final answer, or no whole answer in any attempt.
+    """
+    if not address.startswith(("http://", "https://")):
+        raise DataError(f"`publisher` must be an http or https address, got {address!r}.")
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(pause * 2 ** (attempt - 1))
+        try:
+            _continue(address, partial, timeout, report)
+            return partial.read_bytes()
+        except _Broken as error:
+            problem = str(error)
+    raise DataError(f"{address} cannot be downloaded: {problem}, {attempts} times.")
+
+
+def _continue(address, partial, timeout, report) -> None:
+    start = partial.stat().st_size if partial.exists() else 0
+    headers = {"User-Agent": "trustml", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        answer = urllib.request.urlopen(
+            urllib.request.Request(address, headers=headers), timeout=timeout
+        )
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 416:  # nothing behind what we hold: it is whole, or not the same file
+            partial.unlink()
+            raise _Broken("the partial file does not fit") from None
+        if error.code in _AGAIN:
+            raise _Broken(f"answer {error.code} {error.reason}") from None
+        raise DataError(
+            f"{address} cannot be downloaded: answer {error.code} {error.reason}."
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, socket.gaierror | ConnectionRefusedError):
+            raise DataError(f"{address} cannot be downloaded: {reason}.") from None
+        raise _Broken(_explain(reason, timeout)) from None
+    with answer:
+        _store(answer, partial, start, timeout, report)
+
+
+def _store(answer, partial, start, timeout, report) -> None:
+    if answer.status != 206 or not _begins_at(answer, start):
+        start = 0  # the server sends all of it anew
+    length = answer.headers.get("Content-Length")
+    total = None if length is None else start + int(length)
+    done = start
+    try:
+        with partial.open("ab" if start else "wb") as file:
+            while piece := answer.read(CHUNK):
+                file.write(piece)
+                done += len(piece)
+                report(done, total)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(_explain(error, timeout)) from None
+    if total is not None and done != total:
+        raise _Broken(f"cut off after {done} of {total} bytes")
+
+
+def _begins_at(answer, start) -> bool:
+    return answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+
+
+def _explain(error, timeout) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer in {timeout:g} s"
+    return " ".join(str(error).split()) or type(error).__name__
