@@ -275,6 +275,25 @@ def test_without_a_seed_a_continued_run_keeps_its_key(tmp_path):
     assert len([entry for entry in result.history if "loss" in entry]) == STEPS
 
 
+def test_checkpoints_hold_what_is_trained_and_frozen_weights_must_be_those_of_before(tmp_path):
+    start = {"w": jnp.zeros(3), "b": jnp.ones(())}
+    step = private_step(trainable=lambda name: name == "w")
+    with contextlib.suppress(Stopped):
+        train(tmp_path, step=step, start=start, callbacks=[stop_at(CUT)])
+    place = max((tmp_path / "checkpoints").iterdir())
+    with orbax.checkpoint.StandardCheckpointer() as reader:
+        held = reader.metadata(place.absolute()).item_metadata.tree
+    assert "params/w" in held
+    assert "params/b" not in held
+    with pytest.raises(ValueError, match="`params` must hold the frozen weights"):
+        train(tmp_path, step=step, start={**start, "b": 2 * jnp.ones(())}, resume=True)
+    result = train(tmp_path, step=step, start=start, resume=True)
+    assert float(result.params["b"]) == 1.0
+    assert float(jnp.abs(result.params["w"]).max()) > 0
+    saved = load_weights(tmp_path / "weights.safetensors", start)
+    np.testing.assert_array_equal(saved["w"], result.params["w"])
+
+
 def test_a_finished_run_is_handed_back_and_nothing_written(tmp_path, whole):
     folder = tmp_path / "copy"
     shutil.copytree(whole[0], folder)

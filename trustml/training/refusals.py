@@ -123,3 +123,16 @@ def check_same(folder: Path, run: dict[str, Any], step: TrainStep, data: str) ->
             f"`train` must be the data of the run in {folder}, got other data (or the same in "
             "another order or type). Start a new run elsewhere."
         )
+
+
+def check_frozen(folder: Path, run: dict[str, Any], frozen: str | None) -> None:
+    """Refuses weights that the run does not train and that differ from those it began with.
+
+    Raises:
+      ValueError: They differ: checkpoints hold trained weights alone.
+    """
+    if run.get("frozen") != frozen:
+        raise ValueError(
+            f"`params` must hold the frozen weights that the run in {folder} began with, got "
+            "others. Load the same pretrained weights again."
+        )

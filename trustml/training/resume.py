@@ -8,17 +8,21 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from trustml.clipping import combine
 from trustml.training import checkpoint
 from trustml.training.conditions import conditions, data_fingerprint, difference, machine
+from trustml.training.digest import state_digest
 from trustml.training.entries import Segment
 from trustml.training.files import write_json
 from trustml.training.ledger import Ledger
 from trustml.training.refusals import (
     SCHEMA,
     check_folder,
+    check_frozen,
     check_same,
     check_settled,
     check_tail,
@@ -139,6 +143,7 @@ class _Opening:
             plan_fingerprint=plan.fingerprint,
             data=self.data,
             source=source or self.data,
+            frozen=self._frozen(),
             private="data, source: who guesses the whole data can confirm the guess by a hash",
         )
         self._new_segment(0, "a new run")
@@ -147,6 +152,7 @@ class _Opening:
         """Finds the state, and whether the key may serve on."""
         summary = self.ledger.summary
         check_same(self.folder, summary.run, self.step, self.data)
+        check_frozen(self.folder, summary.run, self._frozen())
         check_tail(self.folder, summary)
         at = self._restore(summary) if summary.checkpoints or summary.end else 0
         if summary.end is not None:
@@ -170,7 +176,8 @@ class _Opening:
         self.notes += (f"continues at step {at} of {self.step.plan.steps}{again}{other}",)
 
     def _restore(self, summary) -> int:
-        like = {"params": self.state.params, "opt_state": self.state.opt_state}
+        params = self.state.params
+        like = {"params": self.step.trained(params), "opt_state": self.state.opt_state}
         folder = self.folder / checkpoint.FOLDER
         entries = summary.checkpoints
         if summary.end is not None:
@@ -186,7 +193,9 @@ class _Opening:
         if damaged:
             self.notes += (f"checkpoint {damaged[0]} is damaged; an older one takes its place",)
         self.seconds = entry["seconds"]
-        self.state = self.state._replace(**tree, step=jnp.asarray(entry["step"], jnp.int32))
+        params = combine(tree["params"], self.step.frozen(params))
+        at = jnp.asarray(entry["step"], jnp.int32)
+        self.state = self.state._replace(params=params, opt_state=tree["opt_state"], step=at)
         return entry["step"]
 
     def _broken(self, segment: Segment, at: int) -> list[str]:
@@ -234,6 +243,11 @@ class _Opening:
             conditions=self.conditions,
             place=self._place(),
         )
+
+    def _frozen(self) -> str | None:
+        """What stands for the weights that are not trained, which checkpoints do not hold."""
+        frozen = self.step.frozen(self.state.params)
+        return state_digest(frozen) if jax.tree.leaves(frozen) else None
 
     def _place(self) -> str:
         return f"{machine()}:{self.ledger.place()}"

@@ -2,8 +2,8 @@
 
 plan.json: what was asked for, public. ledger.jsonl: every release, written ahead; see
 `trustml.training.ledger`. metrics.jsonl: losses, norms, evaluations, which are private quantities.
-checkpoints/: weights and optimizer state. weights.safetensors: the final weights. secret/: keys,
-while the run lasts.
+checkpoints/: the weights that are trained, and optimizer state. weights.safetensors: all weights at
+the end. secret/: keys, while the run lasts.
 """
 
 import contextlib
@@ -89,6 +89,7 @@ class FolderRun:
     def __init__(self, opened: Opened, step: TrainStep, *, checkpoint_every: float, keep: bool):
         self._ledger, self._folder = opened.ledger, opened.folder
         self._every, self._keep = checkpoint_every, keep
+        self._trained = step.trained
         self._earlier, self.notes = opened.seconds, opened.notes
         covered = "covered by the plan's promise" if step.private else "a private quantity"
         self._facts = {"privacy": covered}
@@ -173,7 +174,7 @@ class FolderRun:
         began, number = time.monotonic(), int(state.step)
         record.sync()
         folder = self._folder / checkpoint.FOLDER
-        tree = {"params": state.params, "opt_state": state.opt_state}
+        tree = {"params": self._trained(state.params), "opt_state": state.opt_state}
         found = checkpoint.save_checkpoint(folder, number, tree, self._facts)
         self._ledger.append("checkpoint", step=number, files=found, seconds=round(self.seconds, 3))
         checkpoint.keep_only(folder, self._ledger.summary.checkpoints)

@@ -107,12 +107,20 @@ class TrainStep:
 
     def _start(self, params, key):
         params = jax.tree.map(checks.strong_copy, params)
-        trained = wide(partition(params, self._trainable)[0])
-        checks.check_no_batch_statistics(partition(params, self._trainable)[0])
+        trained = wide(self.trained(params))
+        checks.check_no_batch_statistics(self.trained(params))
         checks.check_optimizer(self._optimizer, trained)
         opt_state = jax.tree.map(checks.strong_copy, self._optimizer.init(trained))
         key = checks.strong_copy(check_key(key))
         return TrainState(params, opt_state, key, jnp.zeros((), jnp.int32))
+
+    def trained(self, params: PyTree) -> PyTree:
+        """The leaves that steps change, None in place of the others."""
+        return partition(params, self._trainable)[0]
+
+    def frozen(self, params: PyTree) -> PyTree:
+        """The leaves that stay as they are, None in place of the others."""
+        return partition(params, self._trainable)[1]
 
     def update(
         self, state: TrainState, draw: Draw, units: PyTree

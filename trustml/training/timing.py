@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from trustml.clipping import clipped_grad
+from trustml.clipping import clipped_grad, partition
 from trustml.noise import key_from_seed
 from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
@@ -37,6 +37,7 @@ def time_steps(
     strategy: str = "auto",
     microbatch: int | None = None,
     baseline: bool = True,
+    trainable: Any = None,
     turns: int = TURNS,
 ) -> dict[str, SideTiming]:
     """Times whole steps, and their parts by themselves, interleaved on the same draws.
@@ -52,16 +53,18 @@ def time_steps(
       strategy: As for `private_step`.
       microbatch: As for `private_step`, a number or None.
       baseline: Whether to time the non-private step too.
+      trainable: As for `private_step`.
       turns: Draws, of which the first is left out.
 
     Returns:
       By "private" and "baseline".
     """
     turns = min(turns, plan.steps)
-    options: dict[str, Any] = {"strategy": strategy, "microbatch": microbatch}
+    alike: dict[str, Any] = {"microbatch": microbatch, "trainable": trainable}
+    options = {**alike, "strategy": strategy}
     steps = {"private": private_step(loss_fn, optimizer, plan, **options)}
     if baseline:
-        steps["baseline"] = baseline_step(loss_fn, optimizer, plan, microbatch=microbatch)
+        steps["baseline"] = baseline_step(loss_fn, optimizer, plan, **alike)
     parts = _parts(loss_fn, optimizer, plan, params, options)
     states = {name: step.init(params, key=0) for name, step in steps.items()}
     found: dict[str, list[float]] = {name: [] for name in (*steps, *parts)}
@@ -92,8 +95,9 @@ def _side(name: str, medians: dict[str, float]) -> SideTiming:
 
 def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
     grad = clipped_grad(loss_fn, clip_norm=plan.clip_norm, clipping=plan.clipping, **options)
-    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
-    state, key = optimizer.init(params), key_from_seed(0)
+    trained, _ = partition(params, options["trainable"])
+    sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trained)
+    state, key = optimizer.init(trained), key_from_seed(0)
 
     def optimize(sums, state, params):
         with loose_promotion():
@@ -105,5 +109,5 @@ def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
     return {
         "clipped gradient": lambda rows, group: grad(params, rows, group)[0],
         "noise": lambda rows, group: noise(sums, jnp.zeros((), jnp.int32)),
-        "optimizer": lambda rows, group: optimize(sums, state, params),
+        "optimizer": lambda rows, group: optimize(sums, state, trained),
     }
