@@ -1,5 +1,6 @@
 """What the benches train: MNIST's test part, and the utterances that `trustml train` knows."""
 
+import dataclasses
 import gzip
 import os
 from collections.abc import Callable
@@ -67,33 +68,31 @@ def utterances(name: str, *, quick: bool) -> Task:
     train, judged = setting.train, setting.judged
     if quick:
         train = {key: leaf[:500] for key, leaf in train.items()}
-        setting = setting._replace(judged=_first(judged, 50))
+        judged = dataclasses.replace(
+            judged, rows=judged.rows[:50], owners=None, owner_kind=None, group_of=None
+        )
     starts: dict[int, Any] = {}
 
     def start(seed):
         if seed not in starts:  # pretraining takes a minute; all trainings of a seed share it
             starts.clear()
-            starts[seed] = setting.preset.start(setting.network, seed=seed)
+            starts[seed] = setting.problem.start(seed)
         return starts[seed]
 
     def scores(params):
-        found = judge.utility(setting, params, setting.judged)
-        return {"accuracy": found.intent_accuracy, "slot_f1": found.slot_f1}
+        found = judge.utility(setting, params, judged)
+        return {"accuracy": found["intent_accuracy"], "slot_f1": found["slot_f1"]}
 
     return Task(
         name,
-        setting.network.loss,
+        setting.loss,
         start,
         train,
         scores,
         setting.preset.private,
         setting.preset.baseline,
-        f"{name}: {len(setting.judged)} rows of the test part are judged on",
+        f"{name}: {len(judged)} rows of the test part are judged on",
     )
-
-
-def _first(corpus, rows):
-    return type(corpus)(**{**vars(corpus), "utterances": corpus.utterances[:rows]})
 
 
 def images(name: str, *, quick: bool) -> Task:

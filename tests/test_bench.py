@@ -32,7 +32,7 @@ QUICK = {
     "time_to_accuracy": ([], {"baseline", "epsilon 3", "epsilon 3, vmap"}),
     "utility": (["--seeds", "1"], {"baseline", "epsilon 3"}),
 }
-ELSEWHERE = {"weak_scaling"}  # tests/test_mesh.py
+ELSEWHERE = {"weak_scaling", "generation"}  # tests/test_mesh.py, tests/test_generation.py
 OF_TORCH = ["mlp", "cnn", "resnet", "bilstm", "bert", "gpt", "gpt-untied", "lora"]
 
 

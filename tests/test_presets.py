@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.cli.presets import PRESETS, Preset, Pretraining, Training
+from trustml.cli.presets import PRESETS, Pretraining, WordModel
 from trustml.data import Utterance, hash_tokenizer, snips
+from trustml.data.corpora import examples_of
 from trustml.models import nlu
 from trustml.models.evaluation import evaluate, predict
 from trustml.models.pretraining import pretrain
@@ -63,37 +64,38 @@ def test_tokens_beyond_the_length_are_tagged_as_outside(corpus):
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_builds_and_its_schedules_end_low(name, corpus):
-    preset = PRESETS[name]
-    net = preset.build(corpus)
-    shapes = jax.eval_shape(net.init, jax.random.key(0))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) > 10_000
-    for training in (preset.private, preset.baseline):
+def test_every_presets_schedules_end_low(name):
+    for training in (PRESETS[name].private, PRESETS[name].baseline):
         rates = [float(training.learning_rates()(step)) for step in (0, training.steps)]
         assert rates[1] < training.learning_rate / 10
         assert rates[0] < training.learning_rate
 
 
-def test_a_preset_starts_from_public_rows_or_from_chance():
-    chance = Preset(
-        network="conv",
-        sizes=SIZES,
-        buckets=64,
-        private=Training(expected_batch=8, steps=2, learning_rate=0.1),
-        baseline=Training(expected_batch=8, steps=2, learning_rate=0.1),
-        tuned_on="not at all",
-    )
-    net = chance.build(snips.generated(2))
-    first, again = chance.start(net, seed=1), chance.start(net, seed=1)
+@pytest.mark.parametrize("name", ["synthetic", "snips", "snips-scratch", "nlu"])
+def test_every_preset_on_words_builds(name, corpus):
+    net = PRESETS[name].model.problem(examples_of(corpus, "train")).network
+    shapes = jax.eval_shape(net.init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) > 10_000
+
+
+def test_a_model_starts_from_public_rows_or_from_chance():
+    schema = examples_of(snips.generated(2), "train")
+    chance = WordModel(sizes=SIZES, buckets=64)
+    problem = chance.problem(schema)
+    first, again = problem.start(1), problem.start(1)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     with jax.numpy_dtype_promotion("standard"):
         public = dataclasses.replace(chance, pretraining=Pretraining(rows=20, steps=2))
-        learned = public.start(net, seed=1)
+        learned = public.problem(schema).start(1)
     assert optax.tree.norm(jax.tree.map(np.subtract, learned, first)) > 0
+    assert public.without_pretraining(False, "x") == chance
 
 
-def test_a_preset_discloses_what_saw_the_data():
-    words = " ".join(PRESETS["snips"].disclosures)
-    for word in ("independent of the data", "60,000 generated rows", "outside the guarantee"):
+def test_a_model_discloses_what_saw_the_data():
+    schema = examples_of(snips.generated(2), "train")
+    words = " ".join(PRESETS["snips"].model.problem(schema).disclosures)
+    for word in ("independent of the data", "60,000 generated rows", "five of its training rows"):
         assert word in words
-    assert "random weights" in " ".join(PRESETS["snips-scratch"].disclosures)
+    assert "outside the guarantee" in PRESETS["snips"].tuned_on
+    scratch = PRESETS["snips-scratch"].model.problem(schema)
+    assert "random weights" in " ".join(scratch.disclosures)

@@ -14,6 +14,7 @@ import yaml
 
 WRITTEN = "config.yaml"
 RESOLVED = "resolved.yaml"
+TOKENIZER = "tokenizer"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,11 +22,17 @@ class TrainConfig:
     """One call of `trustml train`. None means: as the preset has it.
 
     Args:
-      data: "synthetic" or "snips".
+      task: "classify", "tag", "nlu", "qa", "lm" or "seq2seq"; by default that of the data.
+      data: Name of a data set; by default one for the task.
       data_dir: Folder with the data; else TRUSTML_DATA.
       download: Whether the publisher may be asked for the data.
-      preset: Name of the settings; by default that of the data.
-      model: "conv", "bilstm" or "transformer".
+      preset: Name of the settings; by default those of the data, or of the task.
+      model: "conv", "bilstm" or "transformer" on hashed words; "mini-bert", "mini-gpt2" or
+        "mini-bart"; or the folder or name of a pretrained model.
+      train: Which parameters are trained: "all", "lora", "bitfit", "last-K" or a pattern.
+      max_length: Pieces or words read of a row.
+      unit: What the privacy unit is: a row, or what several rows share.
+      unit_rows: Pieces of text kept of one unit.
       epsilon: Privacy budget.
       delta: Privacy budget.
       batch: Expected rows per private step.
@@ -42,8 +49,9 @@ class TrainConfig:
       microbatch: Units computed at a time, or "auto".
       baseline: Whether to train without privacy too.
       baseline_steps: Steps of the baseline.
-      pretrain: Whether to start from weights trained on generated rows.
-      audit_rows: Rows that a coin each puts in or out, for the membership attack; 0 for none.
+      baseline_learning_rate: Peak of the baseline.
+      pretrain: Whether to start from weights trained on generated rows or on public text.
+      audit_rows: Units that a coin each puts in or out, for the membership attack; 0 for none.
       on: The part to judge on, "test" or "valid".
       evaluate_every: Steps between evaluations on the validation part.
       patience: Evaluations on generated rows without a new best after which to stop.
@@ -53,11 +61,16 @@ class TrainConfig:
       save_baseline: Whether the baseline's weights, a private quantity, are kept.
     """
 
-    data: str = "synthetic"
+    task: str | None = None
+    data: str | None = None
     data_dir: str | None = None
     download: bool = False
     preset: str | None = None
     model: str | None = None
+    train: str | None = None
+    max_length: int | None = None
+    unit: str | None = None
+    unit_rows: int | None = None
     epsilon: float | None = None
     delta: float | None = None
     batch: int | None = None
@@ -74,8 +87,9 @@ class TrainConfig:
     microbatch: int | str = 256
     baseline: bool = True
     baseline_steps: int | None = None
+    baseline_learning_rate: float | None = None
     pretrain: bool | None = None
-    audit_rows: int = 1000
+    audit_rows: int | None = None
     on: str = "test"
     evaluate_every: int | None = None
     patience: int | None = None
@@ -185,7 +199,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def _check_range(name: str, value: Any, source: str) -> None:
     """What would show too late, when files are written already."""
     least = {"repeats": 1, "evaluate_every": 1, "patience": 1, "seed": 0, "warmup": 0}
-    least |= {"checkpoint_every": 0, "audit_rows": 0, "microbatch": 1}
+    least |= {"checkpoint_every": 0, "audit_rows": 0, "microbatch": 1, "unit_rows": 1}
     if name in least and isinstance(value, int | float) and not value >= least[name]:
         raise ValueError(f"`{name}` must be at least {least[name]}, got {value!r}, in {source}.")
 

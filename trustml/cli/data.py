@@ -60,11 +60,9 @@ def _list(chosen) -> int:
     if chosen.json:
         show_json([_facts(entry) for entry in entries])
         return 0
-    rows = [
-        [entry.name, entry.task, _sizes(entry), _levels(entry), entry.licence, entry.description]
-        for entry in entries
-    ]
-    show_table("Data sets", ["name", "task", "rows", "unit", "licence", "description"], rows)
+    for entry in entries:
+        print(f"{entry.name:<18} {entry.task:<9} {_sizes(entry):<23} {_levels(entry)}")
+        print(f"  {entry.description}. {entry.licence}.")
     return 0
 
 

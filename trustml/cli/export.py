@@ -4,13 +4,14 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from trustml.cli.config import RESOLVED, read_resolved
+from trustml.cli.config import RESOLVED, TOKENIZER, read_resolved
 from trustml.cli.options import add_output, show_json
 
 DESCRIPTION = """\
 Writes the private weights of a finished run as model.safetensors, which any program that reads
 that format loads, with config.json (network, labels, tokenizer) and a model card, README.md, in
-Hugging Face's format: data, plan, promise, utility.
+Hugging Face's format: data, plan, promise, utility. Language models are written as transformers
+reads them, with their tokenizer and with adapters merged.
 
 Keys and metrics stay behind. The scores on the card were measured without noise on rows outside
 the training part; `--no-utility` leaves them out."""
@@ -19,6 +20,12 @@ EXAMPLES = """\
 examples:
   trustml export runs/snips-1 --out model
   trustml export runs/snips-1 --out model --license apache-2.0 --no-utility"""
+
+
+_OWN_FILES = [
+    ("model.safetensors", "the weights, float32, one tensor a parameter"),
+    ("config.json", "network, sizes, labels and tokenizer, as trustml.models.nlu.build takes"),
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Writes the three files."""
+    """Writes the files."""
     from trustml.report import model_card, read_report, write_json, write_text
 
     folder, out = chosen.run_folder, chosen.out
@@ -56,21 +63,41 @@ def run(chosen: argparse.Namespace) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
     config = _network(folder)
-    files = [
-        ("model.safetensors", "the weights, float32, one tensor a parameter"),
-        ("config.json", "network, sizes, labels and tokenizer, as trustml.models.nlu.build takes"),
-    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if "model" in config:
+        files = _write_language_model(out, config, folder / TOKENIZER, place)
+    else:
+        out.mkdir(exist_ok=True)
+        (out / "model.safetensors").write_bytes(weights)
+        write_json(out / "config.json", config)
+        files = _OWN_FILES
     card = model_card(report, files=files, licence=chosen.license, utility=chosen.utility)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "model.safetensors").write_bytes(weights)
-    write_json(out / "config.json", config)
     write_text(out / "README.md", card)
-    names = ["model.safetensors", "config.json", "README.md"]
+    names = [*(name for name, _ in files), "README.md"]
     if chosen.json:
         show_json({"folder": str(out), "files": names, "promise": report["privacy"]["statement"]})
     else:
         print(f"Written to {out}: {', '.join(names)}.\n{report['privacy']['statement']}")
     return 0
+
+
+def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path):
+    """In the layout of transformers, adapters merged; returns the files and what they are."""
+    import jax
+
+    from trustml.cli.text_models import rebuilt
+    from trustml.models.saving import save_pretrained
+    from trustml.training.weights import WEIGHTS, load_weights
+
+    found = rebuilt(config, tokenizer)
+    like = jax.eval_shape(found.network.init, jax.random.key(0))
+    save_pretrained(out, found._replace(params=load_weights(place / WEIGHTS, like)))
+    known = dict(_OWN_FILES) | {
+        "model.safetensors": "the weights, float32, in the names of transformers",
+        "config.json": "sizes and labels, as transformers and trustml.models.from_pretrained read",
+    }
+    names = sorted(path.name for path in out.iterdir())
+    return [(name, known.get(name, "of the tokenizer")) for name in names]
 
 
 def _weights(place: Path) -> bytes:

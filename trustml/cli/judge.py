@@ -1,5 +1,6 @@
 """What a trained model is worth and what it gives away: utility, attack, groups."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,17 +12,12 @@ from trustml.audit import (
     unit_losses,
 )
 from trustml.cli.setting import Setting
-from trustml.data.corpus import Corpus
-from trustml.models.evaluation import Predictions, predict
-from trustml.models.metrics import bootstrap_slot_f1, joint_scores, wilson_interval
+from trustml.data.examples import Examples
+from trustml.models.tasks import Judged
 from trustml.report import Estimate
 from trustml.training import FitResult
 
 CONFIDENCE = 0.95
-METRICS = [
-    {"name": "intent_accuracy", "label": "Intent accuracy", "percent": True},
-    {"name": "slot_f1", "label": "Slot F1", "percent": False},
-]
 HOW = (
     "Attack by the loss: a row is called a member if the model's loss on it is low. Members and "
     "others are rows of the training part that a fair coin each put in or left out before the "
@@ -33,6 +29,7 @@ NO_BOUND = (
     "No epsilon is audited: coins put rows in or left them out, while the claim is about replacing "
     "one."
 )
+_LABELS = {"classify": "class", "nlu": "intent"}
 _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
 
 
@@ -40,43 +37,44 @@ class Side(NamedTuple):
     """One finished training, private or not, and what was found. Private."""
 
     result: FitResult
-    metrics: dict[str, Estimate]
+    metrics: dict[str, Judged]
     scores: dict[str, float]
-    predictions: Predictions
+    counts: np.ndarray  # of the judged rows, as their scoring counts
     losses: tuple[np.ndarray, np.ndarray]  # of the canaries: members, others
 
 
 def judge(setting: Setting, result: FitResult) -> Side:
     """Scores a training on the judged part, and takes the losses that attacks read."""
-    corpus, found = setting.judged, predictions(setting, result.params, setting.judged)
-    every = np.arange(len(corpus))
-    scores = _scores(corpus, found, every)
+    problem, judged = setting.problem, setting.judged
+    counts = problem.counts(result.params, judged)
     members, others = (_losses(setting, result.params, rows) for rows in setting.canaries)
     return Side(
-        result, _estimates(corpus, found, every), scores._asdict(), found, (members, others)
+        result,
+        problem.scoring.estimates(counts, _owners(setting, judged)),
+        problem.scoring.scores(counts),
+        counts,
+        (members, others),
     )
+
+
+def _owners(setting: Setting, judged: Examples) -> np.ndarray | None:
+    """Rows that share an owner err together: intervals resample owners."""
+    return None if judged.owners is None else np.array(judged.owners)
 
 
 def _losses(setting: Setting, params: Any, rows: np.ndarray) -> np.ndarray:
-    """Losses of some rows; of a model that diverged they are infinite, which orders them."""
+    """Losses of some units; of a model that diverged they are infinite, which orders them."""
     if not len(rows):
         return np.zeros(0)
-    taken = {name: leaf[rows] for name, leaf in setting.rows.items()}
-    losses = unit_losses(setting.network.loss, params, taken)
+    taken = {name: leaf[rows] for name, leaf in setting.units.items()}
+    losses = unit_losses(setting.loss, params, taken, batch_size=64)
     return np.where(np.isnan(losses), np.inf, losses)
 
 
-def predictions(setting: Setting, params: Any, corpus: Corpus) -> Predictions:
-    """What the network says of every row."""
-    preset = setting.preset
-    return predict(
-        setting.network, params, corpus, preset.tokenizer(), max_length=preset.evaluation_length
-    )
-
-
-def utility(setting: Setting, params: Any, corpus: Corpus):
-    """The scores on a corpus."""
-    return _scores(corpus, predictions(setting, params, corpus), np.arange(len(corpus)))
+def utility(setting: Setting, params: Any, examples: Examples) -> dict[str, float]:
+    """The scores on a part of the data that do not take long."""
+    found = setting.problem.scoring.scores(setting.problem.counts(params, examples, quick=True))
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def attack_report(setting: Setting, sides: dict[str, Side], delta: float) -> dict | None:
@@ -123,18 +121,16 @@ def _audit(side: Side, delta: float) -> dict:
 
 
 def groups_report(setting: Setting, sides: dict[str, Side]) -> list[dict]:
-    """Utility and attack by protected group, where the data know any, and by intent."""
-    said, trained = setting.judged.utterances, setting.train_corpus.utterances
-    intents: list[tuple[Any, str]] = [(name, name) for name in setting.judged.intents]
-    kinds = [("intent", "intent", intents)]
-    if len(setting.judged.groups) > 1:
-        kinds.insert(0, ("protected group", "group", list(enumerate(setting.judged.groups))))
+    """Utility and attack by protected group, where the data know any, and by class or intent."""
     rows = []
-    for kind, field, names in kinds:
-        for value, name in names:
-            judged = np.flatnonzero([getattr(row, field) == value for row in said])
+    for kind, names in _kinds(setting.judged).items():
+        judged_of = _members_of(setting.judged, kind)
+        trained_of = _members_of(setting.parts.train, kind)
+        by_row = setting.level == setting.parts.train.unit
+        for value, name in enumerate(names):
+            judged = np.flatnonzero(judged_of == value)
             of_canaries = [
-                np.flatnonzero([getattr(trained[row], field) == value for row in part])
+                np.flatnonzero(trained_of[part] == value) if by_row else np.zeros(0, int)
                 for part in setting.canaries
             ]
             if len(judged):
@@ -143,38 +139,44 @@ def groups_report(setting: Setting, sides: dict[str, Side]) -> list[dict]:
     return rows
 
 
+def _kinds(examples: Examples) -> dict[str, tuple[str, ...]]:
+    kinds = {"protected group": examples.groups} if len(examples.groups) > 1 else {}
+    if examples.task in _LABELS:
+        kinds[_LABELS[examples.task]] = examples.labels
+    return kinds
+
+
+def _members_of(examples: Examples, kind: str) -> np.ndarray:
+    """The group of every row."""
+    if kind == "protected group":
+        return np.array(examples.group_of or (0,) * len(examples))
+    places = {label: place for place, label in enumerate(examples.labels)}
+    field = "intent" if examples.task == "nlu" else "label"
+    return np.array([places[getattr(row, field)] for row in examples.rows])
+
+
 def _group(setting, side: Side, judged, of_canaries) -> dict:
     members, others = (losses[rows] for losses, rows in zip(side.losses, of_canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
         area = _plain(area_under_curve(-members, -others, CONFIDENCE), "DeLong, 95 %")
-    metrics = _estimates(setting.judged, side.predictions, judged, resamples=300)
+    owners = _owners(setting, setting.judged)
+    metrics = setting.problem.scoring.estimates(
+        side.counts[judged], None if owners is None else owners[judged], resamples=300
+    )
     return {
-        "metrics": {name: found._asdict() for name, found in metrics.items()},
+        "metrics": {name: _figure(found) for name, found in metrics.items()},
         "attack_auc": area,
     }
 
 
-def _scores(corpus, found, rows):
-    said = [corpus.utterances[row] for row in rows]
-    return joint_scores(
-        [row.intent for row in said],
-        [found.intents[row] for row in rows],
-        [row.tags for row in said],
-        [found.tags[row] for row in rows],
-    )
+def figures(side: Side) -> dict[str, Estimate]:
+    """The metrics of a side, for the report."""
+    return {name: Estimate(*found) for name, found in side.metrics.items()}
 
 
-def _estimates(corpus, found, rows, resamples: int = 1000) -> dict[str, Estimate]:
-    scores = _scores(corpus, found, rows)
-    right = round(scores.intent_accuracy * len(rows))
-    tags = [corpus.utterances[row].tags for row in rows]
-    f1 = bootstrap_slot_f1(tags, [found.tags[row] for row in rows], resamples=resamples)
-    accuracy = wilson_interval(right, len(rows))
-    return {
-        "intent_accuracy": Estimate(scores.intent_accuracy, *accuracy, "Wilson, 95 %"),
-        "slot_f1": Estimate(scores.slot_f1, *f1, "bootstrap, 95 %"),
-    }
+def _figure(found: Judged) -> dict:
+    return Estimate(*found)._asdict()
 
 
 def _plain(estimate, interval: str) -> dict:

@@ -6,9 +6,16 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import export, plan, report, train, verify
+from trustml.cli import data, export, plan, report, train, verify
 
-COMMANDS = {"train": train, "plan": plan, "report": report, "export": export, "verify": verify}
+COMMANDS = {
+    "train": train,
+    "plan": plan,
+    "data": data,
+    "report": report,
+    "export": export,
+    "verify": verify,
+}
 
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
 EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trustml.cli.judge import METRICS, Side, attack_report, groups_report
+from trustml.cli.judge import Side, attack_report, figures, groups_report
 from trustml.cli.setting import Setting
 from trustml.plan import PrivacyPlan
 from trustml.report import clipping, learning, mean_of, report_frame
@@ -16,7 +16,7 @@ from trustml.training.ledger import read_ledger, summarize
 
 def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
     """What is known of a run before it begins, as the report shows it."""
-    config, preset, train = setting.config, setting.preset, setting.train_corpus
+    config, preset, train = setting.config, setting.preset, setting.parts.train
     return {
         "delta": preset.delta,
         "budget_epsilon": preset.epsilon,
@@ -25,39 +25,35 @@ def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
             "name": train.name,
             "synthetic": train.synthetic,
             "source": train.source,
-            "privacy_unit": train.privacy_unit,
-            "train": setting.units,
+            "privacy_unit": setting.level,
+            "train": setting.num_units,
             "held_out": len(setting.canaries.nonmembers),
             "judged_on": config.on,
             "judged": len(setting.judged),
         },
-        "model": {"network": preset.network, **preset.sizes, "buckets": preset.buckets},
+        "model": preset.model.describe(),
         "training": {
             "private": dataclasses.asdict(preset.private),
             "baseline": dataclasses.asdict(preset.baseline) if config.baseline else None,
-            "pretraining": None
-            if preset.pretraining is None
-            else dataclasses.asdict(preset.pretraining),
+            "pretraining": preset.model.pretrains,
             "strategy": config.strategy,
             "microbatch": config.microbatch,
         },
-        "notes": list(preset.disclosures),
+        "notes": [*setting.problem.disclosures, f"settings: {preset.tuned_on}"],
     }
 
 
-def network_config(setting: Setting) -> dict[str, Any]:
-    """What rebuilds the network. Public: nothing here is read off the rows."""
-    preset, corpus = setting.preset, setting.train_corpus
-    return {
-        "architectures": ["trustml.models.nlu"],
-        "kind": preset.network,
-        "sizes": dict(preset.sizes),
-        "intents": list(corpus.intents),
-        "slots": list(corpus.slots),
-        "tokenizer": {"kind": "hash", "buckets": preset.buckets},
-        "max_length": preset.evaluation_length,
-        "dtype": "float32",
-    }
+def metrics_shown(setting: Setting) -> list[dict[str, Any]]:
+    """What the report says of each metric."""
+    return [
+        {
+            "name": metric.name,
+            "label": metric.label,
+            "percent": metric.percent,
+            "lower_is_better": metric.lower_is_better,
+        }
+        for metric in setting.problem.scoring.metrics
+    ]
 
 
 def make_report(
@@ -99,7 +95,7 @@ def make_report(
             name: _results(name, runs, timing[name], report["privacy"]["epsilon"])
             for name, runs in sides.items()
         },
-        "metrics": METRICS,
+        "metrics": metrics_shown(setting),
         "attack": attack_report(setting, first, preset.delta),
         "groups": groups_report(setting, first),
         "timing": {
@@ -116,7 +112,7 @@ def make_report(
 def _results(name: str, runs: list[Side], timing, epsilon) -> dict[str, Any]:
     metrics = {}
     for metric in runs[0].metrics:
-        found = [run.metrics[metric] for run in runs]
+        found = [figures(run)[metric] for run in runs]
         one = found[0] if len(found) == 1 else mean_of([each.value for each in found])
         metrics[metric] = one._asdict()
     return {

@@ -1,17 +1,24 @@
 """Everything that the trainings of one call share: data, network, plan, steps."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from trustml.cli.choices import chosen_model, load_task, preset_name, with_task
 from trustml.cli.config import TrainConfig, changed
 from trustml.cli.presets import PRESETS, Preset
-from trustml.data import encode, load, snips
-from trustml.data.corpus import Corpus
-from trustml.models.nlu import ENCODERS, Network
+from trustml.cli.text_models import Public
+from trustml.data import snips
+from trustml.data.buckets import shortener
+from trustml.data.corpora import examples_of
+from trustml.data.examples import Examples, Parts
+from trustml.models.tasks import Problem, group_pieces, unit_loss
+from trustml.models.tasks.units import PRESENT
 from trustml.plan import PrivacyPlan
 from trustml.training import TrainStep, baseline_step, private_step
+from trustml.training.checks import AUTO
 
 _PUBLIC_ROWS = 500
 
@@ -36,24 +43,43 @@ class Setting(NamedTuple):
 
     config: TrainConfig
     preset: Preset
-    train_corpus: Corpus  # the whole training part, rows left out included
-    valid: Corpus
-    judged: Corpus
-    public: Corpus | None  # generated rows on which to decide when to stop
-    network: Network
-    rows: dict[str, np.ndarray]  # of the whole training part
+    parts: Parts
+    public: Examples | None  # generated rows on which to decide when to stop
+    problem: Problem
+    level: str  # what the privacy unit is
+    units: dict[str, np.ndarray]  # of the whole training part, ready for `loss`
     canaries: Canaries
 
     @property
-    def train(self) -> dict[str, np.ndarray]:
-        """The rows that are trained on."""
-        kept = np.delete(np.arange(len(self.train_corpus)), self.canaries.nonmembers)
-        return {name: leaf[kept] for name, leaf in self.rows.items()}
+    def judged(self) -> Examples:
+        """The part that is judged on."""
+        return getattr(self.parts, self.config.on)
 
     @property
-    def units(self) -> int:
-        """How many rows are trained on. Public: the coins know nothing of the rows."""
-        return len(self.train_corpus) - len(self.canaries.nonmembers)
+    def train(self) -> dict[str, np.ndarray]:
+        """The units that are trained on."""
+        kept = np.delete(np.arange(self._whole), self.canaries.nonmembers)
+        return {name: leaf[kept] for name, leaf in self.units.items()}
+
+    @property
+    def num_units(self) -> int:
+        """How many units are trained on. Public: the coins know nothing of the rows."""
+        return self._whole - len(self.canaries.nonmembers)
+
+    @property
+    def loss(self) -> Callable:
+        """The loss of one unit."""
+        loss = self.problem.network.loss
+        return unit_loss(loss) if PRESENT in self.units else loss
+
+    @property
+    def trainable(self) -> Any:
+        """Which leaves are trained, as `private_step` takes it."""
+        return self.preset.model.trainable(self.problem.config)
+
+    @property
+    def _whole(self) -> int:
+        return len(next(iter(self.units.values())))
 
 
 def make_setting(config: TrainConfig, canaries: Canaries | None = None) -> Setting:
@@ -68,34 +94,50 @@ def make_setting(config: TrainConfig, canaries: Canaries | None = None) -> Setti
     """
     if config.on not in ("test", "valid"):
         raise ValueError(f"`--on` must be test or valid, got {config.on!r}.")
-    splits = load(config.data, config.data_dir, download=config.download)
-    preset = make_preset(config)
-    public = None
-    if config.patience is not None:
-        public = splits.valid if splits.train.synthetic else snips.generated(_PUBLIC_ROWS, seed=1)
+    config, data, task = with_task(config)
+    preset = make_preset(config, data, task)
+    parts = load_task(data, task, config.data_dir, download=config.download)
+    problem = preset.model.problem(parts.train, Public(config.data_dir, config.download))
+    level = config.unit or parts.train.unit
+    groups = parts.train.units(level)
+    most = config.unit_rows or (1 if level == parts.train.unit else preset.unit_rows)
+    units = group_pieces(problem.encode(parts.train), groups, most)
+    if canaries is None:
+        canaries = _toss(config, len(groups))
+    tossed = sum(map(len, canaries))
     return Setting(
-        config,
+        dataclasses.replace(config, audit_rows=tossed),
         preset,
-        splits.train,
-        splits.valid,
-        splits.test if config.on == "test" else splits.valid,
-        public,
-        preset.build(splits.train),
-        encode(splits.train, preset.tokenizer(), preset.max_length),
-        canaries or _toss(config, len(splits.train)),
+        parts,
+        None if config.patience is None else _public(parts, problem.kind),
+        problem,
+        level,
+        units,
+        canaries,
     )
 
 
-def make_preset(config: TrainConfig) -> Preset:
-    """The preset that `config` names, with what `config` changes."""
-    name = config.preset or config.data
-    if name not in PRESETS:
-        raise ValueError(f"`--preset` must be one of {', '.join(PRESETS)}, got {name!r}.")
-    preset = changed(
-        PRESETS[name], network=config.model, epsilon=config.epsilon, delta=config.delta
-    )
-    if preset.network not in ENCODERS:
-        raise ValueError(f"`--model` must be one of {', '.join(ENCODERS)}, got {preset.network!r}.")
+def _public(parts: Parts, kind: str) -> Examples:
+    if parts.train.synthetic:
+        return parts.valid
+    if kind != "nlu" or parts.train.name != "snips":
+        raise ValueError(
+            "`--patience` needs generated rows to be judged on, which there are for the data "
+            f"synthetic and snips only, got {parts.train.name!r}."
+        )
+    return examples_of(snips.generated(_PUBLIC_ROWS, seed=1), "valid")
+
+
+def make_preset(config: TrainConfig, data: str, task: str) -> Preset:
+    """The preset that `config` names, or that of the data or the task, with what it changes."""
+    name = preset_name(config, data, task)
+    preset = changed(PRESETS[name], epsilon=config.epsilon, delta=config.delta)
+    if task != preset.task:
+        raise ValueError(
+            f"`--preset` must be one for the task {task!r}, got {name!r}, which is for "
+            f"{preset.task!r}."
+        )
+    preset = dataclasses.replace(preset, model=chosen_model(preset, config, name))
     rates = {"schedule": config.schedule, "warmup": config.warmup}
     private = changed(
         preset.private,
@@ -105,25 +147,25 @@ def make_preset(config: TrainConfig) -> Preset:
         learning_rate=config.learning_rate,
         **rates,
     )
-    baseline = changed(preset.baseline, steps=config.baseline_steps, **rates)
-    preset = dataclasses.replace(preset, private=private, baseline=baseline)
-    if config.pretrain is False:
-        return dataclasses.replace(preset, pretraining=None)
-    if config.pretrain and preset.pretraining is None:
-        raise ValueError(f"`--pretrain` must be off for the preset {name!r}, which has no recipe.")
-    return preset
+    baseline = changed(
+        preset.baseline,
+        steps=config.baseline_steps,
+        learning_rate=config.baseline_learning_rate,
+        **rates,
+    )
+    return dataclasses.replace(preset, private=private, baseline=baseline)
 
 
 def _toss(config: TrainConfig, size: int) -> Canaries:
     """Chooses the canaries and tosses their coins; the one-run audit rests on fair coins."""
-    if not 0 <= config.audit_rows <= size // 2:
+    rows = min(1000, size // 10) if config.audit_rows is None else config.audit_rows
+    if not 0 <= rows <= size // 2:
         raise ValueError(
-            f"`--audit-rows` must be from 0 to {size // 2}, half of the training rows, got "
-            f"{config.audit_rows}."
+            f"`--audit-rows` must be from 0 to {size // 2}, half of the training units, got {rows}."
         )
     toss = np.random.default_rng(config.seed)
-    chosen = np.sort(toss.choice(size, config.audit_rows, replace=False))
-    inside = toss.random(config.audit_rows) < 0.5
+    chosen = np.sort(toss.choice(size, rows, replace=False))
+    inside = toss.random(rows) < 0.5
     return Canaries(chosen[inside], chosen[~inside])
 
 
@@ -133,7 +175,7 @@ def private_plan(setting: Setting) -> PrivacyPlan:
     return PrivacyPlan.calibrate(
         epsilon=preset.epsilon,
         delta=preset.delta,
-        num_units=setting.units,
+        num_units=setting.num_units,
         expected_batch=preset.private.expected_batch,
         steps=preset.private.steps,
         clip_norm=preset.private.clip_norm,
@@ -141,32 +183,41 @@ def private_plan(setting: Setting) -> PrivacyPlan:
         sampling=config.sampling,
         adjacency=config.adjacency,
         accountant=config.accountant,
-        unit=setting.train_corpus.privacy_unit,
+        unit=setting.level,
     )
 
 
 def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
     """The private step, and the baseline's unless it is not wanted."""
     preset, config = setting.preset, setting.config
+    # Where the micro-batch is found, one shape must serve.
+    shorten = None if config.microbatch == AUTO else shortener(setting.units)
     private = private_step(
-        setting.network.loss,
+        setting.loss,
         preset.private.optimizer(),
         plan,
         strategy=config.strategy,
         microbatch=config.microbatch,
+        trainable=setting.trainable,
+        shorten=shorten,
     )
     if not config.baseline:
         return {"private": private}
-    batch = min(preset.baseline.expected_batch, setting.units)
+    batch = min(preset.baseline.expected_batch, setting.num_units)
     draws = PrivacyPlan(
         clip_norm=1.0,
         noise_multiplier=0.0,
-        sample_rate=batch / setting.units,
+        sample_rate=batch / setting.num_units,
         steps=preset.baseline.steps,
         expected_batch=batch,
-        num_units=setting.units,
+        num_units=setting.num_units,
     )
     baseline = baseline_step(
-        setting.network.loss, preset.baseline.optimizer(), draws, microbatch=config.microbatch
+        setting.loss,
+        preset.baseline.optimizer(),
+        draws,
+        microbatch=config.microbatch,
+        trainable=setting.trainable,
+        shorten=shorten,
     )
     return {"private": private, "baseline": baseline}

@@ -1,4 +1,4 @@
-"""Train a joint intent-and-slot model privately, beside its non-private baseline."""
+"""Train a model on text privately, beside its non-private baseline."""
 
 import argparse
 import math
@@ -11,10 +11,13 @@ from trustml.cli.options import add_output, count, number, show_json, show_table
 from trustml.clipping.gradient import STRATEGIES
 
 DESCRIPTION = """\
-Trains a joint intent-and-slot model with differential privacy, and the same model without, on the
-same data; prints claimed epsilon, utility and step time side by side, and writes a folder with the
-weights, the ledger of releases, and the trust report as report.html and report.json. With no
-arguments it uses a synthetic corpus that the package generates itself.
+Trains a model with differential privacy, and the same model without, on the same data; prints
+claimed epsilon, utility and step time side by side, and writes a folder with the weights, the
+ledger of releases, and the trust report as report.html and report.json. With no arguments it is a
+joint intent-and-slot model on a synthetic corpus that the package generates itself.
+
+The tasks: classify, tag (entities or slots), nlu (intent and slots), qa (answers in a text), lm
+(text itself) and seq2seq (text to text). `trustml data list` names the data sets of each.
 
 Whatever ends a run, `--resume` goes on with it: nothing is spent twice, and the result is the same.
 
@@ -25,6 +28,8 @@ EXAMPLES = """\
 examples:
   trustml train
   trustml train --data snips --data-dir DATA --epsilon 3 --repeats 3 --seed 0
+  trustml train --task classify --data ag_news --data-dir DATA --model bert-base/ --epsilon 8
+  trustml train --task lm --data shakespeare_roles --unit role --unit-rows 4 --data-dir DATA
   trustml train --config run.yaml --epsilon 8 --out runs/snips-8
   trustml train --resume runs/snips-8"""
 
@@ -63,23 +68,34 @@ def _switch(group, flag: str, words: str) -> None:
 
 
 def _add_data(group) -> None:
-    _add(group, "--data", "synthetic or snips")
-    _add(group, "--data-dir", "folder that holds snips/; else TRUSTML_DATA")
+    _add(group, "--task", "classify, tag, nlu, qa, lm or seq2seq; default: that of the data")
+    _add(group, "--data", "name of a data set; default: one for the task, synthetic for none")
+    _add(group, "--data-dir", "folder that holds a folder for each data set; else TRUSTML_DATA")
     _add(group, "--download", "fetch the data from its publisher", action="store_true")
     _add(group, "--on", "judge on the test or the valid part")
-    _add(group, "--audit-rows", "rows that a coin puts in or out, to attack; 0: none", type=whole)
+    words = "units that a coin puts in or out, to attack; default: a tenth, 1000 at most; 0: none"
+    _add(group, "--audit-rows", words, type=whole)
 
 
 def _add_model(group) -> None:
     _add(group, "--preset", "settings to start from; by default those of the data")
-    _add(group, "--model", "conv, bilstm or transformer")
-    _switch(group, "--pretrain", "start from weights trained on generated rows, which are nobody's")
+    words = (
+        "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; or the "
+        "folder or name of a pretrained model (bert, distilbert, roberta, gpt2, bart)"
+    )
+    _add(group, "--model", words)
+    _add(group, "--train", "what is trained: all, lora, bitfit, last-K, or a pattern of names")
+    _add(group, "--max-length", "words or pieces read of a row", type=count)
+    words = "start from weights trained on generated rows or on public text"
+    _switch(group, "--pretrain", words)
 
 
 def _add_privacy(group) -> None:
     _add(group, "--epsilon", "budget; default: the preset's", type=number)
     _add(group, "--delta", "budget; default: the preset's", type=number)
-    _add(group, "--clip-norm", "bound of one utterance's gradient", type=number)
+    _add(group, "--unit", "what is protected: a row (default), or what rows share, such as user")
+    _add(group, "--unit-rows", "pieces of text kept of one unit", type=count)
+    _add(group, "--clip-norm", "bound of one unit's gradient", type=number)
     _add(group, "--clipping", "flat or automatic")
     _add(group, "--sampling", "poisson, truncated_poisson or fixed")
     _add(group, "--adjacency", "add-or-remove-one or replace-one")
@@ -87,18 +103,19 @@ def _add_privacy(group) -> None:
 
 
 def _add_training(group) -> None:
-    _add(group, "--batch", "utterances per private step on average", type=count)
+    _add(group, "--batch", "units per private step on average", type=count)
     _add(group, "--steps", "private steps", type=count)
     _add(group, "--learning-rate", "peak of the private run", type=number)
     _add(group, "--schedule", "cosine, linear or constant, after the warm-up")
     _add(group, "--warmup", "steps of rising learning rate", type=whole)
     _add(group, "--strategy", f"how gradients are clipped: {', '.join(STRATEGIES)}")
-    _add(group, "--microbatch", "utterances computed at a time, or auto", type=microbatch)
+    _add(group, "--microbatch", "units computed at a time, or auto", type=microbatch)
     _add(group, "--evaluate-every", "steps between evaluations; default: a tenth", type=count)
     words = "stop after so many evaluations on generated rows without a new best"
     _add(group, "--patience", words, type=count)
     _switch(group, "--baseline", "train without privacy too")
     _add(group, "--baseline-steps", "steps of the baseline", type=count)
+    _add(group, "--baseline-learning-rate", "peak of the baseline", type=number)
     _add(group, "--repeats", "runs, with a mean over them", type=count)
     words = (
         "makes the run repeatable, and voids the promise for who guesses it; two runs with one "
@@ -157,6 +174,11 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
+def plural(unit: str) -> str:
+    """More than one of a privacy unit."""
+    return f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+
+
 def _changes(chosen, flags) -> dict:
     for name in ("config", "out"):
         if getattr(chosen, name) is not None:
@@ -195,10 +217,10 @@ def show(report) -> None:
     batch = report["timing"]["batch"]
     kind = ", generated by the package" if data["synthetic"] else ""
     show_table(
-        f"{data['name']}{kind}: {data['train']} utterances to train on; judged on {data['judged']} "
-        f"of the {data['judged_on']} part, with 95 % intervals; epsilon at delta {delta:g}: at "
-        f"most, and at least by an attack; both steps timed at a batch of {batch}. Private "
-        "quantities:",
+        f"{data['name']}{kind}: {data['train']} {plural(data['privacy_unit'])} to train on; judged "
+        f"on {data['judged']} rows of the {data['judged_on']} part, with 95 % intervals; epsilon "
+        f"at delta {delta:g}: at most, and at least by an attack; both steps timed at a batch of "
+        f"{batch}. Private quantities:",
         ["training", "epsilon", "audited", *metrics, "step"],
         rows,
     )

@@ -14,8 +14,16 @@ import numpy as np
 
 from trustml.cli import interrupts
 from trustml.cli import judge as judging
-from trustml.cli.config import RESOLVED, WRITTEN, TrainConfig, read_resolved, to_yaml
-from trustml.cli.report_of_run import describe, make_report, network_config
+from trustml.cli.choices import with_task
+from trustml.cli.config import (
+    RESOLVED,
+    TOKENIZER,
+    WRITTEN,
+    TrainConfig,
+    read_resolved,
+    to_yaml,
+)
+from trustml.cli.report_of_run import describe, make_report
 from trustml.cli.setting import Canaries, Setting, make_setting, make_steps, private_plan
 from trustml.clipping import clipped_grad
 from trustml.clipping.gradient import TUNE
@@ -31,6 +39,7 @@ from trustml.training.weights import WEIGHTS
 CANARIES = "audit.json"
 START = "start.safetensors"
 BASELINE = "baseline"
+PATIENCE = "public_slot_f1"
 
 
 class Output(NamedTuple):
@@ -59,11 +68,15 @@ def tuned(setting: Setting, output: Output) -> Setting:
     config = setting.config
     if config.strategy != TUNE:
         return setting
-    network = setting.network
-    grad = clipped_grad(network.loss, clip_norm=setting.preset.private.clip_norm, strategy=TUNE)
+    grad = clipped_grad(
+        setting.loss,
+        clip_norm=setting.preset.private.clip_norm,
+        strategy=TUNE,
+        trainable=setting.trainable,
+    )
     size = config.microbatch if isinstance(config.microbatch, int) else 256
     rows = {name: leaf[:size] for name, leaf in setting.train.items()}
-    found = grad.tune(network.init(jax.random.key(0)), rows)
+    found = grad.tune(setting.problem.network.init(jax.random.key(0)), rows)
     if not output.quiet:
         times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in found.items())
         print(f"strategy {grad.strategy}, of {times}", file=sys.stderr)
@@ -74,12 +87,14 @@ def _describe_run(folder: Path, setting: Setting, plan, written, command: str) -
     """Writes what a run is, before it begins."""
     config = setting.config
     write_text(folder / WRITTEN, to_yaml(written, f"As written: {command}"))
-    if config.audit_rows:
+    if config.audit_rows != 0:
         write_json(folder / CANARIES, setting.canaries.to_dict())
+    if setting.problem.tokenizer is not None:
+        setting.problem.tokenizer.save(folder / TOKENIZER)
     resolved = {
         "settings": config.to_dict(),
         "report": describe(setting, plan),
-        "network": network_config(setting),
+        "network": setting.problem.config,
         "whole": True,  # the last line: YAML cut off in between often reads well
     }
     _write_resolved(folder, resolved)
@@ -179,10 +194,12 @@ def _train(
     config, preset = setting.config, setting.preset
 
     def evaluate(params):
-        scores = judging.utility(setting, params, setting.valid)
-        found = {"valid_intent": scores.intent_accuracy, "valid_slot_f1": scores.slot_f1}
+        scores = judging.utility(setting, params, setting.parts.valid)
+        shown = [metric.name for metric in setting.problem.scoring.metrics]
+        found = {f"valid_{name}": scores[name] for name in shown if name in scores}
         if setting.public is not None:
-            found["public_slot_f1"] = judging.utility(setting, params, setting.public).slot_f1
+            public = judging.utility(setting, params, setting.public)
+            found[PATIENCE] = public[PATIENCE.removeprefix("public_")]
         return found
 
     with interrupts.after_a_step() as asked:
@@ -192,12 +209,12 @@ def _train(
             setting.train,
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
-            stop=patience("public_slot_f1", config.patience) if config.patience else None,
+            stop=patience(PATIENCE, config.patience) if config.patience else None,
             pause=asked,
             out=place if step.private else place / BASELINE,
             resume=resume,
             accept_charge=output.accept_charge,
-            source=setting.train_corpus.fingerprint,
+            source=setting.parts.train.fingerprint,
             checkpoint_every=config.checkpoint_every,
             keep=True,
             seed=seed,
@@ -208,14 +225,13 @@ def _train(
 
 def _start(setting: Setting, place: Path, seed: int | None, output: Output) -> Any:
     """Weights to start from. They are nobody's, and kept until the end: they may take a minute."""
-    chosen, path = setting.preset.pretraining, place / START
+    path, words = place / START, setting.preset.model.pretrains
     if path.exists():
-        like = jax.eval_shape(lambda: setting.network.init(jax.random.key(0)))
+        like = jax.eval_shape(lambda: setting.problem.network.init(jax.random.key(0)))
         return load_weights(path, like)
-    if chosen is not None and not output.quiet:
-        rows, steps = f"{chosen.rows:,}", f"{chosen.steps:,}"
-        print(f"pretraining: {steps} steps on {rows} generated rows, a minute", file=sys.stderr)
-    start = setting.preset.start(setting.network, seed=seed or 0)
+    if words is not None and not output.quiet:
+        print(f"pretraining: {words}, a minute or two", file=sys.stderr)
+    start = setting.problem.start(seed or 0)
     save_weights(path, start)
     return start
 
@@ -223,14 +239,15 @@ def _start(setting: Setting, place: Path, seed: int | None, output: Output) -> A
 def _time(setting: Setting, plan: PrivacyPlan):
     config = setting.config
     return time_steps(
-        setting.network.loss,
+        setting.loss,
         setting.preset.private.optimizer(),
         plan,
-        setting.network.init(jax.random.key(0)),
+        setting.problem.network.init(jax.random.key(0)),
         setting.train,
         strategy=config.strategy,
         microbatch=config.microbatch if isinstance(config.microbatch, int) else None,
         baseline=config.baseline,
+        trainable=setting.trainable,
     )
 
 
@@ -252,9 +269,10 @@ def _new_folder(config: TrainConfig, out: Path | None) -> Path:
 
 def _next_folder(config: TrainConfig) -> Path:
     number = 1
-    while Path("runs", f"{config.data}-{number}").exists():
+    _, data, _ = with_task(config)
+    while Path("runs", f"{data}-{number}").exists():
         number += 1
-    return Path("runs", f"{config.data}-{number}")
+    return Path("runs", f"{data}-{number}")
 
 
 def _make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
@@ -269,7 +287,7 @@ def _make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
 
 def _read_canaries(folder: Path, config: TrainConfig) -> Canaries:
     path = folder / CANARIES
-    if not config.audit_rows:
+    if config.audit_rows == 0:
         return Canaries(np.zeros(0, int), np.zeros(0, int))
     try:
         found = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""The best sequence of tags that BIO allows: `I-x` only after `B-x` or `I-x`."""
+"""The sequence of tags with the best score, under BIO's rules or under learned scores of moves."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,20 @@ def viterbi(
     """
     moves = jnp.where(allowed, 0.0, _FORBIDDEN).astype(jnp.float32)
     # Before the first token stands an "O".
-    first = scores[0] + moves[0]
+    return best_path(scores, mask, moves, moves[0], jnp.zeros_like(moves[0]))
+
+
+def best_path(
+    scores: Float[Array, "time tag"],
+    mask: Bool[Array, " time"],
+    moves: Float[Array, "tag tag"],
+    start: Float[Array, " tag"],
+    end: Float[Array, " tag"],
+) -> Int[Array, " time"]:
+    """The tags with the highest sum of scores, of moves `[from, to]`, of the start and of the end.
+
+    `mask` must be true first and false after: padding stands at the end, and its tags are 0.
+    """
 
     def forward(best, entry):
         score, kept = entry
@@ -38,12 +51,11 @@ def viterbi(
         new = jnp.where(kept, jnp.max(through, 0) + score, best)
         return new, jnp.where(kept, came_from, jnp.arange(best.shape[0]))
 
-    last, origins = jax.lax.scan(forward, first, (scores[1:], mask[1:]))
+    last, origins = jax.lax.scan(forward, scores[0] + start, (scores[1:], mask[1:]))
 
     def backward(tag, origin):
         return origin[tag], tag
 
-    end = jnp.argmax(last)
-    first_tag, rest = jax.lax.scan(backward, end, origins, reverse=True)
+    first_tag, rest = jax.lax.scan(backward, jnp.argmax(last + end), origins, reverse=True)
     path = jnp.concatenate([first_tag[None], rest])
     return jnp.where(mask, path, 0).astype(jnp.int32)

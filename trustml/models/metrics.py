@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int, Shaped
 
 Entity = tuple[str, int, int]  # slot, first token, last token
+Count = float | np.number  # sums of NumPy's are its own kind
 
 
 class Scores(NamedTuple):
@@ -56,7 +58,7 @@ def slot_scores(
       ValueError: Numbers of sequences or of tags that do not match.
     """
     _same_length("predicted", predicted, truth)
-    return _ratios(*_entity_counts(truth, predicted).sum(axis=0))
+    return ratios(*entity_counts(truth, predicted).sum(axis=0))
 
 
 def joint_scores(
@@ -96,15 +98,46 @@ def bootstrap_slot_f1(
     seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap interval of slot F1, resampling whole utterances."""
-    if not (0 < level < 1 and resamples > 0 and len(truth)):
+    if not len(truth):
+        raise ValueError("`truth` must not be empty.")
+    counts = entity_counts(truth, predicted)
+    f1 = lambda rows: ratios(*rows.sum(axis=0))[2]  # noqa: E731
+    return bootstrap(counts, f1, resamples=resamples, level=level, seed=seed)
+
+
+def bootstrap(
+    rows: Shaped[np.ndarray, "unit ..."],
+    statistic: Callable[[np.ndarray], float],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of a statistic, resampling whole units.
+
+    Args:
+      rows: A value, or a row of counts, for each unit.
+      statistic: Rows drawn with replacement, as many as there are, to a number: `np.mean` of
+        values, or a ratio of sums of counts.
+      resamples: Times that rows are drawn.
+      level: Share of the statistics that the interval holds.
+      seed: Of the draws.
+
+    Raises:
+      ValueError: An option out of range, or no rows.
+
+    >>> [round(bound, 2) for bound in bootstrap(np.array([0.0, 1.0] * 50), np.mean)]
+    [0.4, 0.6]
+    """
+    rows = np.asarray(rows)
+    if not (0 < level < 1 and resamples > 0 and len(rows)):
         raise ValueError(
-            f"`level` must be in (0, 1), `resamples` positive and `truth` not empty, "
-            f"got {level!r}, {resamples!r} and {len(truth)} rows."
+            f"`level` must be in (0, 1), `resamples` positive and `rows` not empty, "
+            f"got {level!r}, {resamples!r} and {len(rows)} rows."
         )
-    counts = _entity_counts(truth, predicted)
-    draws = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
-    scores = [_ratios(*counts[draw].sum(axis=0))[2] for draw in draws]
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    draws = np.random.default_rng(seed).integers(len(rows), size=(resamples, len(rows)))
+    found = [statistic(rows[draw]) for draw in draws]
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
@@ -114,8 +147,10 @@ def by_group(score: Callable[[np.ndarray], float], groups: np.ndarray) -> dict[i
     return {int(group): score(np.flatnonzero(groups == group)) for group in np.unique(groups)}
 
 
-def _entity_counts(truth, predicted) -> np.ndarray:
-    """Per utterance: entities right, predicted, true."""
+def entity_counts(
+    truth: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> Int[np.ndarray, "row 3"]:
+    """Per sequence of tags: entities right, predicted, true."""
     rows = []
     for place, (true_tags, guess) in enumerate(zip(truth, predicted, strict=True)):
         _same_length(f"predicted[{place}]", guess, true_tags)
@@ -124,7 +159,8 @@ def _entity_counts(truth, predicted) -> np.ndarray:
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def _ratios(right, given, wanted) -> tuple[float, float, float]:
+def ratios(right: Count, given: Count, wanted: Count) -> tuple[float, float, float]:
+    """Precision, recall and F1 of counts; each is 0 where it has no denominator."""
     precision = float(right / given) if given else 0.0
     recall = float(right / wanted) if wanted else 0.0
     both = precision + recall

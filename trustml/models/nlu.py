@@ -4,17 +4,14 @@ A network is plain functions of parameters and one utterance (no batch axis), as
 an audit or a federated client need them.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
 
 from trustml.models.decoding import allowed_transitions, viterbi
 from trustml.models.encoders import BiLstmEncoder, ConvolutionalEncoder, TransformerEncoder
+from trustml.models.network import Network
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "conv": ConvolutionalEncoder,
@@ -23,17 +20,11 @@ ENCODERS: dict[str, type[nn.Module]] = {
 }
 
 
-class Network(NamedTuple):
-    """What training and evaluation need of a model."""
-
-    init: Callable[[Array], Any]  # key -> params
-    loss: Callable[[Any, dict], Float[Array, ""]]  # (params, one utterance)
-    predict: Callable[[Any, dict], tuple[Int[Array, " unit"], Int[Array, "unit time"]]]
-    logits: Callable[[Any, dict], tuple[Float[Array, " intent"], Float[Array, "time tag"]]]
-
-
 class JointModel(nn.Module):
-    """An encoder with two heads: pooled states give the intent, each state a tag."""
+    """An encoder with two heads: pooled states give the intent, each state a tag.
+
+    With 0 `intents`, or 0 `tags`, there is no such head, and None in place of its scores.
+    """
 
     encoder: nn.Module
     intents: int
@@ -43,11 +34,15 @@ class JointModel(nn.Module):
     def __call__(self, tokens, mask):
         """Scores of the intents and, per token, of the tags."""
         states = self.encoder(tokens, mask)
+        if not self.intents:
+            return None, nn.Dense(self.tags, name="tag_head")(states)
         keep = mask.astype(jnp.float32)[:, None]
         mean = (states * keep).sum(0) / jnp.maximum(keep.sum(), 1.0)
         highest = _masked_max(states, keep)
         pooled = jnp.concatenate([mean, highest])
         intent = nn.Dense(self.intents, name="intent_head")(pooled)
+        if not self.tags:
+            return intent, None
         # The intent colours every tag: "rate the album" and "play the album" tag differently.
         told = nn.Dense(self.tags, use_bias=False, name="tag_of_intent")(nn.softmax(intent))
         return intent, nn.Dense(self.tags, name="tag_head")(states) + told[None, :]
@@ -75,18 +70,19 @@ def build(
     Args:
       kind: "conv", "bilstm" or "transformer".
       table_sizes: Ids that tokens have (`Tokenizer.sizes`).
-      intents: Number of intents.
-      tags: The BIO tags, "O" first (`Corpus.tags`).
+      intents: Number of intents, or of classes; 0 for a model that tags only.
+      tags: The BIO tags, "O" first (`Corpus.tags`); none for a model that classifies only.
       slot_weight: Weight of the mean loss per token against the loss of the intent.
       **sizes: `features`, `layers` and `embedding` of the encoder.
 
     Raises:
-      ValueError: An unknown kind, or a number that is not positive.
+      ValueError: An unknown kind, a number that is not positive, or neither intents nor tags.
     """
     if kind not in ENCODERS:
         raise ValueError(f"`kind` must be one of {', '.join(ENCODERS)}, got {kind!r}.")
+    least = {"intents": 0 if tags else 1}
     for name, value in {"intents": intents, **sizes}.items():
-        if not (isinstance(value, int) and value > 0):
+        if not (isinstance(value, int) and value >= least.get(name, 1)):
             raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
     if not slot_weight >= 0:
         raise ValueError(f"`slot_weight` must not be negative, got {slot_weight!r}.")
@@ -105,15 +101,18 @@ def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Netw
 
     def loss(params, unit):
         intent, tags = logits(params, unit)
+        whole = 0.0 if intent is None else _cross_entropy(intent, unit["intent"])
+        if tags is None:
+            return whole
         keep = unit["mask"].astype(jnp.float32)
         per_token = _cross_entropy(tags, unit["tags"]) * keep
-        slots = per_token.sum() / jnp.maximum(keep.sum(), 1.0)
-        return _cross_entropy(intent, unit["intent"]) + slot_weight * slots
+        return whole + slot_weight * per_token.sum() / jnp.maximum(keep.sum(), 1.0)
 
     def predict(params, units):
         def one(unit):
             intent, tags = logits(params, unit)
-            return jnp.argmax(intent).astype(jnp.int32), viterbi(tags, unit["mask"], allowed)
+            label = None if intent is None else jnp.argmax(intent).astype(jnp.int32)
+            return label, None if tags is None else viterbi(tags, unit["mask"], allowed)
 
         return jax.vmap(one)({name: units[name] for name in ("tokens", "mask")})
 

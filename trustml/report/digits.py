@@ -68,7 +68,9 @@ def value_text(estimate: dict | None, percent: bool = False, key: str = "value")
     value = (estimate or {}).get(key)
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{100 * value:.1f}%" if percent else f"{value:.3f}"
+    if percent:
+        return f"{100 * value:.1f}%"
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
 
 
 def estimate_text(estimate: dict | None, percent: bool = False) -> str:

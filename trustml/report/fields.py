@@ -47,7 +47,9 @@ def difference(found, percent: bool) -> str:
     if not (private and baseline):
         return digits.NONE
     change = private["value"] - baseline["value"]
-    return f"{100 * change:+.1f}\N{NO-BREAK SPACE}points" if percent else f"{change:+.3f}"
+    if percent:
+        return f"{100 * change:+.1f}\N{NO-BREAK SPACE}points"
+    return f"{change:+.3f}" if abs(change) < 10 else f"{change:+,.1f}"
 
 
 def intervals(estimates) -> str:

@@ -28,13 +28,21 @@ def utility(report) -> str:
         rows.append((label, *texts, fields.difference(found, percent), fields.intervals(found)))
     table = markup.table(("Metric", "Private", "Baseline", "Difference", "Interval"), rows)
     data = report["data"]
-    on = "Higher is better."
+    on = _better(report["metrics"])
     if data.get("judged") is not None:
         on = f"Judged on {data['judged']:,} rows of the part “{data.get('judged_on')}”. {on}"
     runs = report["run"].get("repeats") or 1
     if runs > 1:
         on += f" Means over {runs} runs of each side."
     return markup.paragraph(on) + markup.figures(figures) + table
+
+
+def _better(metrics) -> str:
+    lower = [metric["label"] for metric in metrics if metric.get("lower_is_better")]
+    if not lower:
+        return "Higher is better."
+    rest = " Higher is better for the rest." if len(lower) < len(metrics) else ""
+    return f"Lower is better for {' and '.join(lower)}.{rest}"
 
 
 def attack(report) -> str:
@@ -106,10 +114,11 @@ def groups(report) -> str:
 
 def _group_kind(report, groups) -> str:
     metrics = report["metrics"]
+    sign = -1 if metrics and metrics[0].get("lower_is_better") else 1
 
     def value(group, side="private"):
         found = fields.metric_of(group, side, metrics[0]) if metrics else None
-        return math.inf if found is None else found["value"]
+        return math.inf if found is None else sign * found["value"]
 
     ordered = sorted(groups, key=value)
     flags = _group_flags(ordered, value)

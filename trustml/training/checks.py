@@ -3,6 +3,8 @@
 import contextlib
 import inspect
 import re
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -125,3 +127,17 @@ def strong_copy(leaf) -> jax.Array:
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf.copy()
     return jnp.array(leaf, dtype=jax.dtypes.result_type(leaf), copy=True)
+
+
+def check_shorten(shorten: Callable | None, microbatch: Any, on_mesh: Any) -> Callable | None:
+    """Refuses to shorten batches whose program is compiled for one shape alone.
+
+    Raises:
+      ValueError: The micro-batch is to be found, or there is a mesh.
+    """
+    if shorten is not None and (microbatch == AUTO or on_mesh is not None):
+        raise ValueError(
+            '`shorten` must be None on a mesh and where `microbatch` is "auto": their programs '
+            "take one shape. Give a number of units, or leave it out."
+        )
+    return shorten

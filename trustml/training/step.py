@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree, UInt32
 
@@ -55,6 +56,7 @@ class TrainStep:
         microbatch=None,
         on_mesh: OnMesh | None = None,
         measure: Callable = lambda state, rows: {"auto": 0.0},
+        shorten: Callable | None = None,
     ):
         checks.check_optimizer(optimizer, {"w": jnp.zeros(2)})
         checks.check_microbatch(microbatch)
@@ -62,6 +64,7 @@ class TrainStep:
         self.strategy, self.microbatch, self.on_mesh = strategy, microbatch, on_mesh
         self._layout: Any = None  # on a mesh, the shardings of a state
         self._sums_with, self._optimizer, self._trainable = sums_with, optimizer, trainable
+        self._shorten = checks.check_shorten(shorten, microbatch, on_mesh)
         self._measure = measure  # milliseconds of strategies, from a state and rows
         self._fingerprint = plan.fingerprint
         self._program: Any = None
@@ -166,7 +169,10 @@ class TrainStep:
         """The rows of `draw`, ahead of time; `update` takes them in place of the whole data."""
         if self.on_mesh is not None:
             self.on_mesh.check_draws(draw)
-        return gather(draw, units, self.plan.num_units, self.on_mesh)
+        batch = gather(draw, units, self.plan.num_units, self.on_mesh)
+        if self._shorten is None:
+            return batch
+        return batch._replace(rows=self._shorten(batch.rows, np.asarray(draw.group) >= 0))
 
     def program(self, state: TrainState, units: PyTree) -> str:
         """SHA-256 of the text of the step's program, before XLA compiles it.

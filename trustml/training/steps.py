@@ -32,6 +32,7 @@ def private_step(
     microbatch: int | str | None = None,
     has_aux: bool = False,
     mesh: jax.sharding.Mesh | None = None,
+    shorten: Callable | None = None,
 ) -> TrainStep:
     """Differentially private training steps, as `plan` says.
 
@@ -51,6 +52,8 @@ def private_step(
       has_aux: The loss returns `(loss, aux)`.
       mesh: Devices that share rows, and weights if they lie so; see `trustml.training.mesh`. The
         result is that of one device up to rounding.
+      shorten: `(rows, taken) -> rows` cuts padding off a drawn batch, see `trustml.data.buckets`;
+        a program is compiled for each shape.
 
     Guarantee:
       The weights after all steps satisfy what `plan.statement` says, if every draw comes from
@@ -99,6 +102,7 @@ def private_step(
         microbatch=microbatch,
         on_mesh=on_mesh,
         measure=measure,
+        shorten=shorten,
     )
 
 
@@ -112,6 +116,7 @@ def baseline_step(
     microbatch: int | str | None = None,
     has_aux: bool = False,
     mesh: jax.sharding.Mesh | None = None,
+    shorten: Callable | None = None,
 ) -> TrainStep:
     """Ordinary training on the draws of `plan`: no bound, no noise, no privacy.
 
@@ -148,7 +153,7 @@ def baseline_step(
 
         return sums_of
 
-    options: dict[str, Any] = {"microbatch": microbatch, "on_mesh": on_mesh}
+    options: dict[str, Any] = {"microbatch": microbatch, "on_mesh": on_mesh, "shorten": shorten}
     return TrainStep(sums_with, optimizer, plan, trainable, private=False, **options)
 
 

@@ -1,0 +1,71 @@
+"""GPT-2 and DistilGPT-2: decoders whose layers normalise before each sum (Radford et al. 2019)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from trustml.models.config import ModelConfig
+from trustml.models.layers import (
+    ACTIVATIONS,
+    Attention,
+    Dense,
+    Norm,
+    Options,
+    Stack,
+    Table,
+    dropped,
+)
+
+
+class DecoderLayer(nn.Module):
+    """Attention and a two-layer network, each on normalised input, added to the input."""
+
+    config: ModelConfig
+    options: Options
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "time features"], allowed: Bool[Array, "time key"]
+    ) -> tuple[Float[Array, "time features"], None]:
+        """Applies the layer."""
+        config, options = self.config, self.options
+        scale, eps = config.initializer_range, config.layer_norm_eps
+        # Starts as GPT-2 does: sums of many layers keep their size.
+        last = float(scale / np.sqrt(2 * config.num_layers))
+        attention = Attention(config.num_heads, options, scale, True, last, name="attention")
+        read = attention(Norm(eps, options, name="attention_norm")(x), allowed)
+        x = x + dropped(self, read)
+        y = Norm(eps, options, name="output_norm")(x)
+        y = ACTIVATIONS[config.activation](
+            Dense(config.intermediate_size, options, scale, name="up")(y)
+        )
+        return x + dropped(self, Dense(config.hidden_size, options, last, name="down")(y)), None
+
+
+class Gpt2(nn.Module):
+    """A causal decoder: states [time, features], each of the tokens up to its own."""
+
+    config: ModelConfig
+    options: Options
+
+    @nn.compact
+    def __call__(self, unit, places=None, allowed=None):
+        """Reads one unit with `ids` and `mask`; gives states and None.
+
+        With a `cache` (see `Attention`) the tokens stand at `places` and read what is `allowed`.
+        """
+        config, options = self.config, self.options
+        scale, width, time = config.initializer_range, config.hidden_size, unit["ids"].shape[0]
+        x = Table(config.vocab_size, width, scale, name="word")(unit["ids"])
+        positions = Table(config.max_positions, width, scale, name="position")
+        x = x + (positions.first(time) if places is None else positions(places))
+        x = dropped(self, x.astype(options.dtype))
+        stack = Stack(DecoderLayer, config.num_layers, config, options, name="decoder")
+        x = stack(x, causal(time) & unit["mask"][None, :] if allowed is None else allowed)
+        return Norm(config.layer_norm_eps, options, name="norm")(x), None
+
+
+def causal(time: int) -> Bool[Array, "time time"]:
+    """Which positions each may read: itself and those before."""
+    return jnp.tril(jnp.ones((time, time), bool))

@@ -1,0 +1,143 @@
+"""Tasks on whole words: hashed ids, and the small networks of `trustml.models.nlu`.
+
+No vocabulary is read off the data, and training from random weights takes a minute: the way to
+start where there are no pretrained weights.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from trustml.data.examples import Examples
+from trustml.data.tokens import Tokenizer, hash_tokenizer
+from trustml.models.nlu import build
+from trustml.models.tasks.problem import Encoded, Problem
+
+KINDS = ("classify", "tag", "nlu")
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def words(text: str) -> list[str]:
+    """Words and punctuation marks.
+
+    >>> words("Don't panic!")
+    ['Don', "'", 't', 'panic', '!']
+    """
+    return _WORD.findall(text)
+
+
+def word_problem(
+    schema: Examples,
+    *,
+    network: str = "conv",
+    sizes: dict[str, int],
+    buckets: int,
+    max_length: int = 16,
+    evaluation_length: int = 32,
+    slot_weight: float = 1.0,
+    start: Callable[[Any, int], Any] | None = None,
+    disclosures: Sequence[str] = ("start: random weights",),
+) -> Problem:
+    """A problem for a network that sums hashed ids of words.
+
+    Args:
+      schema: Any part of the data: its task and its labels are read, its rows are not.
+      network: "conv", "bilstm" or "transformer".
+      sizes: `features`, `layers` and `embedding` of the network.
+      buckets: Rows of each table of embeddings.
+      max_length: Words kept of a row in training.
+      evaluation_length: Words read in evaluation; what lies beyond is tagged "O".
+      slot_weight: Of the loss per word against the loss of the label.
+      start: `(network, seed)` to the weights to start from; random ones by default.
+      disclosures: What the start has seen.
+
+    Raises:
+      ValueError: Another kind of task, or a number out of range.
+    """
+    kind = schema.task
+    if kind not in KINDS:
+        raise ValueError(
+            f"`schema` must be of a task that words can do ({', '.join(KINDS)}), got {kind!r}. "
+            "Choose a language model for it."
+        )
+    tokenizer = hash_tokenizer(buckets)
+    labels, tags = _labels_and_tags(schema)
+    made = build(
+        network,
+        table_sizes=tokenizer.sizes,
+        intents=len(labels),
+        tags=tags,
+        slot_weight=slot_weight,
+        **sizes,
+    )
+
+    def encode(examples: Examples) -> Encoded:
+        arrays = _encode(examples, tokenizer, labels, tags, max_length)
+        return Encoded(arrays, np.arange(len(examples)))
+
+    def predict(params, examples, quick):
+        del quick
+        arrays = _encode(examples, tokenizer, labels, tags, evaluation_length)
+        inputs = {name: arrays[name] for name in ("tokens", "mask")}
+        return _in_words(made.predict(params, inputs), examples, labels, tags)
+
+    config = {
+        "architectures": ["trustml.models.nlu"],
+        "task": kind,
+        "kind": network,
+        "sizes": dict(sizes),
+        "intents": list(labels),
+        "slots": list(schema.slots if kind == "nlu" else schema.labels if kind == "tag" else ()),
+        "tokenizer": {"kind": "hash", "buckets": buckets},
+        "max_length": evaluation_length,
+        "dtype": "float32",
+    }
+    begin = start or (lambda net, seed: net.init(jax.random.key(seed)))
+    told = (tokenizer.statement, *disclosures)
+    return Problem(kind, made, encode, predict, lambda seed: begin(made, seed), config, told)
+
+
+def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    labels = () if schema.task == "tag" else schema.labels
+    return labels, () if schema.task == "classify" else schema.tags
+
+
+def _words_of(row) -> Sequence[str]:
+    return words(row.text) if hasattr(row, "text") else row.tokens
+
+
+def _encode(examples, tokenizer: Tokenizer, labels, tags, length: int) -> dict[str, np.ndarray]:
+    size = len(examples)
+    tokens = np.zeros((size, length, len(tokenizer.sizes)), np.int32)
+    mask = np.zeros((size, length), bool)
+    arrays = {"tokens": tokens, "mask": mask}
+    if tags:
+        arrays["tags"] = np.zeros((size, length), np.int32)
+    tag_ids = {tag: place for place, tag in enumerate(tags)}
+    for place, row in enumerate(examples.rows):
+        said = _words_of(row)[:length]
+        if said:
+            tokens[place, : len(said)] = [tokenizer(word) for word in said]
+        mask[place, : len(said)] = True
+        if tags:
+            arrays["tags"][place, : len(said)] = [tag_ids[tag] for tag in row.tags[:length]]
+    if labels:
+        ids = {label: place for place, label in enumerate(labels)}
+        name = "label" if examples.task == "classify" else "intent"
+        arrays["intent"] = np.array([ids[getattr(row, name)] for row in examples.rows], np.int32)
+    return arrays
+
+
+def _in_words(found, examples: Examples, labels, tags):
+    chosen, spans = (None if part is None else np.asarray(part) for part in found)
+    named = None if chosen is None else [labels[place] for place in chosen]
+    if spans is None:
+        return named
+    rows = []
+    for row, places in zip(examples.rows, spans, strict=True):
+        known = [tags[place] for place in places[: len(row.tokens)]]
+        rows.append((*known, *("O",) * (len(row.tokens) - len(known))))
+    return rows if named is None else (named, rows)
