@@ -2,6 +2,7 @@
 
     python bench/step_time.py                 # about 30 minutes on two cores
     python bench/step_time.py --cases bert-base,gpt2-small --processes 1
+    python bench/step_time.py --cases hf-bert-base,hf-gpt2 --processes 1 --lean
     python bench/step_time.py --whole         # steps of large logical batches: about 40 minutes
     python bench/step_time.py --quick         # tiny sizes: does it run?
 
@@ -13,6 +14,7 @@ against `plain step`, both with Adam on the same draws; it includes noise and op
 PyTorch and Opacus run in processes of their own, on as many threads as JAX has cores, against
 `torch plain` and `torch null`; `over_trustml` compares milliseconds across frameworks. `error` is
 the distance of their clipped sum from ours. Flops are XLA's count, which takes a loop's body once.
+The cases hf-* are the architectures of `trustml.models` and have no rivals in PyTorch.
 
 With `--whole` a step takes a logical batch of 1,024 (MLP and CNN: 8,192) in micro-batches, the same
 on both sides.
@@ -28,7 +30,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from _cases import CASES
+from _cases import CASES, PRETRAINED
 from _merging import merged, print_table
 from _rivals import (
     clipped,
@@ -71,6 +73,7 @@ LOGICAL = {
 DEFAULT_WHOLE = ("mlp", "cnn", "bert", "gpt")
 TORCH_RIVALS = ("torch plain", "opacus ghost", "opacus hooks")
 MISSING = "not installed: pip install -e '.[bench]'"
+UNWRITTEN = "no PyTorch module of this case"
 STEPS = {
     "plain step": trustml.baseline_step,
     "null step": trustml.baseline_step,
@@ -136,15 +139,18 @@ def in_processes(name: str, chosen, folder: Path) -> list[list[dict]]:
         options = ["--cases", name, "--rounds", chosen.rounds]
         options += ["--whole"] if chosen.whole else []
         options += ["--heavy"] if turn == 0 and not chosen.lean else []
+        options += ["--lean"] if chosen.lean else []
         options += ["--one", folder]
         runs.append(rows_of_process(__file__, *options))
     return runs
 
 
 def torch_rows(name: str, chosen, folder: Path) -> list[list[dict]]:
-    """The same for PyTorch and Opacus; rows that say so where they are not installed."""
-    if any(importlib.util.find_spec(module) is None for module in ("torch", "opacus")):
-        missing = {"device": "", "jax": None, "note": MISSING}
+    """The same for PyTorch and Opacus; rows that say so where they cannot run."""
+    absent = any(importlib.util.find_spec(module) is None for module in ("torch", "opacus"))
+    if absent or name in PRETRAINED:
+        note = UNWRITTEN if name in PRETRAINED else MISSING
+        missing = {"device": "", "jax": None, "note": note}
         return [[row(BENCH, name, rival, **missing) for rival in TORCH_RIVALS]]
     runs = []
     for turn in range(chosen.processes):
@@ -154,6 +160,11 @@ def torch_rows(name: str, chosen, folder: Path) -> list[list[dict]]:
         options += ["--heavy"] if turn == 0 else []
         runs.append(rows_of_process(str(Path(__file__).with_name("_torch_rivals.py")), *options))
     return runs
+
+
+def _read_by_torch(name: str, chosen) -> bool:
+    """Whether weights and sums are written: those of base sizes take a gigabyte."""
+    return not chosen.lean and name not in PRETRAINED
 
 
 def measure_case(name: str, chosen) -> list[dict]:
@@ -166,7 +177,8 @@ def measure_case(name: str, chosen) -> list[dict]:
             runs = [measure_whole(name, quick=True, rounds=chosen.rounds)]
         else:
             options = {"quick": True, "heavy": not chosen.lean, "rounds": chosen.rounds}
-            runs = [measure(name, folder=folder, **options)]
+            kept = folder if _read_by_torch(name, chosen) else None
+            runs = [measure(name, folder=kept, **options)]
         if not chosen.whole and not chosen.lean:
             runs += torch_rows(name, chosen, folder)
         return merged(runs)
@@ -204,8 +216,8 @@ def main(arguments=None) -> int:
                 print_rows(measure_whole(name, quick=False, rounds=chosen.rounds))
                 continue
             options = {"quick": False, "heavy": chosen.heavy, "rounds": chosen.rounds}
-            folder = None if (chosen.one / f"{name}.npz").exists() else chosen.one
-            print_rows(measure(name, folder=folder, **options))
+            wanted = _read_by_torch(name, chosen) and not (chosen.one / f"{name}.npz").exists()
+            print_rows(measure(name, folder=chosen.one if wanted else None, **options))
         return 0
     say_if_busy()
     found: list[dict] = []

@@ -27,12 +27,25 @@ QUICK = {
         ["--cases", "mlp", "--whole"],
         {"plain step", "null step", "private step"},
     ),
+    "step_time pretrained": (
+        ["--cases", "hf-gpt2", "--lean"],
+        {"plain", "null", "trustml", "trustml ghost", "plain step", "private step"},
+    ),
     "growth": (["--cases", "sequence"], {"plain", "null", "trustml"}),
     "regret": (["--cases", "mlp"], {"bookkeeping", "gram", "materialise", "ghost"}),
     "time_to_accuracy": ([], {"baseline", "epsilon 3", "epsilon 3, vmap"}),
     "utility": (["--seeds", "1"], {"baseline", "epsilon 3"}),
 }
 ELSEWHERE = {"weak_scaling", "generation"}  # tests/test_mesh.py, tests/test_generation.py
+# Values of the published checkpoints without their heads; RoBERTa's pooler is no part of ours.
+PUBLISHED = {
+    "hf-bert-base": 109_482_240,
+    "hf-distilbert": 66_362_880,
+    "hf-roberta-base": 124_645_632 - 768 * 769,
+    "hf-gpt2": 124_439_808,
+    "hf-distilgpt2": 81_912_576,
+    "hf-bart-base": 139_420_416,
+}
 OF_TORCH = ["mlp", "cnn", "resnet", "bilstm", "bert", "gpt", "gpt-untied", "lora"]
 
 
@@ -86,6 +99,30 @@ def test_a_case_has_the_clipped_sum_of_its_definition(name, bench):
     assert jnp.linalg.norm(ours - oracle) < 1e-5 * jnp.linalg.norm(oracle)
     if name == "lora":
         assert ours.size < 0.2 * sum(leaf.size for leaf in jax.tree.leaves(case.params))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_pretrained_case_has_its_real_size_and_a_tiny_form(name, bench):
+    pretrained = bench("_cases.pretrained")
+    _, _, network = pretrained.network(name, False)
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    body = {part: leaves for part, leaves in shapes.items() if part != "head"}
+    assert sum(leaf.size for leaf in jax.tree.leaves(body)) == PUBLISHED[name]
+    case = pretrained.PRETRAINED[name](True)
+    assert sum(leaf.size for leaf in jax.tree.leaves(case.params)) < 60_000
+    losses = jax.vmap(case.loss, (None, 0))(case.params, case.units)
+    assert losses.shape == (4,)
+    # Small random weights tell nothing apart yet.
+    chance = jnp.log(100.0 if "gpt2" in name or "bart" in name else 2.0)
+    assert jnp.abs(losses - chance).max() < 0.3
+
+
+def test_a_case_without_a_pytorch_module_has_rows_that_say_so(bench, tmp_path):
+    step_time = bench("step_time")
+    (rows,) = step_time.torch_rows("hf-gpt2", step_time.parsed(["--quick"]), tmp_path)
+    assert {row["rival"] for row in rows} == set(step_time.TORCH_RIVALS)
+    assert {row["note"] for row in rows} == {"no PyTorch module of this case"}
+    assert {row["median_ms"] for row in rows} == {None}
 
 
 def test_opacus_computes_the_same_clipped_sums_or_refuses(bench, tmp_path):

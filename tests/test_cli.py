@@ -139,7 +139,7 @@ def test_the_configuration_is_kept_as_written_and_as_resolved(finished):
     written = yaml.safe_load((folder / "config.yaml").read_text())
     assert written == {"steps": 2, "batch": 64, "baseline_steps": 2, "pretrain": False, "seed": 1}
     resolved = yaml.safe_load((folder / "resolved.yaml").read_text())
-    followed = {"task": "nlu", "data": "synthetic", "audit_rows": 1000}
+    followed = {"task": "nlu", "data": "synthetic", "audit_rows": 1000, "unit_rows": 1}
     assert TrainConfig(**resolved["settings"]) == TrainConfig(**written, **followed)
 
 

@@ -90,11 +90,11 @@ def test_a_language_model_is_exported_as_others_read_it(models, tmp_path, capsys
         (["--task", "talk"], "`--task` must be one of classify, tag, nlu, qa, lm, seq2seq"),
         (["--task", "qa", "--data", "ag_news"], "`--data` must be a data set for the task 'qa'"),
         (["--task", "qa", "--model", "conv"], "`--model` must be a language model"),
-        (["--data", "ag_news", "--unit", "writer"], "`level` must be one of article"),
+        (["--data", "ag_news", "--unit", "writer"], "`--unit` must be one of article"),
         (["--data", "ag_news", "--model", "nowhere-bert"], "nowhere-bert"),
         (["--data", "ag_news", "--train", "lora"], "`--train` must be all"),
         (["--data", "ag_news", "--preset", "lm"], "`--preset` must be one for the task"),
-        (["--data", "mnist"], "got 'mnist', which is a images set"),
+        (["--data", "mnist"], "got 'mnist', whose kind is images"),
         (["--data", "ag_news", "--patience", "2"], "`--patience` needs generated rows"),
     ],
 )
@@ -113,7 +113,7 @@ def test_bad_input_is_one_line(arguments, text, tmp_path, capsys, monkeypatch):
         (["--max-length", "4000"], "`--max-length` must be from 8 to 128"),
         (["--train", "("], "`pattern` must be a regular expression"),
         (["--train", "last-9"], "`count` must be from 0 to"),
-        (["--train", "nothing-like-it"], "`trainable` must select at least one"),
+        (["--train", "nothing-like-it"], "`--train` nothing-like-it: must be all, lora"),
     ],
 )
 def test_what_does_not_fit_a_model_is_one_line(arguments, text, models, tmp_path, capsys):

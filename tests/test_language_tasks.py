@@ -188,9 +188,18 @@ def _characters(window):
     return {at for start, end in spans for at in range(start, end)}
 
 
-def test_a_question_that_leaves_no_room_is_refused(tokenizers):
-    with pytest.raises(ValueError, match="`max_length` must leave 8 pieces"):
-        pieces.windows(0, question("mat"), tokenizers["bert"], 10)
+def test_odd_questions_end_no_run(tokenizers):
+    """A long question is cut, a context of nothing answers nothing, and no error quotes a row."""
+    tokenizer = tokenizers["bert"]
+    long = question("mat", " ".join(["cat"] * 100))
+    empty = Question("who ?", "\u200b", (Answer("\u200b", 0),), "2")
+    far = question(TEXT[:60])  # longer than a window
+    found = pieces.encode(examples("qa", [long, empty, far]), tokenizer, Limits(24)).arrays
+    assert found["context_mask"].any(1).tolist() == [True, False, True]
+    assert (found["start"][1:] == 0).all()  # where no context stands: their loss is 0
+    assert all(any(window.context) for window in pieces.windows(0, long, tokenizer, 24))
+    with pytest.raises(ValueError, match="`max_length` must be at least 24"):
+        pieces.windows(0, question("mat"), tokenizer, 10)
 
 
 def test_the_best_span_is_found_as_by_trying_all():

@@ -134,6 +134,17 @@ def test_pieces_of_rows_are_grouped_into_units():
     assert PRESENT not in single
 
 
+def test_a_unit_reads_no_row_of_another_even_where_it_has_none():
+    broken = Encoded({"x": np.array([np.nan, 1.0, 2.0], np.float32)}, np.array([0, 1, 2]))
+    units = group_pieces(broken, [(0,), (1, 2)], 3)
+    np.testing.assert_array_equal(units["x"][1], [1, 2, 0])
+    loss = unit_loss(lambda w, piece: (w * piece["x"]) ** 2)
+    grad = trustml.clipped_grad(loss, clip_norm=10.0)
+    sums, info = grad(jnp.float32(1.0), units)
+    assert float(sums) == pytest.approx((2 * 1 + 2 * 4) / 2, rel=1e-5)
+    assert info.kept.tolist()[0] == 0.0
+
+
 @pytest.mark.parametrize(
     ("units", "most", "text"), [([(0,)], 0, "`most`"), ([(0,), ()], 2, "`units` must each have")]
 )

@@ -1,6 +1,7 @@
 """Networks to measure on: ordinary JAX losses of one example, which know nothing of privacy."""
 
 from .base import Case as Case
+from .pretrained import PRETRAINED as PRETRAINED
 from .text import bert, bert_base, bilstm, gpt, gpt2_small, gpt_untied, lora
 from .vision import cnn, mlp, resnet
 
@@ -15,4 +16,5 @@ CASES = {
     "lora": lora,
     "bert-base": bert_base,
     "gpt2-small": gpt2_small,
+    **PRETRAINED,
 }

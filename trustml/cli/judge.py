@@ -11,6 +11,7 @@ from trustml.audit import (
     one_run_audit,
     unit_losses,
 )
+from trustml.cli.options import plural
 from trustml.cli.setting import Setting
 from trustml.data.examples import Examples
 from trustml.models.tasks import Judged
@@ -19,15 +20,15 @@ from trustml.training import FitResult
 
 CONFIDENCE = 0.95
 HOW = (
-    "Attack by the loss: a row is called a member if the model's loss on it is low. Members and "
-    "others are rows of the training part that a fair coin each put in or left out before the "
-    "training, so nothing but the training tells them apart. The audited epsilon is a lower bound "
-    "by the one-run audit of Steinke, Nasr and Jagielski (2023); a weak attack that finds nothing "
-    "proves nothing."
+    "Attack by the loss: one {unit} is called a member if the model's loss on it is low. Members "
+    "and others are {units} of the training part that a fair coin each put in or left out before "
+    "the training, so nothing but the training tells them apart. The audited epsilon is a lower "
+    "bound by the one-run audit of Steinke, Nasr and Jagielski (2023); a weak attack that finds "
+    "nothing proves nothing."
 )
 NO_BOUND = (
-    "No epsilon is audited: coins put rows in or left them out, while the claim is about replacing "
-    "one."
+    "No epsilon is audited: coins put {units} in or left them out, while the claim is about "
+    "replacing one."
 )
 _LABELS = {"classify": "class", "nlu": "intent"}
 _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
@@ -84,12 +85,17 @@ def attack_report(setting: Setting, sides: dict[str, Side], delta: float) -> dic
         return None
     adds = setting.config.adjacency == "add-or-remove-one"
     return {
-        "how": HOW if adds else f"{HOW.split(' The audited')[0]} {NO_BOUND}",
+        "how": _how(setting.level, adds=adds),
         "confidence": CONFIDENCE,
         "members": members,
         "nonmembers": others,
         "sides": {name: _attack(side, delta, bound=adds) for name, side in sides.items()},
     }
+
+
+def _how(unit: str, *, adds: bool) -> str:
+    how = HOW if adds else f"{HOW.split(' The audited')[0]} {NO_BOUND}"
+    return how.format(unit=unit, units=plural(unit))
 
 
 def _attack(side: Side, delta: float, *, bound: bool) -> dict:

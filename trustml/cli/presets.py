@@ -138,6 +138,11 @@ class WordModel:
         """The network for data under the schema of `schema`; no public text is needed."""
         del public
         chosen = self.pretraining
+        if chosen is not None and (schema.labels, schema.slots) != snips.SCHEMA[:2]:
+            raise ValueError(
+                "`--preset` must be one for these data: its weights are pretrained under the "
+                f"labels of SNIPS, got {schema.name}. Add `--no-pretrain`, or leave the preset out."
+            )
 
         def start(network, seed):
             if chosen is None:
@@ -163,6 +168,9 @@ class WordModel:
     def trainable(self, config: dict[str, Any]) -> None:
         """All of it."""
 
+    def check_names(self, names: list[str]) -> None:
+        """Nothing is chosen by name."""
+
     def without_pretraining(self, pretrain: bool | None, preset: str) -> "WordModel":
         """From random weights, if that is asked for.
 
@@ -174,6 +182,11 @@ class WordModel:
                 f"`--pretrain` must be off for the preset {preset!r}, which has no recipe."
             )
         return dataclasses.replace(self, pretraining=None) if pretrain is False else self
+
+    def reading(self, words: int) -> "WordModel":
+        """With so many words of a row read."""
+        longest = max(words, self.evaluation_length)
+        return dataclasses.replace(self, max_length=words, evaluation_length=longest)
 
     def training(self, train: str | None) -> "WordModel":
         """Small networks are trained whole.
@@ -261,9 +274,9 @@ PRESETS: dict[str, Preset] = {
     ),
     "tag": Preset(
         task="tag",
-        model=WordModel(max_length=32, evaluation_length=96),
-        private=Training(expected_batch=1024, steps=200, learning_rate=2e-2),
-        baseline=Training(expected_batch=128, steps=600, learning_rate=3e-3),
+        model=WordModel(max_length=24, evaluation_length=64),
+        private=Training(expected_batch=2048, steps=200, learning_rate=3e-2),
+        baseline=Training(expected_batch=256, steps=600, learning_rate=3e-3),
         tuned_on=_TUNED_HERE,
     ),
     "nlu": Preset(
@@ -272,18 +285,28 @@ PRESETS: dict[str, Preset] = {
         baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
         tuned_on=_TUNED_HERE,
     ),
+    **{
+        f"{task}-text": Preset(
+            task=task,
+            model=TextModel(name="mini-bert"),
+            private=Training(expected_batch=1024, steps=100, learning_rate=2e-3),
+            baseline=Training(expected_batch=64, steps=500, learning_rate=5e-4),
+            tuned_on=_TUNED_HERE,
+        )
+        for task in ("classify", "tag", "nlu")
+    },
     "qa": Preset(
         task="qa",
         model=TextModel(name="mini-bert", max_length=128),
-        private=Training(expected_batch=256, steps=150, learning_rate=2e-3),
-        baseline=Training(expected_batch=32, steps=600, learning_rate=5e-4),
+        private=Training(expected_batch=256, steps=80, learning_rate=2e-3),
+        baseline=Training(expected_batch=32, steps=400, learning_rate=5e-4),
         unit_rows=5,
         tuned_on=_TUNED_HERE,
     ),
     "lm": Preset(
         task="lm",
         model=TextModel(name="mini-gpt2", max_length=64),
-        private=Training(expected_batch=512, steps=150, learning_rate=2e-3),
+        private=Training(expected_batch=512, steps=100, learning_rate=3e-3),
         baseline=Training(expected_batch=64, steps=600, learning_rate=1e-3),
         unit_rows=8,
         tuned_on=_TUNED_HERE,
@@ -291,8 +314,9 @@ PRESETS: dict[str, Preset] = {
     "seq2seq": Preset(
         task="seq2seq",
         model=TextModel(name="mini-bart", max_length=64, target_length=48),
-        private=Training(expected_batch=512, steps=150, learning_rate=2e-3),
+        private=Training(expected_batch=512, steps=100, learning_rate=3e-3),
         baseline=Training(expected_batch=64, steps=600, learning_rate=1e-3),
+        unit_rows=8,
         tuned_on=_TUNED_HERE,
     ),
 }

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from trustml.cli.judge import Side, attack_report, figures, groups_report
+from trustml.cli.options import plural
 from trustml.cli.setting import Setting
+from trustml.models.tasks.units import PRESENT
 from trustml.plan import PrivacyPlan
 from trustml.report import clipping, learning, mean_of, report_frame
 from trustml.training.conditions import versions
@@ -30,6 +32,7 @@ def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
             "held_out": len(setting.canaries.nonmembers),
             "judged_on": config.on,
             "judged": len(setting.judged),
+            "unit_rows": config.unit_rows,
         },
         "model": preset.model.describe(),
         "training": {
@@ -39,8 +42,31 @@ def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
             "strategy": config.strategy,
             "microbatch": config.microbatch,
         },
-        "notes": [*setting.problem.disclosures, f"settings: {preset.tuned_on}"],
+        "notes": [
+            *setting.problem.disclosures,
+            f"settings: {preset.tuned_on}",
+            *_notes_on_units(setting),
+        ],
     }
+
+
+def _notes_on_units(setting: Setting) -> list[str]:
+    """What is protected, and what of it is read."""
+    train, most = setting.parts.train, setting.config.unit_rows
+    notes = []
+    if setting.level == train.unit and train.owner_kind is not None:
+        notes.append(
+            f"one {train.owner_kind} may have several {plural(train.unit)}: one {train.unit} is "
+            f"protected, not the {train.owner_kind}; `--unit` protects that"
+        )
+    if PRESENT in setting.units or setting.problem.kind == "lm":
+        pieces = "piece" if most == 1 else "pieces"
+        notes.append(
+            f"of one {setting.level} at most {most} {pieces} of text of "
+            f"{setting.preset.model.max_length} tokens are trained on; the rest is left out, in "
+            "the baseline too"
+        )
+    return notes
 
 
 def metrics_shown(setting: Setting) -> list[dict[str, Any]]:

@@ -4,12 +4,15 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.tree_util import tree_leaves_with_path as leaves_with_path
 
-from trustml.cli.choices import chosen_model, load_task, preset_name, with_task
+from trustml.cli.choices import chosen_model, for_model, load_task, preset_name, with_task
 from trustml.cli.config import TrainConfig, changed
 from trustml.cli.presets import PRESETS, Preset
 from trustml.cli.text_models import Public
+from trustml.clipping.trainable import path_name, trainable_mask
 from trustml.data import snips
 from trustml.data.buckets import shortener
 from trustml.data.corpora import examples_of
@@ -21,6 +24,7 @@ from trustml.training import TrainStep, baseline_step, private_step
 from trustml.training.checks import AUTO
 
 _PUBLIC_ROWS = 500
+_LARGEST_RATE = 0.4  # of sampling, in settings that were made for larger data
 
 
 class Canaries(NamedTuple):
@@ -82,12 +86,15 @@ class Setting(NamedTuple):
         return len(next(iter(self.units.values())))
 
 
-def make_setting(config: TrainConfig, canaries: Canaries | None = None) -> Setting:
-    """Loads the data and settles every setting; nothing is written.
+def make_setting(
+    config: TrainConfig, canaries: Canaries | None = None, *, quiet: bool = False
+) -> Setting:
+    """Loads the data and settles every setting; nothing is written but to the cache.
 
     Args:
       config: The settings.
       canaries: Those of a run that is continued; by default coins are tossed.
+      quiet: Whether what takes long shows no progress.
 
     Raises:
       ValueError: A setting is out of range, or the data cannot be used.
@@ -97,30 +104,58 @@ def make_setting(config: TrainConfig, canaries: Canaries | None = None) -> Setti
     config, data, task = with_task(config)
     preset = make_preset(config, data, task)
     parts = load_task(data, task, config.data_dir, download=config.download)
-    problem = preset.model.problem(parts.train, Public(config.data_dir, config.download))
+    public = Public(config.data_dir, config.download, quiet)
+    problem = preset.model.problem(parts.train, public)
     level = config.unit or parts.train.unit
+    if level not in parts.train.levels:
+        raise ValueError(
+            f"`--unit` must be one of {', '.join(parts.train.levels)} for the data {data}, got "
+            f"{level!r}."
+        )
     groups = parts.train.units(level)
     most = config.unit_rows or (1 if level == parts.train.unit else preset.unit_rows)
     units = group_pieces(problem.encode(parts.train), groups, most)
     if canaries is None:
         canaries = _toss(config, len(groups))
     tossed = sum(map(len, canaries))
-    return Setting(
-        dataclasses.replace(config, audit_rows=tossed),
+    setting = Setting(
+        dataclasses.replace(config, audit_rows=tossed, unit_rows=most),
         preset,
         parts,
-        None if config.patience is None else _public(parts, problem.kind),
+        None if config.patience is None else _generated(parts),
         problem,
         level,
         units,
         canaries,
     )
+    _check_trainable(setting)
+    return setting._replace(preset=_sized(setting))
 
 
-def _public(parts: Parts, kind: str) -> Examples:
+def _check_trainable(setting: Setting) -> None:
+    """Refuses a choice that trains nothing, or a pattern that names nothing."""
+    shapes = jax.eval_shape(setting.problem.network.init, jax.random.key(0))
+    try:
+        setting.preset.model.check_names([path_name(path) for path, _ in leaves_with_path(shapes)])
+        trainable_mask(shapes, setting.trainable)
+    except ValueError as error:
+        raise ValueError(f"`--train` {setting.config.train}: {error}") from None
+
+
+def _sized(setting: Setting) -> Preset:
+    """The preset with batches that the data are large enough for, unless one was asked for."""
+    private = setting.preset.private
+    most = max(1, int(_LARGEST_RATE * setting.num_units))
+    if setting.config.batch is None and private.expected_batch > most:
+        private = dataclasses.replace(private, expected_batch=most)
+    return dataclasses.replace(setting.preset, private=private)
+
+
+def _generated(parts: Parts) -> Examples:
+    """Generated rows to decide by when to stop."""
     if parts.train.synthetic:
         return parts.valid
-    if kind != "nlu" or parts.train.name != "snips":
+    if parts.train.name != "snips":
         raise ValueError(
             "`--patience` needs generated rows to be judged on, which there are for the data "
             f"synthetic and snips only, got {parts.train.name!r}."
@@ -137,7 +172,7 @@ def make_preset(config: TrainConfig, data: str, task: str) -> Preset:
             f"`--preset` must be one for the task {task!r}, got {name!r}, which is for "
             f"{preset.task!r}."
         )
-    preset = dataclasses.replace(preset, model=chosen_model(preset, config, name))
+    preset = for_model(preset, chosen_model(preset, config, name))
     rates = {"schedule": config.schedule, "warmup": config.warmup}
     private = changed(
         preset.private,

@@ -16,6 +16,7 @@ from trustml.models.tasks import Problem
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
 TEXT = "wikitext2"  # what the small ones are made from
+UNPUBLISHED = "NOT the published"  # in the source of files whose checksum is another
 _HEAD = "^(head|pooler)/"  # trained in any case: it may be new
 
 
@@ -48,23 +49,22 @@ class TextModel:
     lora_rank: int = 8
 
     def problem(self, schema: Examples, public: Public) -> Problem:
-        """The model for data under the schema of `schema`."""
+        """The model for data under the schema of `schema`.
+
+        Raises:
+          ValueError: The model cannot do the task, or cannot be read.
+        """
         from trustml.models.generation import generate
         from trustml.models.tasks.language import language_problem
         from trustml.models.tasks.pieces import Limits
 
-        found = self._load(schema, public)
-        most = found.config.max_positions
-        if not 8 <= self.max_length <= most:
-            raise ValueError(
-                f"`--max-length` must be from 8 to {most}, the positions of {self.name}, got "
-                f"{self.max_length}."
-            )
+        found, told = self._load(schema, public)
+        self._check(found)
 
         def start(seed: int):
             if self.from_scratch:
                 return found.network.init(jax.random.key(seed))
-            return self._load(schema, public, seed).params
+            return self._load(schema, public, seed)[0].params if seed else found.params
 
         def write(params, sources, most: int):
             end = found.config.eos_id
@@ -80,30 +80,76 @@ class TextModel:
             start=start,
             limits=Limits(self.max_length, self.target_length),
             config=self._facts(schema, found),
-            disclosures=(self._told(),),
+            disclosures=("start: random weights" if self.from_scratch else told,),
             write=write if schema.task == "seq2seq" else None,
         )
 
-    def _load(self, schema: Examples, public: Public, seed: int = 0) -> Any:
+    def _check(self, found: Any) -> None:
+        """Refuses what would show too late: no tokenizer, or lengths that the model lacks."""
+        if found.tokenizer is None:
+            raise ValueError(
+                f"`--model` must hold its tokenizer (tokenizer.json), got {self.name} without."
+            )
+        config = found.config
+        # RoBERTa counts positions from behind its padding id.
+        lost = config.pad_id + 1 if config.model_type == "roberta" else 0
+        most = config.max_positions - lost
+        for name in ("max_length", "target_length"):
+            if not 8 <= getattr(self, name) <= most:
+                flag = name.replace("_", "-")
+                raise ValueError(
+                    f"`--{flag}` must be from 8 to {most}, the positions of {self.name}, got "
+                    f"{getattr(self, name)}."
+                )
+
+    def _load(self, schema: Examples, public: Public, seed: int = 0) -> tuple[Any, str]:
+        """The model, and what its start has seen, for the statement."""
+        from trustml.models.language import HEADS
         from trustml.models.pretrained import from_pretrained
         from trustml.models.public_text import PublicModel, public_model
 
         folder: str | Path = self.name
+        told = f"start: pretrained weights of {Path(self.name).name}, taken to be public"
         if self.name in MINI:
-            text = load_examples(TEXT, public.data_dir, download=public.download)
-            rows = [row.text for part in text for row in part.rows]
-            model = PublicModel(kind=MINI[self.name])
-            folder = public_model(model, rows, "WikiText-2, public", progress=_progress)
+            kind = MINI[self.name]
+            if schema.task not in HEADS[kind]:
+                able = ", ".join(name for name in MINI if schema.task in HEADS[MINI[name]])
+                raise ValueError(
+                    f"`--model` must be able to do the task {schema.task!r}, got {self.name}. "
+                    f"Try {able}."
+                )
+            rows, source = _public_text(self.name, schema.name, public)
+            model = PublicModel(kind=kind)
+            if self.from_scratch:
+                return self._unlearned(schema, model, model.tokenizer(rows, source)), told
+            progress = None if public.quiet else _progress
+            folder = public_model(model, rows, source, progress=progress)
+            told = f"start: pretrained on {source}"
         labelled = schema.task in ("classify", "nlu")
-        return from_pretrained(
-            folder,
-            head=schema.task,
-            labels=schema.labels if labelled else (),
-            tags=schema.tags if schema.task in ("tag", "nlu") else (),
-            options=self._options(),
-            key=jax.random.key(seed),
-            download=public.download,
-        )
+        try:
+            found = from_pretrained(
+                folder,
+                head=schema.task,
+                labels=schema.labels if labelled else (),
+                tags=schema.tags if schema.task in ("tag", "nlu") else (),
+                options=self._options(),
+                key=jax.random.key(seed),
+                download=public.download,
+            )
+        except ValueError as error:
+            known = ", ".join(MINI)
+            raise ValueError(
+                f"`--model` must be the folder or name of a model for the task {schema.task!r}, or "
+                f"one of {known}, conv, bilstm, transformer, got {self.name}: {error}"
+            ) from None
+        return found, told
+
+    def _unlearned(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
+        config = model.config(tokenizer)
+        labels = schema.labels if schema.task in ("classify", "nlu") else ()
+        tags = schema.tags if schema.task in ("tag", "nlu") else ()
+        config = dataclasses.replace(config, labels=labels, tags=tags)
+        return _without_weights(config, schema.task, self._options(), tokenizer)
 
     def _options(self) -> Options:
         return Options(lora=Lora(rank=self.lora_rank) if self.train == "lora" else None)
@@ -115,19 +161,13 @@ class TextModel:
             "model": found.config.to_hf(),
             "labels": list(found.config.labels),
             "tags": list(found.config.tags),
+            "logits_bias": found.config.logits_bias,
             "train": self.train,
             "lora_rank": self.lora_rank if self.train == "lora" else None,
             "max_length": self.max_length,
             "target_length": self.target_length,
             "dtype": "float32",
         }
-
-    def _told(self) -> str:
-        if self.from_scratch:
-            return "start: random weights"
-        if self.name in MINI:
-            return "start: pretrained on the valid and test parts of WikiText-2, which are public"
-        return f"start: pretrained weights of {Path(self.name).name}, taken to be public"
 
     def trainable(self, config: dict[str, Any]) -> Trainable | None:
         """Which leaves of the network of `config` are trained; None for all."""
@@ -141,9 +181,18 @@ class TextModel:
         if self.train == "bitfit":
             return bitfit(head=_HEAD)
         if last:
-            layers = ModelConfig.from_hf(config["model"]).num_layers
-            return last_layers(int(last[1]), layers, head=_HEAD)
-        return matching(self.train)
+            return _last_of_each(int(last[1]), ModelConfig.from_hf(config["model"]))
+        chosen, head = matching(self.train), matching(_HEAD)
+        return lambda name: head(name) or chosen(name)
+
+    def check_names(self, names: list[str]) -> None:
+        """Refuses a pattern that is found in no name: a typing error would train the head alone."""
+        known = self.train in ("all", "lora", "bitfit") or re.fullmatch(r"last-\d+", self.train)
+        if not known and not any(map(matching(self.train), names)):
+            raise ValueError(
+                "must be all, lora, bitfit, last-K, or a pattern that is found in the name of a "
+                f"parameter, such as {names[0]}."
+            )
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
@@ -159,6 +208,10 @@ class TextModel:
         """From random weights if that is asked for."""
         del preset
         return dataclasses.replace(self, from_scratch=pretrain is False)
+
+    def reading(self, pieces: int) -> "TextModel":
+        """With so many pieces of a row read."""
+        return dataclasses.replace(self, max_length=pieces)
 
     def training(self, train: str | None) -> "TextModel":
         """With another choice of what is trained."""
@@ -176,18 +229,72 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
       ValueError: The tokenizer is missing or broken.
     """
     from trustml.models.config import ModelConfig
-    from trustml.models.language import build_language_model
-    from trustml.models.pretrained import Pretrained
     from trustml.models.text_tokenizer import TextTokenizer
 
     sizes, rank = ModelConfig.from_hf(config["model"]), config["lora_rank"]
-    sizes = dataclasses.replace(sizes, labels=tuple(config["labels"]), tags=tuple(config["tags"]))
-    options = Options(lora=None if rank is None else Lora(rank=rank))
-    network = build_language_model(
-        sizes, config["task"], labels=sizes.labels, tags=sizes.tags, options=options
+    sizes = dataclasses.replace(
+        sizes,
+        labels=tuple(config["labels"]),
+        tags=tuple(config["tags"]),
+        logits_bias=config["logits_bias"],
     )
+    options = Options(lora=None if rank is None else Lora(rank=rank))
     kept = TextTokenizer.from_folder(tokenizer)
-    return Pretrained(network, None, sizes, kept, (), config["task"], options)
+    return _without_weights(sizes, config["task"], options, kept)
+
+
+def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:
+    from trustml.models.language import build_language_model
+    from trustml.models.pretrained import Pretrained
+
+    labels = config.labels if head in ("classify", "nlu") else ()
+    network = build_language_model(config, head, labels=labels, tags=config.tags, options=options)
+    return Pretrained(network, None, config, tokenizer, (), head, options)
+
+
+def _last_of_each(count: int, config: Any) -> Trainable:
+    """The last layers of the encoder and, where there is one, of the decoder."""
+    first = last_layers(min(count, config.num_layers), config.num_layers, head=_HEAD)
+    if not config.decoder_layers:
+        return last_layers(count, config.num_layers, head=_HEAD)
+    layers = config.decoder_layers
+    second = last_layers(min(count, layers), layers, head=_HEAD)
+    return lambda name: (second if name.startswith("decoder/") else first)(name)
+
+
+def _public_text(model: str, data: str, public: Public) -> tuple[list[str], str]:
+    """Text that is nobody's secret, with where it is from.
+
+    Raises:
+      ValueError: It is the very data that are trained on, is not to be found, or is not what was
+        published.
+    """
+    if data == TEXT:
+        raise ValueError(
+            f"`--model` must not be {model} for the data {TEXT}, from which that model is made: "
+            "what it knows of them is outside every guarantee. Name another model or other data."
+        )
+    try:
+        parts = _load_text(public)
+    except ValueError as error:
+        raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
+    known = [part for part in parts if UNPUBLISHED not in part.source]
+    if not known:
+        raise ValueError(
+            f"`--model` {model} is made from {TEXT} as it was published, got other files. Name "
+            "another model, or restore the files by `trustml data get`."
+        )
+    rows = [row.text for part in known for row in part.rows]
+    return rows, "the public WikiText-2 (its valid and test parts)"
+
+
+def _load_text(public: Public) -> Any:
+    try:
+        return load_examples(TEXT, public.data_dir, download=public.download)
+    except ValueError:
+        if public.data_dir is None:
+            raise
+        return load_examples(TEXT, None, download=public.download)
 
 
 def _progress(done: int, steps: int, loss: float) -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from trustml.cli.config import TrainConfig, flags_given, read_yaml
-from trustml.cli.options import add_output, count, number, show_json, show_table
+from trustml.cli.options import add_output, count, number, plural, show_json, show_table
 from trustml.clipping.gradient import STRATEGIES
 
 DESCRIPTION = """\
@@ -35,7 +35,7 @@ examples:
 
 # What may change when a run goes on: where the data lie, and how (not what) a step computes. The
 # latter takes a new key.
-_MAY_CHANGE = ("data_dir", "download", "strategy", "microbatch", "checkpoint_every")
+_MAY_CHANGE = ("model", "data_dir", "download", "strategy", "microbatch", "checkpoint_every")
 
 
 USAGE = "trustml train [options]"
@@ -172,11 +172,6 @@ def run(chosen: argparse.Namespace) -> int:
     show(report)
     print(f"\nIn {folder}: report.html, report.json (private quantities), the weights.")
     return 0
-
-
-def plural(unit: str) -> str:
-    """More than one of a privacy unit."""
-    return f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
 
 
 def _changes(chosen, flags) -> dict:

@@ -27,11 +27,13 @@ from trustml.cli.report_of_run import describe, make_report
 from trustml.cli.setting import Canaries, Setting, make_setting, make_steps, private_plan
 from trustml.clipping import clipped_grad
 from trustml.clipping.gradient import TUNE
+from trustml.data.buckets import shortener
 from trustml.plan import PrivacyPlan
 from trustml.report import read_report, render, write_json, write_text
 from trustml.report.folder import PAGE, REPORT
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
 from trustml.training.checkpoint import FOLDER as CHECKPOINTS
+from trustml.training.checks import AUTO
 from trustml.training.files import locked
 from trustml.training.timing import time_steps
 from trustml.training.weights import WEIGHTS
@@ -39,7 +41,6 @@ from trustml.training.weights import WEIGHTS
 CANARIES = "audit.json"
 START = "start.safetensors"
 BASELINE = "baseline"
-PATIENCE = "public_slot_f1"
 
 
 class Output(NamedTuple):
@@ -54,7 +55,7 @@ def new_run(
 ) -> tuple[dict, Path]:
     """Begins a run in a new folder and carries it out; returns its report and its folder."""
     folder = _new_folder(config, out)
-    setting = tuned(make_setting(config), output)
+    setting = tuned(make_setting(config, quiet=output.quiet), output)
     plan = private_plan(setting)
     steps = make_steps(setting, plan)
     folder = _make_folder(folder, config, automatic=out is None)
@@ -130,7 +131,7 @@ def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[
         if not output.quiet:
             print(f"{folder} has ended: no step is left", file=sys.stderr)
         return read_report(folder), folder
-    setting = make_setting(config, _read_canaries(folder, config))
+    setting = make_setting(config, _read_canaries(folder, config), quiet=output.quiet)
     # Not calibrated anew: another version of the accountant may find other last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
     steps = make_steps(setting, plan)
@@ -193,13 +194,15 @@ def _train(
 ) -> FitResult:
     config, preset = setting.config, setting.preset
 
+    shown = [metric.name for metric in setting.problem.scoring.metrics]
+    patient = f"public_{shown[-1]}"  # of words: higher is better
+
     def evaluate(params):
         scores = judging.utility(setting, params, setting.parts.valid)
-        shown = [metric.name for metric in setting.problem.scoring.metrics]
         found = {f"valid_{name}": scores[name] for name in shown if name in scores}
         if setting.public is not None:
             public = judging.utility(setting, params, setting.public)
-            found[PATIENCE] = public[PATIENCE.removeprefix("public_")]
+            found[patient] = public[shown[-1]]
         return found
 
     with interrupts.after_a_step() as asked:
@@ -209,7 +212,7 @@ def _train(
             setting.train,
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
-            stop=patience(PATIENCE, config.patience) if config.patience else None,
+            stop=patience(patient, config.patience) if config.patience else None,
             pause=asked,
             out=place if step.private else place / BASELINE,
             resume=resume,
@@ -248,6 +251,7 @@ def _time(setting: Setting, plan: PrivacyPlan):
         microbatch=config.microbatch if isinstance(config.microbatch, int) else None,
         baseline=config.baseline,
         trainable=setting.trainable,
+        shorten=None if config.microbatch == AUTO else shortener(setting.units),
     )
 
 

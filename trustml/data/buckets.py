@@ -88,7 +88,10 @@ def cut(rows: Columns, length: int, *, axes: dict[str, int] | None = None) -> Co
 
 # The mask that says how long a row is, and the columns of one length with it.
 _MASKED = {
-    "mask": ("mask", "ids", "types", "tokens", "tags", "tag_mask", "context_mask"),
+    "mask": (
+        *("mask", "ids", "types", "tokens", "chars", "tags", "tag_mask", "context_mask"),
+        *("labels", "label_mask", "loss_mask"),
+    ),
     "target_mask": ("target_mask", "target_ids"),
 }
 

@@ -159,6 +159,23 @@ class Examples:
         return [tuple(each) for each in places.values()]
 
 
+def with_all_targets(examples: Examples) -> Examples:
+    """Pairs with one source as one row that has all of their targets, as a judge needs them.
+
+    >>> rows = (Pair("a", ("x",)), Pair("b", ("y",)), Pair("a", ("z",)))
+    >>> part = Examples(name="demo", part="test", task="seq2seq", rows=rows, unit="reference")
+    >>> with_all_targets(part).rows[0]
+    Pair(source='a', targets=('x', 'z'))
+    """
+    targets: dict[str, list[str]] = {}
+    for row in examples.rows:
+        targets.setdefault(row.source, []).extend(row.targets)
+    rows = tuple(Pair(source, tuple(dict.fromkeys(each))) for source, each in targets.items())
+    return dataclasses.replace(
+        examples, rows=rows, owner_kind=None, owners=None, groups=("everyone",), group_of=None
+    )
+
+
 class Parts(NamedTuple):
     """The three parts of a data set."""
 

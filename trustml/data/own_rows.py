@@ -1,5 +1,6 @@
 """Rows of the caller's own, a Hugging Face data set among them, as `Examples`."""
 
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -71,7 +72,7 @@ def from_rows(
     for place, row in enumerate(rows):
         where = f"{name} row {place}"
         made.append(_make(task, row, names, labels, tags, where))
-        owners.append(None if owner is None else _column(row, owner, where))
+        owners.append(None if owner is None else _owner(_column(row, owner, where), where))
         marks.append(None if group is None else _column(row, group, where))
     numbers = {each: number for number, each in enumerate(dict.fromkeys(owners))}
     return Examples(
@@ -145,6 +146,12 @@ def _make(task, row, names, labels, tags, where):
     return Pair(_text(values[0], where), tuple(_text(each, where) for each in targets))
 
 
+def _owner(value, where):
+    if value is None or value != value:  # NaN is not itself: each would be a unit of its own
+        raise DataError(f"{where}: the owner must be known, got {value!r}. Drop the row.")
+    return value
+
+
 def _column(row, name, where):
     if name not in row:
         raise DataError(
@@ -163,9 +170,9 @@ def _named(value, names, where) -> str:
     if isinstance(value, str):
         return value
     try:
-        number = int(value)
-    except (TypeError, ValueError):
-        raise DataError(f"{where}: label {value!r:.60} must be a name or a number.") from None
+        number = operator.index(value)
+    except TypeError:
+        raise DataError(f"{where}: label {value!r:.60} must be a name or a whole number.") from None
     if not 0 <= number < len(names):
         raise DataError(f"{where}: label {number} must be from 0 to {len(names) - 1}.")
     return names[number]

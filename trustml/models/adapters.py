@@ -63,7 +63,7 @@ def lora_only(*, head: str | None = None) -> Trainable:
 def last_layers(count: int, num_layers: int, *, head: str | None = None) -> Trainable:
     """The last `count` of `num_layers` layers, named `layer_<i>`, and the head.
 
-    Of a model with an encoder and a decoder these are the last of each.
+    Of a model with an encoder and a decoder of as many layers these are the last of each.
 
     >>> last_layers(2, 12)("encoder/layer_10/output/kernel")
     True

@@ -70,6 +70,11 @@ class PublicModel:
         """The head that it learns with."""
         return {"bert": "mlm", "gpt2": "lm", "bart": "seq2seq"}[self.kind]
 
+    def tokenizer(self, texts: Sequence[str], source: str) -> TextTokenizer:
+        """Its tokenizer, learnt from public text."""
+        kind = "wordpiece" if self.kind == "bert" else "bpe"
+        return TextTokenizer.train(texts, self.vocabulary, kind, source=source)
+
     def config(self, tokenizer: TextTokenizer) -> ModelConfig:
         """Its sizes."""
         return ModelConfig(
@@ -117,8 +122,7 @@ def public_model(
     folder = root / f"mini-{model.kind}-{_digest(model, texts)}"
     if (folder / WEIGHTS).exists():
         return folder
-    kind = "wordpiece" if model.kind == "bert" else "bpe"
-    tokenizer = TextTokenizer.train(texts, model.vocabulary, kind, source=source)
+    tokenizer = model.tokenizer(texts, source)
     config = model.config(tokenizer)
     network = build_language_model(config, model.head)
     params = pretrain_language(model, network, tokenizer, texts, progress)

@@ -1,6 +1,7 @@
 """Sub-word tokenizers of pretrained models, read from their folder or trained on public text."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -88,7 +89,11 @@ class TextTokenizer:
         Raises:
           ValueError: A `max_length` with no room for special tokens.
         """
-        return _run(_of_words(self.model), max_length, list(tokens), None, True)
+        return _run(self._words, max_length, list(tokens), None, True)
+
+    @functools.cached_property
+    def _words(self) -> Any:
+        return _of_words(self.model)
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         """The text of ids."""

@@ -35,10 +35,10 @@ def write_statement(plan: Any, epsilon: float, delta: float, steps: int, reprodu
         "choices tuned on the same data; these are private quantities.",
         "Assumes: real-number arithmetic. Attacks on the lattice of floating-point noise and on "
         "rounding of the sum are excluded.",
-        f"Void if: a row of the data is not one {plan.unit}, whole; the loss of one unit reads "
-        "another; draws or noise keys become known or are used twice; batches come from anything "
-        "but the plan's own sampler; any field of the plan was taken from the data; or the same "
-        "data serves another run that is not added to this one.",
+        f"Void if: a row that is sampled is not all that is read of one {plan.unit}; the loss of "
+        "one unit reads another; draws or noise keys become known or are used twice; batches come "
+        "from anything but the plan's own sampler; any field of the plan was taken from the data; "
+        "or the same data serves another run that is not added to this one.",
     ]
     if reproducible:
         lines.append(

@@ -11,8 +11,8 @@ _LANES = ((0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35), (0x27D4EB2F, 0x165667B1, 0x2C1B3
 def state_digest(tree: PyTree) -> str:
     """Sixteen hexadecimal digits that two trees share if their bits agree, else hardly ever.
 
-    A hash against rounding and decay, not against an adversary. It reads noisy quantities alone,
-    so it may stand in a ledger.
+    A hash against rounding and decay, not against an adversary. It reads noisy quantities, and
+    weights that are not trained, so it may stand in a ledger.
     """
     words = np.asarray(_digest([leaf for leaf in jax.tree.leaves(tree) if not _is_key(leaf)]))
     return "".join(f"{int(word):08x}" for word in words)

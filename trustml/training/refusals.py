@@ -131,7 +131,7 @@ def check_frozen(folder: Path, run: dict[str, Any], frozen: str | None) -> None:
     Raises:
       ValueError: They differ: checkpoints hold trained weights alone.
     """
-    if run.get("frozen") != frozen:
+    if "frozen" in run and run["frozen"] != frozen:
         raise ValueError(
             f"`params` must hold the frozen weights that the run in {folder} began with, got "
             "others. Load the same pretrained weights again."

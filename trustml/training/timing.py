@@ -38,6 +38,7 @@ def time_steps(
     microbatch: int | None = None,
     baseline: bool = True,
     trainable: Any = None,
+    shorten: Callable | None = None,
     turns: int = TURNS,
 ) -> dict[str, SideTiming]:
     """Times whole steps, and their parts by themselves, interleaved on the same draws.
@@ -54,6 +55,7 @@ def time_steps(
       microbatch: As for `private_step`, a number or None.
       baseline: Whether to time the non-private step too.
       trainable: As for `private_step`.
+      shorten: As for `private_step`.
       turns: Draws, of which the first is left out.
 
     Returns:
@@ -62,9 +64,9 @@ def time_steps(
     turns = min(turns, plan.steps)
     alike: dict[str, Any] = {"microbatch": microbatch, "trainable": trainable}
     options = {**alike, "strategy": strategy}
-    steps = {"private": private_step(loss_fn, optimizer, plan, **options)}
+    steps = {"private": private_step(loss_fn, optimizer, plan, **options, shorten=shorten)}
     if baseline:
-        steps["baseline"] = baseline_step(loss_fn, optimizer, plan, **alike)
+        steps["baseline"] = baseline_step(loss_fn, optimizer, plan, **alike, shorten=shorten)
     parts = _parts(loss_fn, optimizer, plan, params, options)
     states = {name: step.init(params, key=0) for name, step in steps.items()}
     found: dict[str, list[float]] = {name: [] for name in (*steps, *parts)}

@@ -141,6 +141,8 @@ def _read_answers(predict: _Predictor, params, examples, quick):
     starts, ends = predict.of(predict.logits, params, pieces.window_arrays(found, length))
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
     for window, start, end in zip(found, starts, ends, strict=True):
+        if not any(window.context):
+            continue
         score, (first, last) = best_span(start, end, window.context)
         if score > best[window.row][0]:
             characters = window.spans[first][0], window.spans[last][1]

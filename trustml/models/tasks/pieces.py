@@ -96,9 +96,10 @@ def _questions(examples, tokenizer, limits) -> Encoded:
             for window in windows(place, row, tokenizer, limits.source)
             if (inside := _span_of(window, span)) is not None
         ]
-        if not found:  # an answer longer than a window, or one that the question leaves no room for
-            window = windows(place, row, tokenizer, limits.source)[0]
-            found = [(window, (window.context.index(True),) * 2)]
+        if (
+            not found
+        ):  # an answer longer than a window; its loss is 0, as the first piece is special
+            found = [(windows(place, row, tokenizer, limits.source)[0], (0, 0))]
         window, inside = max(found, key=lambda each: _margin(*each))
         chosen.append(window)
         starts.append(inside[0])
@@ -108,22 +109,33 @@ def _questions(examples, tokenizer, limits) -> Encoded:
 
 
 def windows(place: int, row, tokenizer: TextTokenizer, length: int) -> list[Window]:
-    """The question with each stretch of its context that fits; stretches overlap by a half."""
+    """The question with each stretch of its context that fits; stretches overlap by a half.
+
+    A question is cut at half of `length`, so that every one leaves room.
+
+    Raises:
+      ValueError: A `length` below 24.
+    """
+    if length < 24:
+        raise ValueError(f"`max_length` must be at least 24 for questions, got {length}.")
+    asked = _cut(row.question, tokenizer, length // 2 - 4)
     spans = tokenizer.encode(row.context, special=False).offsets
-    alone = len(tokenizer.encode(row.question, pair="").ids)
-    room = length - alone - 2  # a stretch cut out of its text may take a piece or two more
-    if room < 8:
-        raise ValueError(
-            f"`max_length` must leave 8 pieces for the context beside the question "
-            f"{row.question!r}, which takes {alone}, got {length}. Use {alone + 32} or more."
-        )
+    alone = len(tokenizer.encode(asked, pair="").ids)
+    room = max(4, length - alone - 2)  # a stretch cut out of its text may take a piece or two more
     starts = range(0, max(1, len(spans) - room // 2), max(1, room // 2))
-    return [_window(place, row, tokenizer, spans[start : start + room], length) for start in starts]
+    stretches = [spans[start : start + room] for start in starts]
+    return [_window(place, row.context, asked, tokenizer, part, length) for part in stretches]
 
 
-def _window(place, row, tokenizer, spans, length) -> Window:
-    first, last = spans[0][0], spans[-1][1]
-    found = tokenizer.encode(row.question, pair=row.context[first:last], max_length=length)
+def _cut(text: str, tokenizer: TextTokenizer, most: int) -> str:
+    spans = tokenizer.encode(text, special=False).offsets
+    return text if len(spans) <= most else text[: spans[most - 1][1]]
+
+
+def _window(place, context, asked, tokenizer, spans, length) -> Window:
+    # A context of characters that the vocabulary drops has no spans.
+    first, last = (spans[0][0], spans[-1][1]) if spans else (0, 0)
+    found = tokenizer.encode(asked, pair=context[first:last], max_length=length)
     inside = [part == 1 for part in found.sequence]
     moved = [(start + first, end + first) for start, end in found.offsets]
     return Window(place, found.ids, found.types, inside, moved)
@@ -147,6 +159,8 @@ def _span_of(window: Window, span: tuple[int, int]) -> tuple[int, int] | None:
 
 
 def _margin(window: Window, inside: tuple[int, int]) -> int:
+    if not window.context[inside[0]]:
+        return 0
     return min(inside[0] - window.context.index(True), len(window.ids) - inside[1])
 
 

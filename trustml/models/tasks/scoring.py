@@ -172,6 +172,9 @@ def _joint_values(sums) -> dict[str, float]:
     return {"intent_accuracy": _ratio(sums[0], sums[1]), **slots}
 
 
+# Of the model's own pieces: models with other vocabularies cannot be compared by it.
+_PERPLEXITY = Metric("perplexity", "Perplexity per piece", lower_is_better=True)
+
 SCORINGS: dict[str, Scoring] = {
     "classify": Scoring(
         (Metric("accuracy", "Accuracy", percent=True),),
@@ -198,13 +201,13 @@ SCORINGS: dict[str, Scoring] = {
         {"exact_match": (0, 2)},
     ),
     "lm": Scoring(
-        (Metric("perplexity", "Perplexity", lower_is_better=True),),
+        (_PERPLEXITY,),
         _likelihoods,
         lambda sums: {"perplexity": _perplexity(*sums)},
         {},
     ),
     "seq2seq": Scoring(
-        (Metric("rouge_l", "ROUGE-L"), Metric("perplexity", "Perplexity", lower_is_better=True)),
+        (Metric("rouge_l", "ROUGE-L"), _PERPLEXITY),
         _written,
         lambda sums: {"rouge_l": _ratio(*sums[:2]), "perplexity": _perplexity(*sums[2:])},
         {},

@@ -23,6 +23,8 @@ def group_pieces(
 
     Which pieces are kept follows from the unit alone.
 
+    A place without a piece holds zeros: nothing is masked in true, and a loss there must be finite.
+
     Args:
       encoded: Rows of the data.
       units: The rows of each unit.
@@ -36,13 +38,17 @@ def group_pieces(
     places, present = _places(encoded.row_of, units, most)
     if most == 1:
         return encoded.take(places[:, 0])
-    arrays = {name: leaf[places] for name, leaf in encoded.arrays.items()}
+    arrays = {}
+    for name, leaf in encoded.arrays.items():
+        arrays[name] = leaf[places]
+        arrays[name][~present] = 0  # no row of another unit, not even unread
     return arrays | {PRESENT: present}
 
 
 def _places(row_of, units, most):
     order = np.argsort(row_of, kind="stable")
-    starts = np.searchsorted(row_of[order], np.arange(row_of.max() + 2))
+    rows = 1 + max((row for unit in units for row in unit), default=0)
+    starts = np.searchsorted(row_of[order], np.arange(rows + 1))
     places, present = (np.zeros((len(units), most), kind) for kind in (np.int64, bool))
     for place, rows in enumerate(units):
         pieces = [piece for row in rows for piece in order[starts[row] : starts[row + 1]]][:most]
@@ -61,6 +67,7 @@ def unit_loss(loss: Callable) -> Callable:
         there = unit[PRESENT].astype(jnp.float32)
         keys = [jax.random.split(one, there.shape[0]) for one in key]
         losses = jax.vmap(lambda piece, *own: loss(params, piece, *own))(pieces, *keys)
-        return (losses * there).sum() / jnp.maximum(there.sum(), 1.0)
+        losses = jnp.where(there > 0, losses, 0.0)
+        return losses.sum() / jnp.maximum(there.sum(), 1.0)
 
     return mean
