@@ -262,7 +262,7 @@ def test_an_unfinished_run_is_not_exported(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--data", "atis"], "must be one of synthetic, snips, got 'atis'"),
+        (["--data", "atis"], "`--data` must be synthetic or a set of the catalogue"),
         (["--data", "snips", "--data-dir", "/nowhere"], "`data_dir` must be a folder"),
         (["--epsilon", "nan"], "`epsilon` must be positive and finite, got nan"),
         (["--epsilon", "-1"], "`epsilon` must be positive and finite, got -1.0"),
@@ -270,7 +270,7 @@ def test_an_unfinished_run_is_not_exported(tmp_path, capsys):
         (["--delta", "2"], "`delta` must be in (0, 1), got 2.0"),
         (["--batch", "20_000"], "`expected_batch` must be at most `num_units` (1"),
         (["--clip-norm", "inf"], "`clip_norm` must be positive and finite, got inf"),
-        (["--model", "gru"], "`--model` must be one of"),
+        (["--model", "gru"], "`--model` must be the folder or name of a model"),
         (["--preset", "none"], "`--preset` must be one of"),
         (["--on", "train"], "`--on` must be test or valid"),
         (["--sampling", "shuffle"], "`sampling` must be one of"),

@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.cli.presets import PRESETS, Pretraining, WordModel
+from trustml.cli.presets import PRESETS
+from trustml.cli.word_models import Pretraining, WordModel
 from trustml.data import Utterance, hash_tokenizer, snips
 from trustml.data.corpora import examples_of
 from trustml.models import nlu

@@ -3,11 +3,13 @@
 import dataclasses
 
 from trustml.cli.config import TrainConfig
-from trustml.cli.presets import PRESETS, Preset, WordModel
+from trustml.cli.presets import PRESETS, Preset
 from trustml.cli.text_models import MINI, TextModel
+from trustml.cli.word_models import WordModel
 from trustml.data import load
 from trustml.data.catalogue import EXAMPLE_TASKS, find_entry
 from trustml.data.corpora import examples_of
+from trustml.data.corpus import DataError
 from trustml.data.example_sets import load_examples
 from trustml.data.examples import Parts, with_all_targets
 from trustml.models.nlu import ENCODERS
@@ -37,7 +39,7 @@ def with_task(config: TrainConfig) -> tuple[TrainConfig, str, str]:
     if config.task is not None and config.task not in KINDS:
         raise ValueError(f"`--task` must be one of {', '.join(KINDS)}, got {config.task!r}.")
     data = config.data or DATA[config.task or "nlu"]
-    known = ("nlu", "tag") if data == _OURS else (find_entry(data, EXAMPLE_TASKS).task,)
+    known = ("nlu", "tag") if data == _OURS else (_task_of(data),)
     task = config.task or known[0]
     if task not in known:
         raise ValueError(
@@ -45,6 +47,13 @@ def with_task(config: TrainConfig) -> tuple[TrainConfig, str, str]:
             f"{known[0]}. `trustml data list --task {task}` names those there are."
         )
     return dataclasses.replace(config, task=task, data=data), data, task
+
+
+def _task_of(data: str) -> str:
+    try:
+        return find_entry(data, EXAMPLE_TASKS).task
+    except DataError as error:
+        raise ValueError(f"`--data` must be {_OURS} or a set of the catalogue: {error}") from None
 
 
 def load_task(name: str, task: str, data_dir: str | None, *, download: bool) -> Parts:

@@ -217,7 +217,7 @@ def _voided(report) -> Topic:
     return Topic(
         "What voids it",
         (
-            f"A row of the data that is not one {unit}, whole.",
+            f"A row that is sampled but is not all that is read of one {unit}.",
             "Noise keys or draws that become known, or are used twice.",
             "A setting of the plan that was read off the data.",
             "Another run on the same data that is not added to this one.",
