@@ -499,3 +499,17 @@ def test_cutting_takes_padding_and_nothing_else():
     assert buckets.cut({"ids": rows["ids"]}, 50)["ids"].shape == (2, 12)
     with pytest.raises(DataError, match="`axes` must name columns with axis 1, got 'label'"):
         buckets.cut(rows, 5, axes={"label": 1})
+
+
+def test_what_was_fetched_before_is_found_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRUSTML_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(DataError, match="trustml data get scan"):
+        data.load_examples("scan")
+    kept = tmp_path / "trustml" / "scan"
+    kept.mkdir(parents=True)
+    rows = "".join(f"IN: jump {number} OUT: I_JUMP\n" for number in range(40))
+    for part in ("train", "test"):
+        (kept / f"tasks_{part}_simple.txt").write_text(rows)
+        (kept / f"{part}_simple.txt").write_text(rows)
+    assert len(data.load_examples("scan").test) == 40

@@ -8,6 +8,7 @@ from trustml.data.corpus import DataError
 from trustml.data.examples import PARTS, TASKS, Examples, Parts, RowSchema
 from trustml.data.readers import classify, documents, pairs, tagging
 from trustml.data.readers.block import ALL, Block, divide
+from trustml.data.transfer import cache_folder
 
 VARIABLE = "TRUSTML_DATA"
 READERS = {**classify.READERS, **tagging.READERS, **documents.READERS, **pairs.READERS}
@@ -25,7 +26,7 @@ def load_examples(
     Args:
       name: A name that `trustml data list` shows.
       data_dir: Folder that holds `NAME/`, or the files themselves; by default the environment
-        variable TRUSTML_DATA.
+        variable TRUSTML_DATA, or the cache if `trustml data get` filled it.
       download: Fetch the files from their publisher when no folder is named.
 
     Raises:
@@ -50,6 +51,10 @@ def find_folder(entry: Entry, data_dir: str | Path | None, *, download: bool) ->
         from trustml.data.fetching import fetch
 
         return fetch(entry.name)
+    kept = cache_folder() / entry.place
+    fetched = [file.name for file in entry.files if file.publisher != "-"]
+    if not folder and all((kept / name).is_file() for name in fetched):
+        return kept  # by an earlier `trustml data get`
     if not folder:
         raise DataError(
             f"`data_dir` must name a folder that contains {entry.place}/, got nothing; give it, "
