@@ -12,7 +12,7 @@ from trustml.models.generation import generate
 from trustml.models.pretrained import from_pretrained
 from trustml.models.public_text import PublicModel, pretrain_language, public_model
 from trustml.models.tasks import pieces
-from trustml.models.tasks.language import best_span, language_problem
+from trustml.models.tasks.language import language_problem
 from trustml.models.tasks.pieces import Limits
 from trustml.models.text_tokenizer import TextTokenizer
 
@@ -200,22 +200,6 @@ def test_odd_questions_end_no_run(tokenizers):
     assert all(any(window.context) for window in pieces.windows(0, long, tokenizer, 24))
     with pytest.raises(ValueError, match="`max_length` must be at least 24"):
         pieces.windows(0, question("mat"), tokenizer, 10)
-
-
-def test_the_best_span_is_found_as_by_trying_all():
-    draw = np.random.default_rng(0)
-    for _ in range(20):
-        start, end = draw.normal(size=(2, 9))
-        allowed = draw.random(9) < 0.7
-        tried = {
-            (first, last): start[first] + end[last]
-            for first in np.flatnonzero(allowed)
-            for last in np.flatnonzero(allowed)
-            if 0 <= last - first < 4
-        }
-        score, span = best_span(start, end, allowed, 4)
-        assert span == max(tried, key=tried.get)
-        assert score == pytest.approx(max(tried.values()))
 
 
 def test_a_task_that_writes_needs_a_writer(folders):

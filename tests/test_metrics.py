@@ -60,21 +60,23 @@ def test_the_bootstrap_interval_surrounds_the_score_and_repeats():
     draw = np.random.default_rng(0)
     truth = [["B-a", "O", "B-b"]] * 200
     predicted = [["B-a", "O", "B-b" if draw.random() < 0.7 else "O"] for _ in truth]
-    interval = metrics.bootstrap_slot_f1(truth, predicted, resamples=200)
+    counts = metrics.entity_counts(truth, predicted)
+
+    def f1(rows):
+        return metrics.ratios(*rows.sum(0))[2]
+
+    interval = metrics.bootstrap(counts, f1, resamples=200)
     assert interval.low < metrics.slot_scores(truth, predicted)[2] < interval.high
     assert interval.high - interval.low < 0.1
-    assert interval == metrics.bootstrap_slot_f1(truth, predicted, resamples=200)
+    assert interval == metrics.bootstrap(counts, f1, resamples=200)
+    both = metrics.bootstrap(counts, lambda rows: [f1(rows), 1.0], resamples=200)
+    assert both == ([interval.low, 1.0], [interval.high, 1.0])
 
 
 def test_the_wilson_interval_covers_nineteen_times_in_twenty():
     right = np.random.default_rng(1).binomial(50, 0.9, size=2000)
     covered = [low <= 0.9 <= high for low, high in (metrics.wilson_interval(k, 50) for k in right)]
     assert 0.93 < np.mean(covered) < 0.99
-
-
-def test_scores_by_group():
-    right = np.array([1.0, 0.0, 1.0])
-    assert metrics.by_group(lambda rows: right[rows].mean(), [0, 0, 1]) == {0: 0.5, 1: 1.0}
 
 
 @pytest.mark.parametrize(
@@ -84,8 +86,6 @@ def test_scores_by_group():
         (lambda: metrics.slot_scores([["O"]], [["O", "O"]]), r"predicted\[0\]"),
         (lambda: metrics.joint_scores([], [], [], []), "intents"),
         (lambda: metrics.wilson_interval(3, 2), "right"),
-        (lambda: metrics.bootstrap_slot_f1([["O"]], [["O"]], level=1.5), "level"),
-        (lambda: metrics.bootstrap_slot_f1([], []), "truth"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, name):

@@ -82,6 +82,11 @@ class Setting(NamedTuple):
         return self.preset.model.trainable(self.problem.config)
 
     @property
+    def shorten(self) -> Callable | None:
+        """What cuts padding off a drawn batch; where the micro-batch is found, one shape serves."""
+        return None if self.config.microbatch == AUTO else shortener(self.units)
+
+    @property
     def _whole(self) -> int:
         return len(next(iter(self.units.values())))
 
@@ -225,8 +230,6 @@ def private_plan(setting: Setting) -> PrivacyPlan:
 def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
     """The private step, and the baseline's unless it is not wanted."""
     preset, config = setting.preset, setting.config
-    # Where the micro-batch is found, one shape must serve.
-    shorten = None if config.microbatch == AUTO else shortener(setting.units)
     private = private_step(
         setting.loss,
         preset.private.optimizer(),
@@ -234,7 +237,7 @@ def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
         strategy=config.strategy,
         microbatch=config.microbatch,
         trainable=setting.trainable,
-        shorten=shorten,
+        shorten=setting.shorten,
     )
     if not config.baseline:
         return {"private": private}
@@ -253,6 +256,6 @@ def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
         draws,
         microbatch=config.microbatch,
         trainable=setting.trainable,
-        shorten=shorten,
+        shorten=setting.shorten,
     )
     return {"private": private, "baseline": baseline}

@@ -125,13 +125,13 @@ class TextModel:
             progress = None if public.quiet else _progress
             folder = public_model(model, rows, source, progress=progress)
             told = f"start: pretrained on {source}"
-        labelled = schema.task in ("classify", "nlu")
+        labels, tags = _labels_and_tags(schema)
         try:
             found = from_pretrained(
                 folder,
                 head=schema.task,
-                labels=schema.labels if labelled else (),
-                tags=schema.tags if schema.task in ("tag", "nlu") else (),
+                labels=labels,
+                tags=tags,
                 options=self._options(),
                 key=jax.random.key(seed),
                 download=public.download,
@@ -145,10 +145,8 @@ class TextModel:
         return found, told
 
     def _unlearned(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
-        config = model.config(tokenizer)
-        labels = schema.labels if schema.task in ("classify", "nlu") else ()
-        tags = schema.tags if schema.task in ("tag", "nlu") else ()
-        config = dataclasses.replace(config, labels=labels, tags=tags)
+        labels, tags = _labels_and_tags(schema)
+        config = dataclasses.replace(model.config(tokenizer), labels=labels, tags=tags)
         return _without_weights(config, schema.task, self._options(), tokenizer)
 
     def _options(self) -> Options:
@@ -247,18 +245,18 @@ def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -
     from trustml.models.language import build_language_model
     from trustml.models.pretrained import Pretrained
 
-    labels = config.labels if head in ("classify", "nlu") else ()
-    network = build_language_model(config, head, labels=labels, tags=config.tags, options=options)
+    named = {"labels": config.labels, "tags": config.tags}
+    network = build_language_model(config, head, **named, options=options)
     return Pretrained(network, None, config, tokenizer, (), head, options)
 
 
 def _last_of_each(count: int, config: Any) -> Trainable:
     """The last layers of the encoder and, where there is one, of the decoder."""
-    first = last_layers(min(count, config.num_layers), config.num_layers, head=_HEAD)
-    if not config.decoder_layers:
-        return last_layers(count, config.num_layers, head=_HEAD)
-    layers = config.decoder_layers
-    second = last_layers(min(count, layers), layers, head=_HEAD)
+    layers, others = config.num_layers, config.decoder_layers
+    if not others:
+        return last_layers(count, layers, head=_HEAD)
+    first = last_layers(min(count, layers), layers, head=_HEAD)
+    second = last_layers(min(count, others), others, head=_HEAD)
     return lambda name: (second if name.startswith("decoder/") else first)(name)
 
 
@@ -274,8 +272,11 @@ def _public_text(model: str, data: str, public: Public) -> tuple[list[str], str]
             f"`--model` must not be {model} for the data {TEXT}, from which that model is made: "
             "what it knows of them is outside every guarantee. Name another model or other data."
         )
+    folder = public.data_dir
+    if folder is not None and not Path(folder, TEXT).is_dir():
+        folder = None  # the folder of one set: the text may lie where TRUSTML_DATA says
     try:
-        parts = _load_text(public)
+        parts = load_examples(TEXT, folder, download=public.download)
     except ValueError as error:
         raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
     known = [part for part in parts if UNPUBLISHED not in part.source]
@@ -288,13 +289,10 @@ def _public_text(model: str, data: str, public: Public) -> tuple[list[str], str]
     return rows, "the public WikiText-2 (its valid and test parts)"
 
 
-def _load_text(public: Public) -> Any:
-    try:
-        return load_examples(TEXT, public.data_dir, download=public.download)
-    except ValueError:
-        if public.data_dir is None:
-            raise
-        return load_examples(TEXT, None, download=public.download)
+def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the head of a task is told of the schema."""
+    labels = schema.labels if schema.task in ("classify", "nlu") else ()
+    return labels, schema.tags if schema.task in ("tag", "nlu") else ()
 
 
 def _progress(done: int, steps: int, loss: float) -> None:

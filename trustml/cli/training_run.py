@@ -27,13 +27,11 @@ from trustml.cli.report_of_run import describe, make_report
 from trustml.cli.setting import Canaries, Setting, make_setting, make_steps, private_plan
 from trustml.clipping import clipped_grad
 from trustml.clipping.gradient import TUNE
-from trustml.data.buckets import shortener
 from trustml.plan import PrivacyPlan
 from trustml.report import read_report, render, write_json, write_text
 from trustml.report.folder import PAGE, REPORT
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
 from trustml.training.checkpoint import FOLDER as CHECKPOINTS
-from trustml.training.checks import AUTO
 from trustml.training.files import locked
 from trustml.training.timing import time_steps
 from trustml.training.weights import WEIGHTS
@@ -251,7 +249,7 @@ def _time(setting: Setting, plan: PrivacyPlan):
         microbatch=config.microbatch if isinstance(config.microbatch, int) else None,
         baseline=config.baseline,
         trainable=setting.trainable,
-        shorten=None if config.microbatch == AUTO else shortener(setting.units),
+        shorten=setting.shorten,
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from trustml.data.tokens import Tokenizer
+from trustml.data.tokens import Tokenizer, padded, token_arrays
 
 UNKNOWN_USER = -1
 UNKNOWN_TIME = -1
@@ -176,20 +176,11 @@ def encode(
     if not (isinstance(max_length, int) and max_length > 0):
         raise DataError(f"`max_length` must be a positive integer, got {max_length!r}.")
     rows = corpus.utterances
-    tokens = np.zeros((len(rows), max_length, len(tokenizer.sizes)), np.int32)
-    mask = np.zeros((len(rows), max_length), bool)
-    tags = np.zeros((len(rows), max_length), np.int32)
     tag_ids = {tag: place for place, tag in enumerate(corpus.tags)}
-    for row, utterance in enumerate(rows):
-        kept = min(len(utterance.tokens), max_length)
-        tokens[row, :kept] = [tokenizer(token) for token in utterance.tokens[:kept]]
-        tags[row, :kept] = [tag_ids[tag] for tag in utterance.tags[:kept]]
-        mask[row, :kept] = True
     intent_ids = {intent: place for place, intent in enumerate(corpus.intents)}
     return {
-        "tokens": tokens,
-        "mask": mask,
-        "tags": tags,
+        **token_arrays([row.tokens for row in rows], tokenizer, max_length),
+        "tags": padded([[tag_ids[tag] for tag in row.tags] for row in rows], max_length),
         "intent": np.array([intent_ids[row.intent] for row in rows], np.int32),
         "user": np.array([row.user for row in rows], np.int32),
         "timestamp": np.array([row.timestamp for row in rows], np.int32),

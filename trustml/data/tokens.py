@@ -9,12 +9,12 @@ import functools
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 EMPTY = 0  # the id of "nothing here"; networks give it a zero vector
 
@@ -61,6 +61,35 @@ def hash_tokenizer(buckets: int = 4096, *, hashes: int = 2, affixes: int = 512) 
 
     sizes = (buckets + 1,) * hashes + ((affixes + 1,) * 5 if affixes else ())
     return Tokenizer(sizes, "token ids by hashing, independent of the data", ids)
+
+
+def padded(
+    rows: Sequence[Sequence[Any]], length: int, *, kind: Any = np.int32
+) -> Shaped[np.ndarray, "row length"]:
+    """Rows of one length: zeros fill them up, and what lies beyond is cut off.
+
+    >>> padded([[1, 2, 3], [4]], 2).tolist()
+    [[1, 2], [4, 0]]
+    """
+    whole = np.zeros((len(rows), length), kind)
+    for place, row in enumerate(rows):
+        kept = row[:length]
+        whole[place, : len(kept)] = kept
+    return whole
+
+
+def token_arrays(
+    said: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int
+) -> dict[str, np.ndarray]:
+    """`tokens` int32 [row, length, ids of a token], 0 for no id, and `mask` bool [row, length]."""
+    tokens = np.zeros((len(said), length, len(tokenizer.sizes)), np.int32)
+    for place, row in enumerate(said):
+        if kept := row[:length]:
+            tokens[place, : len(kept)] = [tokenizer(token) for token in kept]
+    return {
+        "tokens": tokens,
+        "mask": padded([[True] * len(row) for row in said], length, kind=bool),
+    }
 
 
 def listed_tokenizer(words: Iterable[str], *, public: bool) -> Tokenizer:

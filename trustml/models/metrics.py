@@ -6,7 +6,7 @@ Entities count as the CoNLL script counts them: one is right if its slot, start 
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -27,8 +27,8 @@ class Scores(NamedTuple):
 class Interval(NamedTuple):
     """A confidence interval."""
 
-    low: float
-    high: float
+    low: Any  # a number, or a list of them
+    high: Any
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
@@ -89,25 +89,9 @@ def wilson_interval(right: int, total: int, *, z: float = 1.959964) -> Interval:
     return Interval((centre - half) / (1 + spread), (centre + half) / (1 + spread))
 
 
-def bootstrap_slot_f1(
-    truth: Sequence[Sequence[str]],
-    predicted: Sequence[Sequence[str]],
-    *,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap interval of slot F1, resampling whole utterances."""
-    if not len(truth):
-        raise ValueError("`truth` must not be empty.")
-    counts = entity_counts(truth, predicted)
-    f1 = lambda rows: ratios(*rows.sum(axis=0))[2]  # noqa: E731
-    return bootstrap(counts, f1, resamples=resamples, level=level, seed=seed)
-
-
 def bootstrap(
     rows: Shaped[np.ndarray, "unit ..."],
-    statistic: Callable[[np.ndarray], float],
+    statistic: Callable[[np.ndarray], Any],
     *,
     resamples: int = 1000,
     level: float = 0.95,
@@ -117,8 +101,8 @@ def bootstrap(
 
     Args:
       rows: A value, or a row of counts, for each unit.
-      statistic: Rows drawn with replacement, as many as there are, to a number: `np.mean` of
-        values, or a ratio of sums of counts.
+      statistic: Rows drawn with replacement, as many as there are, to a number, such as `np.mean`
+        of values or a ratio of sums of counts; or to several numbers, whose bounds are then lists.
       resamples: Times that rows are drawn.
       level: Share of the statistics that the interval holds.
       seed: Of the draws.
@@ -137,14 +121,8 @@ def bootstrap(
         )
     draws = np.random.default_rng(seed).integers(len(rows), size=(resamples, len(rows)))
     found = [statistic(rows[draw]) for draw in draws]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
-
-
-def by_group(score: Callable[[np.ndarray], float], groups: np.ndarray) -> dict[int, float]:
-    """Applies `score` to the positions of each group."""
-    groups = np.asarray(groups)
-    return {int(group): score(np.flatnonzero(groups == group)) for group in np.unique(groups)}
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return Interval(low.tolist(), high.tolist())
 
 
 def entity_counts(

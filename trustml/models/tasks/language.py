@@ -1,5 +1,6 @@
 """Tasks on language models: rows to pieces, and what the heads say back to answers in words."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from trustml.data.examples import Examples
 from trustml.models.decoding import allowed_transitions
+from trustml.models.heads import answer_predict
 from trustml.models.network import Network
 from trustml.models.tasks import pieces
 from trustml.models.tasks.pieces import Limits
@@ -15,7 +17,7 @@ from trustml.models.tasks.problem import Problem
 from trustml.models.text_tokenizer import TextTokenizer
 
 BATCH = 64  # rows that a prediction takes at a time
-_LONGEST_ANSWER = 30  # pieces
+_PARTS = 4  # of the data that are kept encoded: a run evaluates the same ones again and again
 
 # (params, pieces of each source, most pieces to write) to the pieces written for each.
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]
@@ -50,16 +52,12 @@ def language_problem(
     if schema.task == "seq2seq" and write is None:
         raise ValueError("`write` must be given for the task 'seq2seq', got None.")
     read = _READERS[schema.task]
-
-    def encode(examples: Examples):
-        return pieces.encode(examples, tokenizer, limits)
-
     predict = _Predictor(network, tokenizer, limits, write)
 
     return Problem(
         schema.task,
         network,
-        encode,
+        lambda examples: pieces.encode(examples, tokenizer, limits),
         lambda params, examples, quick: read(predict, params, examples, quick),
         start,
         config,
@@ -73,10 +71,30 @@ class _Predictor:
 
     def __init__(self, network: Network, tokenizer: TextTokenizer, limits: Limits, write):
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
-        self.logits = jax.jit(jax.vmap(network.logits, (None, 0)))
+        self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
+        kept = functools.lru_cache(_PARTS)
+        self.encoded = kept(lambda examples: pieces.encode(examples, tokenizer, limits))
+        self.windows = kept(self._windows)
+        self.words = kept(self._words)
 
-    def encoded(self, examples: Examples):
-        return pieces.encode(examples, self.tokenizer, self.limits)
+    def _answer(self, params, unit):
+        """The best span of a window and its score."""
+        start, end = self.network.logits(params, unit)
+        first, last = answer_predict((start, end), unit, None)
+        return start[first] + end[last], first, last
+
+    def _windows(self, examples: Examples):
+        found = [
+            window
+            for place, row in enumerate(examples.rows)
+            for window in pieces.windows(place, row, self.tokenizer, self.limits.source)
+        ]
+        return found, pieces.window_arrays(found, self.limits.source)
+
+    def _words(self, examples: Examples):
+        """The word that each piece of each row is of."""
+        length = self.limits.source
+        return [self.tokenizer.encode_words(row.tokens, length).words for row in examples.rows]
 
     def of(self, function: Callable, params: Any, arrays: dict[str, np.ndarray]) -> Any:
         """`function(params, arrays)`, computed for `BATCH` rows at a time."""
@@ -112,8 +130,7 @@ def _tags_of_words(predict: _Predictor, found, examples):
     """Tags of pieces as tags of words; words beyond the limit are "O"."""
     tags, rows = examples.tags, []
     allowed = allowed_transitions(tags)
-    for row, places in zip(examples.rows, found, strict=True):
-        words = predict.tokenizer.encode_words(row.tokens, predict.limits.source).words
+    for row, words, places in zip(examples.rows, predict.words(examples), found, strict=True):
         said = ["O"] * len(row.tokens)
         before = 0
         for word, first, place in zip(words, pieces.first_pieces(words), places, strict=False):
@@ -132,39 +149,14 @@ def _begin(tags: Sequence[str], place: int) -> int:
 def _read_answers(predict: _Predictor, params, examples, quick):
     """For each question, the span with the highest score over all windows of its context."""
     del quick
-    length = predict.limits.source
-    found = [
-        window
-        for place, row in enumerate(examples.rows)
-        for window in pieces.windows(place, row, predict.tokenizer, length)
-    ]
-    starts, ends = predict.of(predict.logits, params, pieces.window_arrays(found, length))
+    found, arrays = predict.windows(examples)
+    scores, firsts, lasts = predict.of(predict.answer, params, arrays)
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
-    for window, start, end in zip(found, starts, ends, strict=True):
-        if not any(window.context):
-            continue
-        score, (first, last) = best_span(start, end, window.context)
-        if score > best[window.row][0]:
+    for window, score, first, last in zip(found, scores, firsts, lasts, strict=True):
+        if any(window.context) and score > best[window.row][0]:
             characters = window.spans[first][0], window.spans[last][1]
-            text = examples.rows[window.row].context[slice(*characters)]
-            best[window.row] = (score, text)
+            best[window.row] = (score, examples.rows[window.row].context[slice(*characters)])
     return [text for _, text in best]
-
-
-def best_span(
-    start: np.ndarray, end: np.ndarray, allowed: Sequence[bool], most: int = _LONGEST_ANSWER
-) -> tuple[float, tuple[int, int]]:
-    """The span of at most `most` allowed places with the highest sum of its two scores.
-
-    >>> best_span(np.array([0.0, 3, 1]), np.array([0.0, 1, 4]), [False, True, True])
-    (7.0, (1, 2))
-    """
-    places = np.flatnonzero(allowed)
-    sums = start[places][:, None].astype(np.float64) + end[places][None, :]
-    apart = places[None, :] - places[:, None]
-    sums = np.where((apart >= 0) & (apart < most), sums, -np.inf)
-    first, last = np.unravel_index(np.argmax(sums), sums.shape)
-    return float(sums[first, last]), (int(places[first]), int(places[last]))
 
 
 def _read_likelihoods(predict: _Predictor, params, examples, quick):

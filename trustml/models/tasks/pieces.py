@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trustml.data.examples import Examples
+from trustml.data.tokens import padded
 from trustml.models.tasks.problem import Encoded
 from trustml.models.text_tokenizer import TextTokenizer
 
@@ -207,15 +208,6 @@ def _inputs(found: Sequence[Any], length: int) -> dict[str, np.ndarray]:
 
 def _mask(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
     return padded([[True] * len(row) for row in rows], length, kind=bool)
-
-
-def padded(rows: Sequence[Sequence[Any]], length: int, *, kind: Any = np.int32) -> np.ndarray:
-    """Rows of one length: zeros fill them up, and what lies beyond is cut off."""
-    whole = np.zeros((len(rows), length), kind)
-    for place, row in enumerate(rows):
-        kept = row[:length]
-        whole[place, : len(kept)] = kept
-    return whole
 
 
 def _whole(arrays) -> Encoded:

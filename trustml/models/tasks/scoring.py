@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from trustml.models.metrics import entity_counts, ratios, wilson_interval
-from trustml.models.text_metrics import exact_match, rouge_l, token_f1
+from trustml.models.metrics import bootstrap, entity_counts, ratios, wilson_interval
+from trustml.models.text_metrics import exact_match, perplexity, rouge_l, token_f1
+
+_DIVERGED = math.exp(100)
 
 
 class Metric(NamedTuple):
@@ -83,24 +85,30 @@ class Scoring(NamedTuple):
             raise ValueError("`counts` must have at least one row, got none.")
         values = self.scores(counts)
         whole = _by_owner(counts, owners)
-        found, drawn = {}, None
+        plain = self.shares if owners is None else {}
+        names = [metric.name for metric in self.metrics if metric.name not in plain]
+        drawn = {}
+        if names:
+            bounds = bootstrap(whole, self._several(names), resamples=resamples, seed=seed)
+            drawn = dict(zip(names, zip(*bounds, strict=True), strict=True))
+        found = {}
         for metric in self.metrics:
-            if metric.name in self.shares and owners is None:
-                right, total = (counts[:, place].sum() for place in self.shares[metric.name])
-                interval = (*wilson_interval(round(right), round(total)), "Wilson, 95 %")
-            else:
-                if drawn is None:
-                    drawn = self._resampled(whole, resamples, seed)
-                low, high = np.quantile([each[metric.name] for each in drawn], [0.025, 0.975])
+            if metric.name in drawn:
+                low, high = drawn[metric.name]
                 how = "bootstrap, 95 %" if owners is None else "bootstrap of owners, 95 %"
-                interval = (float(low), float(high), how)
-            found[metric.name] = Judged(values[metric.name], *interval)
+            else:
+                right, total = (counts[:, place].sum() for place in plain[metric.name])
+                low, high = wilson_interval(round(right), round(total))
+                how = "Wilson, 95 %"
+            found[metric.name] = Judged(values[metric.name], low, high, how)
         return found
 
-    def _resampled(self, counts, resamples, seed) -> list[dict[str, float]]:
-        draw = np.random.default_rng(seed)
-        chosen = draw.integers(len(counts), size=(resamples, len(counts)))
-        return [self.values(counts[rows].sum(0)) for rows in chosen]
+    def _several(self, names: list[str]) -> Callable[[np.ndarray], list[float]]:
+        def statistic(rows):
+            values = self.values(rows.sum(0))
+            return [values[name] for name in names]
+
+        return statistic
 
 
 def _by_owner(counts, owners):
@@ -117,9 +125,9 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _perplexity(nll: float, tokens: float) -> float:
-    """A model that diverged, whose likelihoods may be NaN, has a number too: e^100."""
-    mean = _ratio(nll, tokens)
-    return math.exp(mean) if mean < 100 else math.exp(100)
+    """A model that diverged has a number too, which JSON can hold: e^100."""
+    found = perplexity(nll, tokens) if tokens else math.inf
+    return found if found < _DIVERGED else _DIVERGED  # of NaN too
 
 
 def _right(rows, predicted, label=lambda row: row.label):
