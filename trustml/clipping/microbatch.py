@@ -41,63 +41,38 @@ def in_microbatches(core, units, group, microbatch, shards: int = 1):
         return core(units, group)
     each, share = size // shards, microbatch // shards
     slices = -(-each // share)
-    spare = slices * share - each
-    runs = _Runs(shards)
-
-    def pad(leaf):
-        # Repeating a real unit keeps padding finite; its group drops it.
-        first = leaf[:1] if shards == 1 else leaf[:, :1]
-        shape = (*leaf.shape[: runs.axis], spare, *leaf.shape[runs.axis + 1 :])
-        tail = jnp.broadcast_to(first, shape)
-        return jnp.concatenate([leaf, tail], runs.axis) if spare else leaf
-
-    units = jax.tree.map(lambda leaf: pad(runs.split(leaf)), units)
-    group = runs.split(group)
-    none = jnp.full((*group.shape[: runs.axis], spare), -1, group.dtype)
-    group = jnp.concatenate([group, none], runs.axis)
-
-    def take(tree, index):
-        return jax.tree.map(
-            lambda leaf: runs.merge(
-                jax.lax.dynamic_slice_in_dim(leaf, index * share, share, runs.axis)
-            ),
-            tree,
-        )
+    runs = _Runs(shards, share)
+    # What is repeated is a real unit, so that padding stays finite; its group drops it.
+    units = jax.tree.map(lambda leaf: runs.padded(runs.split(leaf), slices), units)
+    group = runs.padded(runs.split(group), slices, fill=-1)
 
     def body(index, carry):
         sums, info = carry
-        more, found = core(take(units, index), take(group, index))
-        sums = jax.tree.map(jnp.add, sums, more)
-        info = jax.tree.map(
-            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
-                whole, runs.split(part), index * share, runs.axis
-            ),
-            info,
-            found,
-        )
-        return sums, info
+        more, found = core(runs.take(units, index), runs.take(group, index))
+        return jax.tree.map(jnp.add, sums, more), runs.put(info, found, index)
 
-    shapes = jax.eval_shape(core, take(units, 0), take(group, 0))
+    shapes = jax.eval_shape(core, runs.take(units, 0), runs.take(group, 0))
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes[0])
     info = jax.tree.map(
         lambda leaf: runs.split(jnp.zeros((shards * slices * share, *leaf.shape[1:]), leaf.dtype)),
         shapes[1],
     )
-    drawn = group >= 0
-    place = jnp.arange(group.shape[runs.axis]) + 1
-    present = jnp.max(jnp.where(drawn, place if shards == 1 else place[None], 0))
-    needed = -(-present // share)
-    sums, info = jax.lax.fori_loop(0, needed, body, (sums, info))
+    place = jnp.arange(slices * share) + 1
+    present = jnp.max(jnp.where(group >= 0, place if shards == 1 else place[None], 0))
+    sums, info = jax.lax.fori_loop(0, -(-present // share), body, (sums, info))
     return sums, jax.tree.map(
         lambda leaf: leaf[:size] if shards == 1 else runs.merge(leaf[:, :each]), info
     )
 
 
 class _Runs:
-    """The unit axis as [shard, unit of the shard], where there is more than one shard."""
+    """The unit axis as [shard, unit of the shard], where there is more than one shard.
 
-    def __init__(self, shards: int):
-        self.shards = shards
+    A slice takes `share` units of every shard.
+    """
+
+    def __init__(self, shards: int, share: int):
+        self.shards, self.share = shards, share
         self.axis = 0 if shards == 1 else 1  # of a shard's own units
 
     def split(self, leaf):
@@ -105,3 +80,34 @@ class _Runs:
 
     def merge(self, leaf):
         return leaf if self.axis == 0 else leaf.reshape(-1, *leaf.shape[2:])
+
+    def padded(self, leaf, slices: int, fill=None):
+        """`leaf` with room for whole slices: the first unit again, or `fill`."""
+        spare = slices * self.share - leaf.shape[self.axis]
+        if not spare:
+            return leaf
+        shape = (*leaf.shape[: self.axis], spare, *leaf.shape[self.axis + 1 :])
+        first = leaf[:1] if self.axis == 0 else leaf[:, :1]
+        tail = jnp.broadcast_to(first, shape) if fill is None else jnp.full(shape, fill, leaf.dtype)
+        return jnp.concatenate([leaf, tail], self.axis)
+
+    def take(self, tree, index):
+        """Slice `index` of every leaf, with one unit axis."""
+        start = index * self.share
+        return jax.tree.map(
+            lambda leaf: self.merge(
+                jax.lax.dynamic_slice_in_dim(leaf, start, self.share, self.axis)
+            ),
+            tree,
+        )
+
+    def put(self, tree, parts, index):
+        """`tree` with `parts` as its slice `index`."""
+        start = index * self.share
+        return jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
+                whole, self.split(part), start, self.axis
+            ),
+            tree,
+            parts,
+        )
