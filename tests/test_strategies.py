@@ -101,6 +101,23 @@ def test_rules_that_are_not_linear_stay_within_the_bound():
         assert np.linalg.norm(sums) <= 0.1, strategy
 
 
+@pytest.mark.parametrize("where", ["loss", "after the site"])
+def test_ghost_keeps_the_bound_where_a_loss_is_computed_below_float32(where):
+    def loss(w, x):
+        value = jnp.sum(w * x)
+        low = value.astype(jnp.bfloat16)
+        return low if where == "loss" else low.astype(jnp.float32)
+
+    units = jnp.ones((1, 3))
+    grad = trustml.clipped_grad(loss, clip_norm=0.5, strategy="ghost")
+    sums, _ = grad(jnp.ones(3), units)
+    assert 0.499 < float(jnp.linalg.norm(sums)) <= 0.5
+    # A weight that passes through bfloat16 breaks it: so the test can fail.
+    factor = jnp.float32(0.5 / np.sqrt(3))
+    rounded = jax.grad(lambda w: loss(w, units[0]).astype(jnp.float32) * factor)(jnp.ones(3))
+    assert float(jnp.linalg.norm(rounded)) > 0.5
+
+
 def test_explain_shows_the_rules_that_a_strategy_prefers():
     loss, params, units = network(remat=False)
     for strategy in ("gram", "materialise"):

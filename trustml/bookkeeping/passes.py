@@ -18,9 +18,10 @@ def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
     """Norms by meters, then the gradient of the weighted losses, as ordinary training takes it.
 
     Scan and remat stay what they are, so memory does. Two kinds of losses go to `book_keep`
-    instead: those that compute below float32, whose gradients would be summed over units in that
-    precision; and those with rules of their own by `jax.custom_vjp`, which need not be linear, so
-    that the gradient of a weighted loss need not be the weighted gradient whose norm is known.
+    instead: those that compute anything below float32, where gradients would be summed over units
+    in that precision, or weights of losses be rounded to it, past their bound; and those with
+    rules of their own by `jax.custom_vjp`, which need not be linear, so that the gradient of a
+    weighted loss need not be the weighted gradient whose norm is known.
 
     Arguments and result are those of `book_keep`.
 
@@ -28,10 +29,7 @@ def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
       Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.
     """
     reading = reading or read_for(loss, trained, frozen, unit)
-    low = any(
-        site.inputs[i].aval.dtype != jnp.float32 for site in reading.sites for i in site.params
-    )
-    if low or reading.has_custom_vjp:
+    if reading.below_float32 or reading.has_custom_vjp:
         return book_keep(loss, trained, frozen, unit, rules, reading)
     first = first_pass(loss, trained, frozen, unit, rules, reading, meters_of)
 

@@ -14,6 +14,8 @@ from trustml.bookkeeping.values import (
     Loop,
     Site,
     Step,
+    any_equation,
+    below_float32,
     is_float,
     literal_array,
     open_jaxpr,
@@ -29,6 +31,7 @@ class Reading:
     sites: tuple[Site, ...]
     aux_structure: Any
     has_custom_vjp: bool  # somewhere: such rules need not be linear in the cotangent
+    below_float32: bool  # somewhere: cotangents there round by more than a bound's margin
 
     @property
     def has_inner_blocks(self) -> bool:
@@ -80,19 +83,8 @@ def read_loss(loss, trained, frozen, unit) -> Reading:
     block = _prune(Block(data, reader.steps, tuple(outputs)))
     active = _active_sites(block, block.outputs[:1])
     sites = tuple(site for site in block.sites() if site in active)
-    return Reading(block, sites, shapes[1], _has_custom_vjp(jaxpr))
-
-
-def _has_custom_vjp(jaxpr) -> bool:
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name.startswith("custom_vjp"):
-            return True
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns") and _has_custom_vjp(inner):
-                    return True
-    return False
+    custom = any_equation(jaxpr, lambda eqn: eqn.primitive.name.startswith("custom_vjp"))
+    return Reading(block, sites, shapes[1], custom, any_equation(jaxpr, below_float32))
 
 
 def _constant(value):
