@@ -109,7 +109,8 @@ def test_calibration_is_tight_from_below(accountant, epsilon, delta):
 
 
 def test_published_number_of_steps_fits():
-    assert Accounting().steps_within(poisson(3.0, 0.1), epsilon=2.0, delta=1e-6) == 155
+    step = poisson(3.0, 0.1)
+    assert Accounting().steps_within(lambda n: [(step, n)], epsilon=2.0, delta=1e-6) == 155
 
 
 # --- Conventions, against oracles of our own ---
@@ -341,7 +342,10 @@ def test_steps_within_is_the_last_that_fits():
     accounting = Accounting()
     spent = [(poisson(3.0, 0.1), 20)]
     more = accounting.steps_within(
-        step, epsilon=1.0, delta=1e-6, spent=spent, distance_per_step=1e-12
+        lambda count: [*spent, (step, count)],
+        epsilon=1.0,
+        delta=1e-6,
+        distance=lambda count: 1e-12 * (20 + count),
     )
 
     def fits(count):
@@ -350,8 +354,8 @@ def test_steps_within_is_the_last_that_fits():
 
     assert fits(more)
     assert not fits(more + 1)
-    assert accounting.steps_within(step, epsilon=0.01, delta=1e-6) == 0
-    assert accounting.steps_within(step, epsilon=3.0, delta=1e-6, limit=5) == 5
+    assert accounting.steps_within(lambda n: [(step, n)], epsilon=0.01, delta=1e-6) == 0
+    assert accounting.steps_within(lambda n: [(step, n)], epsilon=3.0, delta=1e-6, limit=5) == 5
 
 
 # --- Messages ---

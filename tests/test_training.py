@@ -144,7 +144,7 @@ def test_a_divisor_taken_from_the_data_is_noticed():
             sums, _ = grad(state.params, rows, group)
             drawn = jnp.sum(group >= 0).astype(jnp.float32)
             nothing = StepMetrics(*jnp.zeros(5))
-            return jax.tree.map(lambda leaf: leaf * 12 / drawn, sums), nothing
+            return jax.tree.map(lambda leaf: leaf * 12 / drawn, sums), nothing, state.mechanism
 
         return TrainStep(lambda *_: sums_of, optax.sgd(1.0), each, None, private=True)
 

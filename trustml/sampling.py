@@ -1,6 +1,8 @@
 """Which units take part in which step: fixed shapes, a secret seed, any step at any time."""
 
+import functools
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +11,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-SAMPLINGS = ("poisson", "truncated_poisson", "fixed")
+SAMPLINGS = (
+    "poisson",
+    "truncated_poisson",
+    "fixed",
+    "cyclic_poisson",
+    "balls_in_bins",
+    "shuffled",
+)
 _DOMAIN = b"trustml sampler, version 1\x00"
 
 
@@ -32,13 +41,19 @@ class Sampler:
     `poisson` takes each unit with probability `sample_rate`, independently. Its padded shape
     cannot hold every outcome: beyond `capacity` a uniform part is dropped, which
     `overflow_probability` bounds. `truncated_poisson` does the same by intention, and must be
-    accounted as such. `fixed` takes `capacity` units without replacement.
+    accounted as such. `fixed` takes `capacity` units without replacement. `cyclic_poisson` deals
+    each unit to one of `cycle` groups at random, once, and samples the group whose turn it is.
+    `balls_in_bins` deals each unit to one step of an epoch at random, anew every epoch; `shuffled`
+    cuts a fresh order of all units into batches. With `micro_batches` each drawn unit falls into
+    one at random, and a draw holds them one after the other.
 
     Args:
       sampling: One of `SAMPLINGS`, by the name under which the accountant knows it.
       num_units: Units in the data.
       sample_rate: Probability of a unit to take part in a step.
       capacity: Length of every draw.
+      cycle: Groups of `cyclic_poisson`.
+      micro_batches: Equal parts of every draw; 0 for none.
       secret: 32 bytes, from `new_secret()`.
       plan: Fingerprint that the draws carry.
 
@@ -53,6 +68,8 @@ class Sampler:
     capacity: int
     secret: bytes
     plan: str | None = None
+    cycle: int = 1
+    micro_batches: int = 0
 
     def __post_init__(self):
         if self.sampling not in SAMPLINGS:
@@ -62,7 +79,7 @@ class Sampler:
         if not (0 < self.sample_rate <= 1):
             raise ValueError(f"`sample_rate` must be in (0, 1], got {self.sample_rate!r}.")
         # One more than there are units: a neighbouring data set must fit the same shape.
-        most = self.num_units + (self.sampling != "fixed")
+        most = (self.num_units + (self.sampling != "fixed")) * max(1, self.micro_batches)
         if not (1 <= self.capacity <= most):
             raise ValueError(f"`capacity` must be from 1 to {most}, got {self.capacity!r}.")
 
@@ -71,16 +88,45 @@ class Sampler:
         if not (step >= 0):
             raise ValueError(f"`step` must not be negative, got {step!r}.")
         generator = _generator(self.secret, step)
-        size = self.capacity
-        if self.sampling != "fixed":
-            # Given its size, a Poisson sample is uniform; a uniform part of it is uniform too,
-            # so choosing `capacity` of all units is dropping the surplus at random.
-            size = min(size, int(generator.binomial(self.num_units, self.sample_rate)))
         indices = np.full(self.capacity, -1, np.int32)
-        indices[:size] = generator.choice(self.num_units, size, replace=False)
+        chosen = self._chosen(step, generator)
+        if self.micro_batches:
+            places, kept = _dealt(len(chosen), self.micro_batches, self.capacity, generator)
+            indices[places] = chosen[kept]
+        else:
+            chosen = chosen[: self.capacity]
+            indices[: len(chosen)] = chosen
         draw = Draw(step, indices, np.where(indices < 0, -1, 0).astype(np.int32))
         draw.plan = self.plan
         return draw
+
+    def _chosen(self, step, generator):
+        """The units of a step in random order: what exceeds the capacity is dropped at random."""
+        if self.sampling == "fixed":
+            return generator.choice(self.num_units, self.capacity, replace=False)
+        epoch = math.ceil(1 / self.sample_rate - 1e-9)
+        if self.sampling == "shuffled":
+            order = _generator(self.secret, step // epoch, b"epoch").permutation(self.num_units)
+            return order[step % epoch * self.capacity :][: self.capacity]
+        if self.sampling == "balls_in_bins":
+            bins = _generator(self.secret, step // epoch, b"epoch").integers(
+                epoch, size=self.num_units
+            )
+            return generator.permutation(np.flatnonzero(bins == step % epoch))
+        if self.sampling == "cyclic_poisson":
+            pool = np.flatnonzero(self._groups == step % self.cycle)
+            size = generator.binomial(len(pool), min(1.0, self.sample_rate * self.cycle))
+            return generator.choice(pool, size, replace=False)
+        # Given its size, a Poisson sample is uniform; a uniform part of it is uniform too, so
+        # choosing `capacity` of all units is dropping the surplus at random.
+        size = int(generator.binomial(self.num_units, self.sample_rate))
+        if not self.micro_batches:
+            size = min(size, self.capacity)
+        return generator.choice(self.num_units, size, replace=False)
+
+    @functools.cached_property
+    def _groups(self):
+        return _generator(self.secret, 0, b"groups").integers(self.cycle, size=self.num_units)
 
     def draws(self, start: int, stop: int) -> Iterator[Draw]:
         """The draws of steps `start` to `stop - 1`."""
@@ -131,8 +177,22 @@ def poisson_capacity(num_units: int, sample_rate: float, probability: float) -> 
     return max(high, 1)
 
 
-def _generator(secret, step):
+def _dealt(size, micro_batches, capacity, generator):
+    """Places of units in a draw, each in a micro-batch of its own chance, and which found one.
+
+    Whether a unit is left out depends on those of its own micro-batch alone.
+    """
+    each = capacity // micro_batches
+    owner = generator.integers(micro_batches, size=size)
+    order = np.argsort(owner, kind="stable")
+    sizes = np.bincount(owner, minlength=micro_batches)
+    within = np.arange(size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    kept = order[within < each]
+    return owner[kept] * each + within[within < each], kept
+
+
+def _generator(secret, number, purpose=b""):
     # SHA-256 of the secret and the step: steps are unrelated streams, and none has to be replayed.
-    digest = hashlib.sha256(_DOMAIN + secret + int(step).to_bytes(8, "little")).digest()
+    digest = hashlib.sha256(_DOMAIN + secret + int(number).to_bytes(8, "little") + purpose).digest()
     entropy = np.random.SeedSequence(int.from_bytes(digest, "little"), pool_size=8)
     return np.random.Generator(np.random.Philox(entropy))

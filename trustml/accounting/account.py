@@ -12,13 +12,13 @@ from trustml.accounting.steps import (
     ACCOUNTANTS,
     ADJACENCIES,
     Run,
-    SampledGaussian,
     check_one_of,
     check_supported,
     dp_event,
 )
 
 MAX_NOISE_MULTIPLIER = 1e5
+_WHOLE_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512, 1024]
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
 
 
@@ -34,6 +34,8 @@ class Accounting:
       adjacency: "add-or-remove-one" or "replace-one".
       accountant: "pld", or "rdp", which is looser but covers fixed batches.
       grid: Spacing of the privacy losses that "pld" keeps; a coarser one is quicker and looser.
+      whole_orders: Whether "rdp" keeps to whole orders, the only ones at which its bound for
+        sampled steps covers integer noise (`trustml.noise.grid`) too.
 
     Guarantee:
       Results are upper bounds. With `distance`, the total variation distance between the run
@@ -49,6 +51,7 @@ class Accounting:
     adjacency: str = "add-or-remove-one"
     accountant: str = "pld"
     grid: float = 1e-4
+    whole_orders: bool = False
 
     def __post_init__(self):
         check_one_of("adjacency", self.adjacency, ADJACENCIES)
@@ -143,31 +146,27 @@ class Accounting:
 
     def steps_within(
         self,
-        step: SampledGaussian,
+        make_run: Callable[[int], Run],
         *,
         epsilon: float,
         delta: float,
-        spent: Run = (),
-        distance_per_step: float = 0.0,
+        distance: Callable[[int], float] = lambda count: 0.0,
         limit: int = 10_000_000,
     ) -> int:
-        """How many more of `step` fit into the budget after `spent`; 0 where none does.
+        """How many steps fit into the budget; 0 where none does.
 
         Args:
-          step: The kind of step to add.
+          make_run: The run of a given number of steps; more steps must not cost less.
           epsilon: Budget of the whole.
           delta: Budget of the whole.
-          spent: What was released already.
-          distance_per_step: Overflow and tails of each step, those of `spent` included.
+          distance: As in `epsilon`, of so many steps.
           limit: Answers stop here.
         """
         _check_budget(epsilon, delta)
-        done = sum(count for _, count in spent)
 
         def fits(count):
-            distance = (done + count) * distance_per_step
-            run = [*spent, (step, count)]
-            return self.delta(run, epsilon=epsilon, distance=distance) <= delta
+            run = make_run(count)
+            return self.delta(run, epsilon=epsilon, distance=distance(count)) <= delta
 
         if not fits(1):
             return 0
@@ -222,6 +221,8 @@ class Accounting:
         }[self.adjacency]
         if self.accountant == "pld":
             return pld.PLDAccountant(relation, self.grid)
+        if self.whole_orders:
+            return rdp.RdpAccountant(_WHOLE_ORDERS, relation)
         return rdp.RdpAccountant(neighboring_relation=relation)
 
 

@@ -38,11 +38,20 @@ class TrainConfig:
       batch: Expected rows per private step.
       steps: Private steps.
       clip_norm: Bound of one utterance's gradient.
-      clipping: "flat" or "automatic".
+      clipping: "flat", "automatic" or "automatic_v".
+      bounds: "flat" for one bound of the whole gradient, "layer" for one of each array, "block" for
+        one of each top-level part.
+      clip_quantile: Part of the units that adaptive bounds leave whole.
+      micro_batches: Means that a step bounds instead of units (eDP-SGD).
+      noise: "independent", "tree", "toeplitz", "banded" or "blt".
+      noise_memory: Copies of the weights that "banded" or "blt" noise keeps.
+      noise_decay: Factor on the noise from epoch to epoch.
+      cycle: Groups of "cyclic_poisson" sampling; by default as many as an epoch has steps.
       learning_rate: Of the private run.
       schedule: "cosine", "linear" or "constant", after the warm-up.
       warmup: Steps of rising learning rate.
-      sampling: "poisson", "truncated_poisson" or "fixed".
+      sampling: "poisson", "truncated_poisson", "fixed", "cyclic_poisson", "balls_in_bins" or
+        "shuffled".
       adjacency: "add-or-remove-one" or "replace-one".
       accountant: "pld" or "rdp".
       strategy: How gradients are clipped.
@@ -77,6 +86,13 @@ class TrainConfig:
     steps: int | None = None
     clip_norm: float | None = None
     clipping: str = "flat"
+    bounds: str = "flat"
+    clip_quantile: float | None = None
+    micro_batches: int = 0
+    noise: str = "independent"
+    noise_memory: int = 0
+    noise_decay: float = 1.0
+    cycle: int | None = None
     learning_rate: float | None = None
     schedule: str | None = None
     warmup: int | None = None

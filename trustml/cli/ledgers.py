@@ -66,13 +66,13 @@ def _total(source: str, runs: list, delta: float) -> Total:
                 f"{place} has not ended: its part is that of the steps so far, if nothing that the "
                 "run showed decides whether it goes on; else that of all its steps"
             )
-        if common:
+        plan = PrivacyPlan.from_dict(summary.run["plan"])
+        if common and plan.noise_decay == 1:  # else later steps cost more than as many first ones
             steps = max(0, steps - summarize(entries[:common]).charged)
             notes.append(
                 f"{place} is a copy of another run given here; from line {common + 1} of the "
                 "ledger on they went apart, and their common part counts once"
             )
-        plan = PrivacyPlan.from_dict(summary.run["plan"])
         spent.append((plan, steps))
         rows.append(
             {

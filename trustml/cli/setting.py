@@ -12,6 +12,7 @@ from trustml.cli.choices import chosen_model, for_model, load_task, preset_name,
 from trustml.cli.config import TrainConfig, changed
 from trustml.cli.presets import PRESETS, Preset
 from trustml.cli.text_models import Public
+from trustml.clipping import layer_bounds, partition
 from trustml.clipping.trainable import path_name, trainable_mask
 from trustml.data import snips
 from trustml.data.buckets import shortener
@@ -212,19 +213,46 @@ def _toss(config: TrainConfig, size: int) -> Canaries:
 def private_plan(setting: Setting) -> PrivacyPlan:
     """The plan within the budget."""
     config, preset = setting.config, setting.preset
+    batch = preset.private.expected_batch
+    cycle = 1
+    if config.sampling == "cyclic_poisson":
+        cycle = config.cycle or max(1, setting.num_units // batch)
+    elif config.cycle is not None:
+        raise ValueError(
+            f"`--cycle` is of `--sampling` cyclic_poisson alone, got {config.cycle} with "
+            f"{config.sampling}."
+        )
     return PrivacyPlan.calibrate(
         epsilon=preset.epsilon,
         delta=preset.delta,
         num_units=setting.num_units,
-        expected_batch=preset.private.expected_batch,
+        expected_batch=batch,
         steps=preset.private.steps,
-        clip_norm=preset.private.clip_norm,
+        clip_norm=_bounds(setting),
         clipping=config.clipping,
+        clip_quantile=config.clip_quantile,
+        micro_batches=config.micro_batches,
+        noise=config.noise,
+        noise_memory=config.noise_memory,
+        noise_decay=config.noise_decay,
+        cycle=cycle,
         sampling=config.sampling,
         adjacency=config.adjacency,
         accountant=config.accountant,
         unit=setting.level,
     )
+
+
+def _bounds(setting: Setting) -> Any:
+    """The bound of the whole gradient, or those of its parts."""
+    chosen, total = setting.config.bounds, setting.preset.private.clip_norm
+    depths = {"flat": 0, "layer": None, "block": 1}
+    if chosen not in depths:
+        raise ValueError(f"`--bounds` must be flat, layer or block, got {chosen!r}.")
+    if chosen == "flat":
+        return total
+    shapes = jax.eval_shape(setting.problem.network.init, jax.random.key(0))
+    return layer_bounds(partition(shapes, setting.trainable)[0], total, depth=depths[chosen])
 
 
 def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
@@ -235,7 +263,7 @@ def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
         preset.private.optimizer(),
         plan,
         strategy=config.strategy,
-        microbatch=config.microbatch,
+        microbatch=None if plan.micro_batches else config.microbatch,
         trainable=setting.trainable,
         shorten=setting.shorten,
     )

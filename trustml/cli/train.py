@@ -96,8 +96,18 @@ def _add_privacy(group) -> None:
     _add(group, "--unit", "what is protected: a row (default), or what rows share, such as user")
     _add(group, "--unit-rows", "pieces of text kept of one unit", type=count)
     _add(group, "--clip-norm", "bound of one unit's gradient", type=number)
-    _add(group, "--clipping", "flat or automatic")
-    _add(group, "--sampling", "poisson, truncated_poisson or fixed")
+    _add(group, "--clipping", "flat, automatic or automatic_v")
+    _add(group, "--bounds", "flat, or one for each layer or block")
+    _add(group, "--clip-quantile", "adapt bounds so that this part stays whole", type=number)
+    _add(group, "--micro-batches", "means to bound instead of units (eDP-SGD)", type=whole)
+    _add(group, "--noise", "independent, tree, toeplitz, banded or blt")
+    _add(
+        group, "--noise-memory", "copies of the weights that banded or blt noise keeps", type=whole
+    )
+    _add(group, "--noise-decay", "factor on the noise from epoch to epoch", type=number)
+    words = "poisson, truncated_poisson, fixed, cyclic_poisson, balls_in_bins or shuffled"
+    _add(group, "--sampling", words)
+    _add(group, "--cycle", "groups of cyclic_poisson; default: steps of an epoch", type=count)
     _add(group, "--adjacency", "add-or-remove-one or replace-one")
     _add(group, "--accountant", "pld or rdp")
 

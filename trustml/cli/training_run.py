@@ -246,7 +246,9 @@ def _time(setting: Setting, plan: PrivacyPlan):
         setting.problem.network.init(jax.random.key(0)),
         setting.train,
         strategy=config.strategy,
-        microbatch=config.microbatch if isinstance(config.microbatch, int) else None,
+        microbatch=None
+        if plan.micro_batches or not isinstance(config.microbatch, int)
+        else config.microbatch,
         baseline=config.baseline,
         trainable=setting.trainable,
         shorten=setting.shorten,

@@ -38,11 +38,11 @@ class ClippedGrad(BoundedSum):
         self._options = options
         super().__init__(self._gradients, **options)
 
-    def __call__(self, params, units, group=None, key=None):
+    def __call__(self, params, units, group=None, key=None, clip_norm=None):
         """Sums the clipped gradients of `units` within groups; see `clipped_grad`."""
         if self.strategy == TUNE:
             self.tune(params, units, key)
-        return super().__call__(params, units, group, key)
+        return super().__call__(params, units, group, key, clip_norm)
 
     def tune(self, params, units, key=None) -> dict[str, float]:
         """Measures the strategies that may be the quickest, and stays with the best.
@@ -172,7 +172,8 @@ def clipped_grad(
       has_aux: The loss returns `(loss, aux)`; `info.aux` holds it, stacked over units.
       trainable: A mask or a predicate on names such as `encoder/0/kernel`: the leaves that are
         differentiated. The others, integer leaves too, are passed through; their sums are None.
-      clipping: `flat` for min(1, C / norm), `automatic` for C / (norm + 0.01) (AUTO-S).
+      clipping: `flat` for min(1, C / norm), `automatic` for C / (norm + 0.01) (AUTO-S),
+        `automatic_v` for C / norm (AUTO-V).
 
     Returns:
       A function of `(params, units, group=None, key=None)` to `(sums, info)`: `sums` in float32,

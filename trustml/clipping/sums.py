@@ -134,30 +134,36 @@ class BoundedSum:
         values = [float(value) for value in jax.tree.leaves(self.clip_norm)]
         return bounds_.Bounds(tuple(values), (), None).sensitivity
 
-    def __call__(self, params, units, group=None, key=None):
-        """Sums the bounded values of `units` within groups; see the class."""
+    def __call__(self, params, units, group=None, key=None, clip_norm=None):
+        """Sums the bounded values of `units` within groups; see the class.
+
+        `clip_norm`, shaped like that of the function, takes its place in this call: bounds that
+        adapt. What `sensitivity` says is then of no use; noise must follow these.
+        """
         size = check_units(units)
-        return self._compiled(params, units, check_group(group, size, self.num_groups), key)
+        group = check_group(group, size, self.num_groups)
+        return self._compiled(params, units, group, key, clip_norm)
 
     def lower(self, params, units, group, key):
         """What a call would run, lowered for these arrays or shapes."""
         return self._compiled.lower(params, units, group, key)
 
-    def _call(self, params, units, group, key):
+    def _call(self, params, units, group, key, clip_norm=None):
         size = group.shape[0]
         keys = None
         if key is not None:
             keys = keys_of_units(key, size, self._shards)
-        core = functools.partial(self._sum, params)
+        bound = self.clip_norm if clip_norm is None else clip_norm
+        core = functools.partial(self._sum, params, bound)
         sums, info = in_microbatches(core, (units, keys), group, self.microbatch, self._shards)
         if self.num_groups == 1:
             sums = jax.tree.map(lambda leaf: leaf[0], sums)
         return sums, info
 
-    def _sum(self, params, units_and_keys, group):
+    def _sum(self, params, clip_norm, units_and_keys, group):
         per_unit = self._per_unit(params, *units_and_keys)
         like = jax.tree.unflatten(per_unit.structure, range(len(per_unit.squares)))
-        bounds = bounds_.bounds_for(self.clip_norm, like)
+        bounds = bounds_.bounds_for(clip_norm, like)
         return bounded_contraction(per_unit, group, self.num_groups, bounds, self.clipping)
 
 

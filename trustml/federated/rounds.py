@@ -137,10 +137,12 @@ def private_federated_step(
 
     Raises:
       ValueError: An optimizer needs the value of the loss.
+      NotImplementedError: The plan's mechanism is more than a bound and independent noise.
 
     References:
       McMahan et al., Learning Differentially Private Recurrent Language Models, 2018.
     """
+    _check_simple(plan)
     sums_of = _round_sums(local, plan.clip_norm, plan.clipping, microbatch)
 
     def noisy_sums(state, clients, group):
@@ -148,9 +150,24 @@ def private_federated_step(
         deltas, found = sums_of(state.params, clients, group)
         noisy = noised(jax.tree.map(jnp.negative, deltas), plan.stddev, state.key, state.step)
         seen = StepMetrics(found.loss, found.clients, found.norm, found.clipped, found.dropped)
-        return noisy, seen
+        return noisy, seen, state.mechanism
 
     return TrainStep(lambda *_: noisy_sums, server_optimizer, plan, local.trainable, private=True)
+
+
+def _check_simple(plan: PrivacyPlan) -> None:
+    others = {
+        "noise": plan.noise != "independent",
+        "noise_decay": plan.noise_decay != 1,
+        "micro_batches": plan.micro_batches != 0,
+        "clip_quantile": plan.clip_quantile is not None,
+    }
+    for name, present in others.items():
+        if present:
+            raise NotImplementedError(
+                f"`plan` must have independent noise and fixed bounds of each client in federated "
+                f"rounds, got `{name}`={getattr(plan, name)!r}."
+            )
 
 
 def _round_sums(local: LocalTraining, clip_norm, clipping, microbatch):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from trustml.accounting import ACCOUNTANTS, SUPPORTED, Accounting, SampledGaussian
 from trustml.plan.privacy_plan import PrivacyPlan
+from trustml.plan.releases import SAMPLINGS, releases
 
 
 def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) -> float:
@@ -42,12 +43,14 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
     adjacency = _common_adjacency(plans)
     # What was never carried out costs nothing, nor does it bind the accountant.
     spent = [(plan, steps) for plan, steps in spent if steps]
-    accountant = _common_accountant({plan.sampling for plan, _ in spent}, adjacency)
+    accountant = _common_accountant(spent, adjacency)
     run: dict[SampledGaussian, int] = {}  # a run that was resumed is one run, to the last digit
     for plan, steps in spent:
-        run[plan._release()] = run.get(plan._release(), 0) + steps
+        for release, count in releases(plan, steps):
+            run[release] = run.get(release, 0) + count
     distance = sum(plan._distance(steps) for plan, steps in spent)
-    accounting = Accounting(adjacency, accountant)
+    on_grid = any(plan.noise == "grid" for plan, _ in spent)
+    accounting = Accounting(adjacency, accountant, whole_orders=on_grid)
     return accounting.epsilon(list(run.items()), delta=delta, distance=distance)
 
 
@@ -73,14 +76,16 @@ def _common_adjacency(plans) -> str:
     return next(iter(found), "add-or-remove-one")
 
 
-def _common_accountant(samplings: set[str], adjacency: str) -> str:
-    for accountant in ACCOUNTANTS:  # the tighter one first
+def _common_accountant(spent, adjacency: str) -> str:
+    samplings = {SAMPLINGS[plan.sampling] for plan, _ in spent}
+    on_grid = any(plan.noise == "grid" for plan, _ in spent)
+    for accountant in ("rdp",) if on_grid else ACCOUNTANTS:  # the tighter one first
         if all(accountant in SUPPORTED[sampling, adjacency] for sampling in samplings):
             return accountant
     raise ValueError(
         f"`spent` must hold plans that one accountant covers, got `sampling` {sorted(samplings)} "
-        f"under {adjacency!r}. Compose the runs of each sampling by themselves: their epsilons add "
-        "up at the sum of their deltas."
+        f"under {adjacency!r}{' with grid noise' if on_grid else ''}. Compose the runs of each "
+        "sampling by themselves: their epsilons add up at the sum of their deltas."
     )
 
 

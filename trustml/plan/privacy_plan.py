@@ -1,6 +1,7 @@
 """The only place where sampling, bound, noise and accounting meet."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -9,20 +10,13 @@ from typing import Any
 
 import jax
 
-from trustml.accounting import Accounting, SampledGaussian
-from trustml.clipping.bounds import CLIPPINGS
-from trustml.noise import tail_probability
+from trustml.accounting import Accounting
+from trustml.noise.strategies import Strategy, best_strategy
+from trustml.plan import releases as steps_
+from trustml.plan.calibration import calibrated
+from trustml.plan.checks import check_batch, check_capacity, check_count, check_fields
 from trustml.plan.statement import write_statement
-from trustml.sampling import (
-    Draw,
-    Sampler,
-    new_secret,
-    overflow_probability,
-    poisson_capacity,
-    secret_from_seed,
-)
-
-_TRUNCATION = 1e-3  # how often a truncated batch is cut where the capacity is ours to choose
+from trustml.sampling import Draw, Sampler, new_secret, secret_from_seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,14 +35,30 @@ class PrivacyPlan:
     Args:
       clip_norm: L2 bound C of one unit: a float, or a pytree prefix of the trained parameters
         for a bound per layer; the whole then has the bound sqrt(sum of squares).
-      noise_multiplier: Standard deviation of the noise on the sum over that bound.
+      noise_multiplier: Standard deviation of the noise on the sum over that bound; of the first
+        epoch where it decays.
       sample_rate: Probability of a unit to take part in a step.
       steps: Steps of the run.
       expected_batch: The divisor of every step. Never the size that was drawn.
-      sampling: "poisson", "truncated_poisson" (cut at `capacity`) or "fixed".
+      sampling: "poisson", "truncated_poisson" (cut at `capacity`) or "fixed". "cyclic_poisson":
+        each unit falls into one of `cycle` groups, which take turns. "balls_in_bins" (each unit in
+        one random step of an epoch) and "shuffled" are accounted as what they are: one full
+        participation an epoch, without amplification.
+      cycle: Groups of "cyclic_poisson".
       adjacency: "add-or-remove-one" or "replace-one".
-      accountant: "pld", or "rdp", the only one for fixed batches.
-      clipping: "flat", factor min(1, C / norm), or "automatic", factor C / (norm + 0.01).
+      accountant: "pld", or "rdp", the only one for fixed batches and for grid noise.
+      clipping: "flat", factor min(1, C / norm); "automatic", C / (norm + 0.01) (AUTO-S); or
+        "automatic_v", C / norm (AUTO-V).
+      clip_quantile: Part of the units that adaptive bounds leave whole; None keeps `clip_norm`,
+        which then is where they start. The noisy counts are paid for within `noise_multiplier`.
+      micro_batches: With eDP-SGD, means that a step bounds, each over the units that fell to one
+        micro-batch by chance, instead of every unit; they move by 2C. 0 bounds every unit.
+      noise: "independent"; "grid", integers on a grid, so that no lattice of floats shows;
+        "tree", "toeplitz", "banded" or "blt", whose noise of one step takes back part of that of
+        earlier ones (see `trustml.noise.strategies`).
+      noise_memory: Copies of the weights that "banded" (its bands less one) or "blt" (its buffers)
+        keeps.
+      noise_decay: Factor on the noise from one epoch of ceil(1 / sample_rate) steps to the next.
       num_units: Units in the data, public; by default expected_batch / sample_rate.
       capacity: Length of the padded draws; by default as large as `overflow_probability` asks.
       overflow_probability: Chance that any step of the run draws more than `capacity`; it is
@@ -74,6 +84,12 @@ class PrivacyPlan:
     adjacency: str = "add-or-remove-one"
     accountant: str = "pld"
     clipping: str = "flat"
+    clip_quantile: float | None = None
+    micro_batches: int = 0
+    noise: str = "independent"
+    noise_memory: int = 0
+    noise_decay: float = 1.0
+    cycle: int = 1
     num_units: int = None  # type: ignore[assignment]  # settled in __post_init__
     capacity: int = None  # type: ignore[assignment]
     overflow_probability: float = 1e-12
@@ -81,56 +97,15 @@ class PrivacyPlan:
     unit: str = "example"
 
     def __post_init__(self):
-        self._accounting.check(self.sampling)
-        if self.clipping not in CLIPPINGS:
-            raise ValueError(f"`clipping` must be one of {CLIPPINGS}, got {self.clipping!r}.")
-        for value in jax.tree.leaves(self.clip_norm) or [0.0]:
-            _check_positive("clip_norm", value)
-        if not (self.noise_multiplier >= 0 and math.isfinite(self.noise_multiplier)):
-            raise ValueError(
-                "`noise_multiplier` must be finite and not negative, "
-                f"got {self.noise_multiplier!r}."
-            )
-        if not (0 < self.sample_rate <= 1):
-            raise ValueError(f"`sample_rate` must be in (0, 1], got {self.sample_rate!r}.")
-        _check_positive("expected_batch", self.expected_batch)
-        _check_positive("dimension", self.dimension)
-        _check_count("steps", self.steps)
-        if not (0 < self.overflow_probability < 1):
-            raise ValueError(
-                f"`overflow_probability` must be in (0, 1), got {self.overflow_probability!r}."
-            )
-        self._settle_sizes()
-
-    def _settle_sizes(self):
+        check_fields(self)
         if self.num_units is None:
             self._set("num_units", max(1, round(self.expected_batch / self.sample_rate)))
-        _check_count("num_units", self.num_units)
-        drawn = self.sample_rate * self.num_units
-        if not (abs(drawn - self.expected_batch) <= max(0.5, 0.05 * drawn)):
-            raise ValueError(
-                f"`expected_batch`={self.expected_batch!r} must be near sample_rate * num_units "
-                f"= {drawn:.6g}: it is what a step divides by."
-            )
+        check_count("num_units", self.num_units)
+        check_batch(self)
         if self.capacity is None:
-            self._set("capacity", self._default_capacity())
-        _check_count("capacity", self.capacity)
-        if self.capacity > self._most_units:
-            raise ValueError(f"`capacity` must be at most {self._most_units}, got {self.capacity}.")
-        if self.sampling == "fixed" and not math.isclose(self.capacity, drawn, rel_tol=1e-9):
-            raise ValueError(
-                "`sample_rate` must be a whole batch over `num_units` when sampling is fixed, "
-                f"got {self.sample_rate!r} of {self.num_units} units, which is {drawn:.6g}."
-            )
-
-    def _default_capacity(self):
-        if self.sampling == "fixed":
-            return max(1, round(self.sample_rate * self.num_units))
-        per_step = self.overflow_probability / self.steps
-        if self.sampling == "truncated_poisson":
-            per_step = _TRUNCATION
-        capacity = poisson_capacity(self._most_units, self.sample_rate, per_step)
-        return min(capacity, self._most_units)
+            self._set("capacity", steps_.default_capacity(self))
+        check_capacity(self)
+        self._gradient_noise  # noqa: B018  # refuses counts that cost more than there is
 
     def _set(self, name, value):
         object.__setattr__(self, name, value)  # frozen, and still under construction
@@ -168,49 +143,76 @@ class PrivacyPlan:
         Raises:
           ValueError: No plan meets the budget; the message names the nearest that does.
         """
-        if "noise_multiplier" in options or "sample_rate" in options:
-            raise ValueError(
-                "`noise_multiplier` and `sample_rate` follow from the budget; construct "
-                "`PrivacyPlan` itself to choose them."
-            )
-        if not (0 < delta < 1):
-            raise ValueError(f"`delta` must be in (0, 1), got {delta!r}.")
-        _check_positive("epsilon", epsilon)
-        _check_count("num_units", num_units)
-        _check_positive("expected_batch", expected_batch)
-        if not (expected_batch <= num_units):
-            raise ValueError(
-                f"`expected_batch` must be at most `num_units` ({num_units}), "
-                f"got {expected_batch!r}."
-            )
-        # At epsilon 8 an overflow of delta / 1000 would itself cost three times delta.
-        overflow = max(delta / 1000 / (1 + math.exp(min(epsilon, 600.0))), 1e-280)
-        trial = cls(
-            clip_norm=clip_norm,
-            noise_multiplier=1.0,
-            sample_rate=expected_batch / num_units,
-            steps=steps,
-            expected_batch=expected_batch,
-            num_units=num_units,
-            **{"overflow_probability": overflow, **options},
-        )
-        multiplier = trial._accounting.noise_multiplier(
-            lambda noise: [(trial._release(noise), steps)],
+        return calibrated(
+            cls,
             epsilon=epsilon,
             delta=delta,
-            distance=trial._distance(steps),
+            num_units=num_units,
+            expected_batch=expected_batch,
+            steps=steps,
+            clip_norm=clip_norm,
+            **options,
         )
-        return dataclasses.replace(trial, noise_multiplier=multiplier)
 
     @property
-    def sensitivity(self) -> float:
-        """Most that adding or removing one unit can move the sum, in l2 norm."""
+    def clip_bound(self) -> float:
+        """L2 bound of what is clipped, over all of its bounds together."""
         return math.hypot(*jax.tree.leaves(self.clip_norm))
 
     @property
+    def sensitivity(self) -> float:
+        """Most that adding or removing one unit can move the sum, in l2 norm.
+
+        The mean of a micro-batch stays in a ball of radius C, but may move anywhere in it: by 2C.
+        """
+        return (2 if self.micro_batches else 1) * self.clip_bound
+
+    @property
+    def divisor(self) -> float:
+        """What a step divides the noisy sum by. Public."""
+        return self.micro_batches or self.expected_batch
+
+    @property
     def stddev(self) -> float:
-        """Standard deviation of the noise on every value of the sum."""
-        return self.noise_multiplier * self.sensitivity
+        """Standard deviation of the noise on every value of the sum; see `stddev_at`."""
+        return self._gradient_noise * self.clip_bound * self.noise_scale
+
+    @functools.cached_property
+    def strategy(self) -> Strategy:
+        """How the noise of steps hangs together."""
+        if self.noise not in steps_.CORRELATED:
+            return Strategy("independent")
+        return best_strategy(
+            self.noise, steps=self.steps, memory=self.noise_memory, **self._participation
+        )
+
+    @functools.cached_property
+    def noise_scale(self) -> float:
+        """What noise is scaled by: the sensitivity of the strategy to what one unit may do."""
+        return self.strategy.sensitivity(self.steps, **self._participation)
+
+    @property
+    def _participation(self):
+        # "banded" is amplified instead: each of a unit's steps counts by itself.
+        if self.noise not in steps_.CORRELATED or self.noise == "banded":
+            return {}
+        return {
+            "participations": math.ceil(self.steps / self.cycle),
+            "min_separation": self.cycle,
+        }
+
+    def stddev_at(self, step: int) -> float:
+        """The standard deviation at `step`; `stddev` is that of the first epoch."""
+        return self.stddev * self.noise_decay ** (step // steps_.epoch(self))
+
+    @property
+    def renewable(self) -> bool:
+        """Whether steps are releases by themselves, so that a run may go on under a new key."""
+        return self.noise in ("independent", "grid") and self.sampling in (
+            "poisson",
+            "truncated_poisson",
+            "fixed",
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -230,25 +232,24 @@ class PrivacyPlan:
           ValueError: `delta` is not in (0, 1), or `steps` is negative.
         """
         steps = self._steps_or_all(steps)
-        run = [(self._release(), steps)]
         accounting = self._accounting.coarse() if coarse else self._accounting
+        run = steps_.releases(self, steps)
         return accounting.epsilon(run, delta=delta, distance=self._distance(steps))
 
     def delta(self, epsilon: float, *, steps: int | None = None) -> float:
         """Delta at `epsilon` after `steps` steps, all of them by default."""
         steps = self._steps_or_all(steps)
-        run = [(self._release(), steps)]
+        run = steps_.releases(self, steps)
         return self._accounting.delta(run, epsilon=epsilon, distance=self._distance(steps))
 
     def remaining_steps(self, *, epsilon: float, delta: float, done: int = 0) -> int:
         """How many more steps fit into `(epsilon, delta)` after `done`; 0 where none does."""
-        release = self._release()
+        done = self._steps_or_all(done)
         return self._accounting.steps_within(
-            release,
+            lambda count: steps_.releases(self, done + count),
             epsilon=epsilon,
             delta=delta,
-            spent=[(release, self._steps_or_all(done))],
-            distance_per_step=self._distance(1),
+            distance=lambda count: self._distance(done + count),
         )
 
     def sampler(self, seed: int | bytes | None = None) -> Sampler:
@@ -267,6 +268,8 @@ class PrivacyPlan:
             num_units=self.num_units,
             sample_rate=self.sample_rate,
             capacity=self.capacity,
+            cycle=self.cycle,
+            micro_batches=self.micro_batches,
             secret=secret,
             plan=self.fingerprint,
         )
@@ -314,30 +317,21 @@ class PrivacyPlan:
 
     @property
     def _accounting(self):
-        return Accounting(self.adjacency, self.accountant)
+        # Integer noise is bounded at whole orders; see `trustml.noise.grid`.
+        return Accounting(self.adjacency, self.accountant, whole_orders=self.noise == "grid")
 
     @property
     def _most_units(self):
         # Of two neighbours under add-or-remove one has a unit more than the data described.
         return self.num_units + (self.adjacency == "add-or-remove-one")
 
-    def _release(self, noise_multiplier=None):
-        return SampledGaussian(
-            sampling=self.sampling,
-            noise_multiplier=self.noise_multiplier
-            if noise_multiplier is None
-            else noise_multiplier,
-            sample_rate=self.sample_rate,
-            num_units=self.num_units,
-            batch_size=self.capacity,
-        )
+    @functools.cached_property
+    def _gradient_noise(self):
+        bounds = 0 if self.clip_quantile is None else len(jax.tree.leaves(self.clip_norm))
+        return steps_.gradient_noise(self, bounds)
 
     def _distance(self, steps):
-        """Total variation between what is accounted and what runs."""
-        overflow = 0.0
-        if self.sampling == "poisson":
-            overflow = overflow_probability(self._most_units, self.sample_rate, self.capacity)
-        return steps * (overflow + tail_probability(self.dimension))
+        return steps_.distance(self, steps)
 
     def _steps_or_all(self, steps):
         if steps is None:
@@ -345,17 +339,3 @@ class PrivacyPlan:
         if isinstance(steps, bool) or not (steps >= 0):
             raise ValueError(f"`steps` must not be negative, got {steps!r}.")
         return steps
-
-
-def _check_positive(name, value):
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"`{name}` must be positive and finite, got {value!r}.")
-
-
-def _check_count(name, value):
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
-    if not (value >= 1):
-        raise ValueError(f"`{name}` must be at least 1, got {value!r}.")

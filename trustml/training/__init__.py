@@ -9,6 +9,13 @@ from trustml.training.loop import StepEvent as StepEvent
 from trustml.training.loop import fit as fit
 from trustml.training.loop import patience as patience
 from trustml.training.mesh import fully_sharded as fully_sharded
+from trustml.training.optimizers import adam_bias_corrected as adam_bias_corrected
+from trustml.training.optimizers import dp_adam_bc as dp_adam_bc
+from trustml.training.optimizers import (
+    scale_by_adam_bias_corrected as scale_by_adam_bias_corrected,
+)
+from trustml.training.scaling import relative_scale_of as relative_scale_of
+from trustml.training.scaling import scale_of as scale_of
 from trustml.training.step import StepMetrics as StepMetrics
 from trustml.training.step import TrainState as TrainState
 from trustml.training.step import TrainStep as TrainStep

@@ -141,3 +141,23 @@ def check_shorten(shorten: Callable | None, microbatch: Any, on_mesh: Any) -> Ca
             "take one shape. Give a number of units, or leave it out."
         )
     return shorten
+
+
+def check_mechanism(plan: Any, mesh: Any, microbatch: Any, scale_by: Any = None) -> None:
+    """Refuses what a plan's mechanism, or scales of gradients, cannot go with yet."""
+    if mesh is not None and scale_by is not None:
+        raise NotImplementedError(
+            "`scale_by` must be None on a mesh, got a function. Train on one device."
+        )
+    simple = plan.noise == "independent" and not plan.micro_batches and plan.clip_quantile is None
+    if mesh is not None and not simple:
+        raise NotImplementedError(
+            f"`mesh` needs a plan with independent noise, fixed bounds and no micro-batches, got "
+            f"`noise`={plan.noise!r}, `clip_quantile`={plan.clip_quantile!r} and "
+            f"`micro_batches`={plan.micro_batches}. Train on one device."
+        )
+    if plan.micro_batches and microbatch is not None:
+        raise ValueError(
+            f"`microbatch` must be None where the plan bounds the means of "
+            f"{plan.micro_batches} micro-batches, got {microbatch!r}."
+        )

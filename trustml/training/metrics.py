@@ -35,6 +35,13 @@ def unit_metrics(info, group) -> StepMetrics:
     )
 
 
+def of_rows(seen: StepMetrics, group) -> StepMetrics:
+    """The same, of the rows of micro-batches; norms and bounds stay those of their means."""
+    losses, aux = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), seen.aux)
+    plain = loss_metrics(losses.astype(jnp.float32), aux, group)
+    return seen._replace(loss=plain.loss, batch_size=plain.batch_size, aux=aux)
+
+
 def loss_metrics(losses, aux, group) -> StepMetrics:
     """What a step saw that bounds nothing."""
     present = group >= 0

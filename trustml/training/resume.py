@@ -19,6 +19,7 @@ from trustml.training.digest import state_digest
 from trustml.training.entries import Segment
 from trustml.training.files import write_json
 from trustml.training.ledger import Ledger
+from trustml.training.mechanism import MechanismState
 from trustml.training.refusals import (
     SCHEMA,
     check_folder,
@@ -35,7 +36,7 @@ from trustml.training.secrets import (
     new_secrets,
     save_secrets,
 )
-from trustml.training.step import TrainState, TrainStep
+from trustml.training.step import TrainState, TrainStep, kept_of
 
 PLAN = "plan.json"
 _TOLERATED = 0.1  # of the plan's steps: a charge beyond this is taken with consent alone
@@ -111,6 +112,8 @@ def open_run(
         raise
     key = jnp.zeros_like(state.key) if opening.secrets is None else opening.secrets.key
     opening.state = opening.state._replace(key=jnp.asarray(key))
+    if opening.secrets is not None:
+        opening.state = step.caught_up(opening.state)
     names = [field.name for field in dataclasses.fields(opening)]
     return Opened(**{name: getattr(opening, name) for name in Opened._fields if name in names})
 
@@ -164,6 +167,12 @@ class _Opening:
         changed = difference(segment.conditions, self.conditions)
         broken = self._broken(segment, at) + ([renew] if renew else [])
         repeated = segment.stop - at
+        if (changed or broken) and self.step.private and not self.step.plan.renewable:
+            raise ValueError(
+                f"`out` must be continued as it was begun, got {self.folder}, since when these "
+                f"changed: {', '.join(changed + broken)}. Steps of this plan's noise and sampling "
+                "hang together: no new key can take over. Undo the change, or start a new run."
+            )
         if broken or (changed and repeated > 0):
             self._renew(at, repeated, changed + broken, accept_charge)
             return
@@ -177,7 +186,7 @@ class _Opening:
 
     def _restore(self, summary) -> int:
         params = self.state.params
-        like = {"params": self.step.trained(params), "opt_state": self.state.opt_state}
+        like = kept_of(self.step.trained(params), self.state)
         folder = self.folder / checkpoint.FOLDER
         entries = summary.checkpoints
         if summary.end is not None:
@@ -196,6 +205,9 @@ class _Opening:
         params = combine(tree["params"], self.step.frozen(params))
         at = jnp.asarray(entry["step"], jnp.int32)
         self.state = self.state._replace(params=params, opt_state=tree["opt_state"], step=at)
+        if "clip" in tree:
+            mechanism = MechanismState(tree["clip"])  # a plan whose bounds adapt carries no noise
+            self.state = self.state._replace(mechanism=mechanism)
         return entry["step"]
 
     def _broken(self, segment: Segment, at: int) -> list[str]:

@@ -17,7 +17,7 @@ from trustml.training import checkpoint
 from trustml.training.digest import state_digest
 from trustml.training.resume import Opened, now
 from trustml.training.secrets import delete_secrets
-from trustml.training.step import TrainState, TrainStep
+from trustml.training.step import TrainState, TrainStep, kept_of
 from trustml.training.weights import WEIGHTS, save_weights
 
 _RESERVED_SECONDS = 1.0  # a crash on another machine costs at most about these steps
@@ -174,7 +174,7 @@ class FolderRun:
         began, number = time.monotonic(), int(state.step)
         record.sync()
         folder = self._folder / checkpoint.FOLDER
-        tree = {"params": self._trained(state.params), "opt_state": state.opt_state}
+        tree = kept_of(self._trained(state.params), state)
         found = checkpoint.save_checkpoint(folder, number, tree, self._facts)
         self._ledger.append("checkpoint", step=number, files=found, seconds=round(self.seconds, 3))
         checkpoint.keep_only(folder, self._ledger.summary.checkpoints)

@@ -19,6 +19,7 @@ from trustml.sampling import Draw
 from trustml.training import checks
 from trustml.training.batches import Batch, batch_shapes, check_whole, gather
 from trustml.training.checks import AUTO
+from trustml.training.mechanism import MechanismState, begin, caught_up
 from trustml.training.memory import largest_microbatch, out_of_memory
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import StepMetrics
@@ -31,6 +32,7 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     key: UInt32[Array, "8"]
     step: Int[Array, ""]  # updates so far; the next draw must be of this step
+    mechanism: MechanismState | None = None  # of a private step
 
 
 class TrainStep:
@@ -115,7 +117,12 @@ class TrainStep:
         checks.check_optimizer(self._optimizer, trained)
         opt_state = jax.tree.map(checks.strong_copy, self._optimizer.init(trained))
         key = checks.strong_copy(check_key(key))
-        return TrainState(params, opt_state, key, jnp.zeros((), jnp.int32))
+        mechanism = begin(self.plan, trained) if self.private else None
+        return TrainState(params, opt_state, key, jnp.zeros((), jnp.int32), mechanism)
+
+    def caught_up(self, state: TrainState) -> TrainState:
+        """`state`, read from a checkpoint, with what its noise carries made from its key anew."""
+        return caught_up(self.plan, state, self.trained(state.params)) if self.private else state
 
     def trained(self, params: PyTree) -> PyTree:
         """The leaves that steps change, None in place of the others."""
@@ -286,19 +293,27 @@ class TrainStep:
     def _run(self, sums_of, state, rows, group):
         trained, frozen = partition(state.params, self._trainable)
         if self.on_mesh is None:
-            sums, metrics = sums_of(state, rows, group)
+            sums, metrics, mechanism = sums_of(state, rows, group)
         else:
             params = self.on_mesh.gathered(state.params, self._layout.params)
-            sums, metrics = sums_of(state._replace(params=params), rows, group)
+            sums, metrics, mechanism = sums_of(state._replace(params=params), rows, group)
             order = functools.partial(self.on_mesh.in_order, size=self.plan.capacity)
             metrics = metrics._replace(aux=jax.tree.map(order, metrics.aux))
-        # The public expected batch: dividing by the drawn size would release it.
-        mean = jax.tree.map(lambda leaf: leaf / self.plan.expected_batch, sums)
+        # A public number: dividing by the drawn size would release it.
+        divisor = self.plan.divisor if self.private else self.plan.expected_batch
+        mean = jax.tree.map(lambda leaf: leaf / divisor, sums)
         with checks.loose_promotion():
             updates, opt_state = self._optimizer.update(mean, state.opt_state, wide(trained))
             trained = optax.apply_updates(trained, updates)
         params = combine(trained, frozen)
-        return TrainState(params, opt_state, state.key, state.step + 1), metrics
+        return TrainState(params, opt_state, state.key, state.step + 1, mechanism), metrics
+
+
+def kept_of(trained: PyTree, state: TrainState) -> dict[str, PyTree]:
+    """What a checkpoint holds: never the key, nor what correlated noise carries."""
+    kept = {"params": trained, "opt_state": state.opt_state}
+    clip = None if state.mechanism is None else state.mechanism.clip
+    return kept if clip is None else {**kept, "clip": clip}
 
 
 def wide(tree):

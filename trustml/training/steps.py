@@ -12,11 +12,13 @@ from trustml.clipping.gradient import TUNE
 from trustml.clipping.microbatch import in_microbatches
 from trustml.clipping.sums import keys_of_units
 from trustml.noise.chacha import chacha_blocks
-from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
 from trustml.training import checks
+from trustml.training.mechanism import privatised, whole_units
 from trustml.training.mesh import OnMesh
-from trustml.training.metrics import loss_metrics, unit_metrics
+from trustml.training.metrics import loss_metrics, of_rows, unit_metrics
+from trustml.training.micro_batches import as_units, mean_loss
+from trustml.training.scaling import Scaling
 from trustml.training.step import TrainStep, wide
 
 _PURPOSE = 0x4C4F5353  # "LOSS" in counter word 15: the noise never meets these blocks
@@ -33,11 +35,13 @@ def private_step(
     has_aux: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     shorten: Callable | None = None,
+    scale_by: Callable | None = None,
 ) -> TrainStep:
     """Differentially private training steps, as `plan` says.
 
     Clipped per-unit gradients are summed, noise of `plan.stddev` is added to the sum, the whole
-    is divided by `plan.expected_batch`, and the optimizer sees nothing else.
+    is divided by `plan.divisor`, and the optimizer sees nothing else. Where the plan says so, the
+    units are the means of micro-batches, bounds adapt, or noise decays or is correlated.
 
     Args:
       loss_fn: `loss_fn(params, unit) -> scalar` for one unit without a batch axis; with a third
@@ -54,6 +58,9 @@ def private_step(
         result is that of one device up to rounding.
       shorten: `(rows, taken) -> rows` cuts padding off a drawn batch, see `trustml.data.buckets`;
         a program is compiled for each shape.
+      scale_by: `scale_by(opt_state) -> scales` of the trained weights: gradients are scaled so
+        before they are bounded, and back after the noise. `trustml.training.scale_of` is
+        scale-then-privatise by an adaptive optimizer's second moments.
 
     Guarantee:
       The weights after all steps satisfy what `plan.statement` says, if every draw comes from
@@ -61,19 +68,24 @@ def private_step(
 
     Raises:
       ValueError: The optimizer needs the loss value, or the mesh cannot share the micro-batch.
+      NotImplementedError: The mesh cannot serve the plan's mechanism or `scale_by`.
     """
     keyed = checks.takes_key(loss_fn)
     on_mesh = None if mesh is None else OnMesh(mesh)
+    checks.check_mechanism(plan, mesh, microbatch, scale_by)
+    means = plan.micro_batches
+    unit_loss = mean_loss(loss_fn, has_aux=has_aux) if means else loss_fn
+    scaling = Scaling(scale_by, trainable)
 
     def gradient(strategy, microbatch):
         return ClippedGrad(
-            loss_fn,
+            scaling.loss(unit_loss),
             clip_norm=plan.clip_norm,
             strategy=strategy,
             num_groups=1,
             microbatch=microbatch,
-            has_aux=has_aux,
-            trainable=trainable,
+            has_aux=has_aux or bool(means),
+            trainable=scaling.trainable,
             clipping=plan.clipping,
             shards=1 if on_mesh is None else on_mesh.shards,
         )
@@ -82,15 +94,24 @@ def private_step(
         grad = gradient(strategy, microbatch)
 
         def sums_of(state, rows, group):
-            sums, info = grad(state.params, rows, group, _loss_key(state) if keyed else None)
-            sums = step.pinned(sums)
-            sums = noised(sums, plan.stddev, state.key, state.step, step.spread(sums))
-            return sums, unit_metrics(info, group)
+            units, owner = as_units(rows, group, means) if means else (rows, group)
+            key, clip = _loss_key(state) if keyed else None, state.mechanism.clip
+            at, back = scaling.at(state)
+            sums, info = grad(at, units, owner, key, clip)
+            counts = None if clip is None else whole_units(info, owner, clip)
+            sums = step.pinned(scaling.sums(sums))
+            sums, mechanism = privatised(plan, sums, state, counts, step.spread(sums))
+            sums = back(sums)
+            seen = unit_metrics(info, owner)
+            return sums, of_rows(seen, group) if means else seen, mechanism
 
         return sums_of
 
     def measure(state, rows):
-        return gradient(TUNE, None).tune(state.params, rows, _loss_key(state) if keyed else None)
+        key = _loss_key(state) if keyed else None
+        if means:
+            rows, _ = as_units(rows, jnp.zeros(plan.capacity, jnp.int32), means)
+        return gradient(TUNE, None).tune(scaling.at(state)[0], rows, key)
 
     return TrainStep(
         sums_with,
@@ -149,7 +170,7 @@ def baseline_step(
 
             units = (rows, *keys)
             sums, (losses, aux) = in_microbatches(core, units, group, microbatch, shards)
-            return step.pinned(sums), loss_metrics(losses, aux, group)
+            return step.pinned(sums), loss_metrics(losses, aux, group), state.mechanism
 
         return sums_of
 
