@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustml.audit import one_run_audit, one_run_epsilon, one_run_p_value
+from trustml.audit import (
+    gaussian_epsilon,
+    one_run_audit,
+    one_run_epsilon,
+    one_run_gaussian_epsilon,
+    one_run_p_value,
+)
 
 AUDITS = 1000
 # Rates of exceeding, at most 5 % in truth, stay below with probability 0.999.
@@ -200,6 +206,40 @@ def test_no_order_of_the_tied_gives_fewer_correct(member, nonmember, data):
     assert found.correct == min(correct(order) for order in orders)
 
 
+@pytest.mark.parametrize("sides", ["members", "nonmembers"])
+def test_guesses_of_one_kind_read_one_end_of_the_scores(sides):
+    rng = np.random.default_rng(4)
+    member = rng.random(400) < 0.5
+    known = np.arange(400) < 100
+    scores = np.where(known & member, 9.0, 0.0) + rng.normal(size=400)
+    if sides == "nonmembers":  # the mirror: only non-members tell
+        member, scores = ~member, -scores
+    found = audit(scores, member, guesses=[32], sides=sides)
+    assert (found.correct, found.canaries) == (32, 400)
+    assert found.epsilon == found.ceiling
+    assert found.ceiling == one_run_epsilon(32, 32, canaries=400, delta=0.0, confidence=0.95)
+    assert sides in found.method
+    assert audit(scores, member, guesses=[32]).correct < 32
+
+
+def test_a_gaussian_promise_is_tested_with_the_same_guesses():
+    rng = np.random.default_rng(6)
+    member = rng.random(500) < 0.5
+    scores = 2.0 * member + rng.normal(size=500)
+    found = audit(scores, member, delta=1e-5, guesses=[100, 500], promise="gaussian")
+    assert found.epsilon == one_run_gaussian_epsilon(
+        found.guesses, found.correct, canaries=500, delta=1e-5, confidence=0.975
+    )
+    assert audit(scores, member, delta=1e-5, guesses=[100, 500]).epsilon < found.epsilon
+    assert found.epsilon <= gaussian_epsilon(2.0, 1e-5)
+    assert "gaussian" in found.method
+
+
+def test_so_few_guesses_that_they_can_show_nothing_say_so():
+    found = one_run_audit([2.0, 3.0], [0.0, 1.0], delta=0.0)
+    assert (found.epsilon, found.ceiling, found.correct) == (0.0, 0.0, 4)
+
+
 def test_scores_that_are_all_equal_refute_nothing():
     found = one_run_audit(np.zeros(500), np.zeros(500), delta=0.0)
     assert (found.epsilon, found.correct) == (0.0, 0)
@@ -216,6 +256,10 @@ def test_scores_that_are_all_equal_refute_nothing():
         (lambda: audit_of([1.0], [2.0], guesses=[0]), "`guesses` must be from 1 .*got 0"),
         (lambda: audit_of([1.0], [2.0], guesses=[]), "`guesses` must hold at least one"),
         (lambda: audit_of([1.0], [2.0], delta=math.nan), "`delta` must be in .0, 1., got nan"),
+        (
+            lambda: audit_of([1.0], [2.0], promise="gaussian"),
+            "`delta` must be in .0, 1., got 0.0: a Gaussian",
+        ),
         (lambda: audit_of([1.0], [2.0], delta=1.0), "`delta` must be in .0, 1., got 1.0"),
         (lambda: audit_of([1.0], [2.0], confidence=math.nan), "`confidence` must be in"),
         (lambda: one_run_epsilon(5, 6, canaries=9, delta=0.0), "`correct` must .*`guesses` .5."),
@@ -242,3 +286,7 @@ def test_counts_must_be_integers():
         audit_of([1.0], [2.0], guesses=[1.5])
     with pytest.raises(TypeError, match="`correct` must be an integer, got True"):
         one_run_p_value(5, True, canaries=5, epsilon=0.0, delta=0.0)
+    with pytest.raises(ValueError, match=r"`sides` must be any of both, .*, got 'left'"):
+        audit_of([1.0], [2.0], sides="left")
+    with pytest.raises(ValueError, match=r"`promise` must be any of .*, got 'pure'"):
+        audit_of([1.0], [2.0], promise="pure")

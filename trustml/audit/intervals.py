@@ -1,11 +1,9 @@
-"""Intervals for rates: exact where the sample is small, in float64, with NumPy alone."""
+"""Intervals for rates: exact where the sample is small, in float64."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-
-_HALVINGS = 60  # of an interval of length 1: below the spacing of floats near 1
+from jaxtyping import Float, Int
 
 
 class Estimate(NamedTuple):
@@ -40,39 +38,44 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Es
     if not (0 <= successes <= trials):
         raise ValueError(f"`successes` must be from 0 to `trials` ({trials}), got {successes!r}.")
     tail = (1 - confidence) / 2
-    low, high = 0.0, 1.0
-    if successes > 0:
-        low = crossing(lambda rate: upper_tail(successes, trials, rate) - tail)
-    if successes < trials:
-        failures = trials - successes
-        high = 1 - crossing(lambda rate: upper_tail(failures, trials, rate) - tail)
-    return Estimate(successes / trials, low, high)
+    low, high = rate_at_least(successes, trials, tail), rate_at_most(successes, trials, tail)
+    return Estimate(successes / trials, float(low), float(high))
 
 
-def upper_tail(successes: int, trials: int, rate: float) -> float:
-    """Probability of at least `successes` in `trials` draws that each succeed with `rate`.
+def rate_at_least(
+    successes: int | Int[np.ndarray, "..."], trials: int, level: float
+) -> Float[np.ndarray, "..."]:
+    """The exact lower bound of a rate: above the true one with probability at most `level`.
 
-    >>> upper_tail(2, 2, 0.5)
-    0.25
+    >>> round(float(rate_at_least(10, 10, 0.05)), 4)
+    0.7411
+
+    Args:
+      successes: A count, or many.
+      trials: How many each is out of.
+      level: Probability of error, of each bound alone.
     """
-    if successes <= 0 or rate >= 1:
-        return 1.0
-    if rate <= 0:
-        return 0.0
-    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
-    counts = np.arange(successes, trials + 1)
-    ways = logs[trials] - logs[counts] - logs[trials - counts]
-    terms = ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate)
-    return min(1.0, float(np.exp(terms).sum()))
+    from scipy.special import betaincinv
+
+    successes = np.asarray(successes, np.float64)
+    found = betaincinv(np.maximum(successes, 1), trials - successes + 1, level)
+    return np.where(successes > 0, found, 0.0)
 
 
-def crossing(rising) -> float:
-    """Where `rising`, an increasing function on [0, 1], passes through zero."""
-    low, high = 0.0, 1.0
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return (low + high) / 2
+def rate_at_most(
+    successes: int | Int[np.ndarray, "..."], trials: int, level: float
+) -> Float[np.ndarray, "..."]:
+    """The exact upper bound of a rate: below the true one with probability at most `level`.
+
+    >>> round(float(rate_at_most(0, 10, 0.05)), 4)
+    0.2589
+    """
+    from scipy.special import betainccinv
+
+    successes = np.asarray(successes, np.float64)
+    failures = trials - successes
+    found = betainccinv(successes + 1, np.maximum(failures, 1), level)
+    return np.where(failures > 0, found, 1.0)
 
 
 def check_confidence(confidence: float) -> None:

@@ -42,6 +42,16 @@ def roc_curve(positive: ArrayLike, negative: ArrayLike) -> Roc:
     return Roc(rate(negative), rate(positive), np.concatenate([[np.inf], distinct]))
 
 
+def point_within(fpr: Float[np.ndarray, " point"], rate: float) -> int:
+    """The last point of a curve whose false positive rate is at most `rate`.
+
+    >>> point_within(roc_curve([2.0, 1.0], [1.0, 0.0]).fpr, 0.4)
+    1
+    """
+    # The tolerance is for the rounding of k / n alone.
+    return int(np.searchsorted(fpr, rate * (1 + 1e-12), side="right")) - 1
+
+
 def area_under_curve(
     positive: ArrayLike, negative: ArrayLike, confidence: float = 0.95
 ) -> Estimate:

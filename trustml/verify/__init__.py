@@ -1,6 +1,8 @@
 """Re-computes published values and the library's own guarantees on this machine."""
 
 from trustml.verify.accounting import accounting_checks
+from trustml.verify.audits import audit_checks
+from trustml.verify.bugs import bug_checks
 from trustml.verify.exactness import all_architectures
 from trustml.verify.noise import noise_checks
 from trustml.verify.resume import survivals
@@ -9,5 +11,7 @@ CHECKS = {
     "exactness": all_architectures,
     "accounting": accounting_checks,
     "noise": noise_checks,
+    "audits": audit_checks,
+    "bugs": bug_checks,
     "resume": survivals,
 }

@@ -83,7 +83,9 @@ def _inverses():
     yield Published("noise for epsilon 1", 9.66, found, "equal when rounded", JAX_PRIVACY)
     spent = accounting.epsilon(run(found), delta=1e-6)
     yield Published("epsilon of that noise", 1.0, spent, "at most", "the budget itself")
-    steps = accounting.steps_within(_poisson(3.0, 0.1), epsilon=2.0, delta=1e-6, limit=400)
+    steps = accounting.steps_within(
+        lambda count: _run(0.1, count, 3.0), epsilon=2.0, delta=1e-6, limit=400
+    )
     yield Published("steps for epsilon 2", 155, steps, "equal when rounded", JAX_PRIVACY)
     delta = accounting.delta(_run(1.0, 1, 1.0), epsilon=1.0)
     yield Published("delta of mu 1", 0.126936, delta, "equal to 5 digits", DP_ACCOUNTING)

@@ -4,28 +4,22 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 
+from trustml.audit.bounds.one_run_curve import one_run_gaussian_epsilon
+from trustml.audit.bounds.result import EpsilonBound, check_delta, check_guesses
 from trustml.audit.intervals import check_confidence
 from trustml.audit.roc import check_sample
 
 _FEWEST = 16  # guesses tried by default; all of so few right show an epsilon of 1 at most
 _HALVINGS = 50
 
-
-class OneRunResult(NamedTuple):
-    """What one model proves about its training, and the guesses that prove it."""
-
-    epsilon: float  # the training is not (epsilon, delta)-private, with `confidence`
-    confidence: float  # of the whole, however many numbers of guesses were tried
-    guesses: int  # the number that won
-    correct: int
-    canaries: int
-    method: str
+Sides = Literal["both", "members", "nonmembers"]
+Promise = Literal["epsilon-delta", "gaussian"]
 
 
 def one_run_audit(
@@ -35,7 +29,9 @@ def one_run_audit(
     delta: float,
     confidence: float = 0.95,
     guesses: Sequence[int] | None = None,
-) -> OneRunResult:
+    sides: Sides = "both",
+    promise: Promise = "epsilon-delta",
+) -> EpsilonBound:
     """The largest epsilon that the scores of canaries refute.
 
     The canaries with the highest scores are guessed to be members, those with the lowest not to
@@ -52,20 +48,27 @@ def one_run_audit(
       confidence: Probability, over canaries and training, that the training is no better.
       guesses: Numbers of guesses to try, each tested at (1 - confidence) / how many there are.
         Choose them before seeing scores. By default all canaries and the powers of two from 16.
+      sides: "both", or only guesses of one kind: better where only members, or only non-members,
+        have telling scores. Choose it before seeing scores.
+      promise: "epsilon-delta", or "gaussian": the epsilon at `delta` of the Gaussian privacy that
+        is refuted. The second shows more, and only of mechanisms whose trade-off curve is a
+        Gaussian one; see `one_run_gaussian_epsilon`.
 
     Guarantee:
       If the training is (e, delta)-private under adding or removing one canary, the result
       exceeds e with probability at most 1 - confidence. Each canary must have been included by
       an independent fair coin that the attack does not know: equal halves, canaries chosen by
       their scores, or a score that reads who is a member void it. Of tied scores the wrong
-      guesses come first, so that no order of them would give less.
+      guesses come first, so that no order of them would give less. A `ceiling` of 0 says that so
+      few guesses could have shown nothing.
 
     Raises:
       ValueError: A sample is empty or holds NaN, or a number is out of range.
       TypeError: A number of guesses is no integer.
 
     References:
-      Steinke, Nasr and Jagielski, Privacy Auditing with One (1) Training Run, 2023.
+      Steinke, Nasr and Jagielski, Privacy Auditing with One (1) Training Run, 2023. Mahloujifar,
+      Melis and Chaudhuri, Auditing f-differential privacy in one run, 2025, for "gaussian".
     """
     member = check_sample("member_scores", member_scores)
     nonmember = check_sample("nonmember_scores", nonmember_scores)
@@ -74,17 +77,23 @@ def one_run_audit(
     if not tried:
         raise ValueError("`guesses` must hold at least one number, got none.")
     check_confidence(confidence)
+    for name, value, known in (("sides", sides, _LOWEST), ("promise", promise, _EPSILONS)):
+        if value not in known:
+            raise ValueError(f"`{name}` must be any of {', '.join(known)}, got {value!r}.")
     each = 1 - (1 - confidence) / len(tried)
+    shown = functools.partial(_EPSILONS[promise], canaries=canaries, delta=delta, confidence=each)
     truth = _worst_order(member, nonmember)
     found = []
     for number in tried:
-        _check_count("guesses", number, 1, "canaries", canaries)
-        correct = _correct(truth, number)
-        epsilon = one_run_epsilon(number, correct, canaries=canaries, delta=delta, confidence=each)
-        found.append((epsilon, number, correct))
+        check_guesses(number, 0, canaries)
+        correct = _correct(truth, number, sides)
+        found.append((shown(number, correct), number, correct))
     epsilon, number, correct = max(found, key=operator.itemgetter(0))
+    ceiling = max(shown(number, number) for number in tried)
     method = f"one run, best of {len(tried)} numbers of guesses, Bonferroni"
-    return OneRunResult(epsilon, confidence, number, correct, canaries, method)
+    if (sides, promise) != ("both", "epsilon-delta"):
+        method = f"{method}; {promise}, guesses of {sides}"
+    return EpsilonBound(epsilon, confidence, method, canaries, ceiling, number, correct)
 
 
 def one_run_epsilon(
@@ -105,9 +114,14 @@ def one_run_epsilon(
     Raises:
       ValueError: A number is out of range.
     """
+    check_guesses(guesses, correct, canaries)
     check_confidence(confidence)
-    level = 1 - confidence
+    check_delta(delta)
+    return _largest_refuted(guesses, correct, canaries, delta, 1 - confidence)
 
+
+@functools.lru_cache(maxsize=4096)  # audits of many models meet the same counts
+def _largest_refuted(guesses, correct, canaries, delta, level) -> float:
     def refuted(epsilon):
         p_value = one_run_p_value(guesses, correct, canaries=canaries, epsilon=epsilon, delta=delta)
         return p_value <= level
@@ -141,13 +155,10 @@ def one_run_p_value(
     Raises:
       ValueError: A number is out of range.
     """
-    _check_count("canaries", canaries, 1, "infinity", math.inf)
-    _check_count("guesses", guesses, 1, "canaries", canaries)
-    _check_count("correct", correct, 0, "guesses", guesses)
+    check_guesses(guesses, correct, canaries)
     if not (epsilon >= 0):
         raise ValueError(f"`epsilon` must not be negative, got {epsilon!r}.")
-    if not (0 <= delta < 1):
-        raise ValueError(f"`delta` must be in [0, 1), got {delta!r}.")
+    check_delta(delta)
     if epsilon == math.inf or correct == 0:
         return 1.0
     # Without delta each guess is right with at most this probability, whatever the others are.
@@ -180,15 +191,16 @@ def _worst_order(member, nonmember):
     return truth[np.lexsort((truth, -scores))]
 
 
-def _correct(truth, guesses: int) -> int:
-    lowest = guesses // 2
+# How many of the guesses are made from the lowest scores up.
+_LOWEST = {
+    "both": lambda guesses: guesses // 2,
+    "members": lambda guesses: 0,
+    "nonmembers": lambda guesses: guesses,
+}
+_EPSILONS = {"epsilon-delta": one_run_epsilon, "gaussian": one_run_gaussian_epsilon}
+
+
+def _correct(truth: Bool[np.ndarray, " canary"], guesses: int, sides: Sides) -> int:
+    lowest = _LOWEST[sides](guesses)
     highest = guesses - lowest
     return int(truth[:highest].sum() + lowest - truth[len(truth) - lowest :].sum())
-
-
-def _check_count(name: str, value: int, least: int, limit: str, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"`{name}` must be an integer, got {value!r}.")
-    if not (least <= value <= most):
-        bound = f"from {least} to `{limit}` ({most})" if most < math.inf else f"at least {least}"
-        raise ValueError(f"`{name}` must be {bound}, got {value!r}.")

@@ -1,0 +1,1 @@
+"""Lower bounds on epsilon, each with the confidence that it states."""
