@@ -1,4 +1,4 @@
-"""Membership inference by the loss: members of the training data tend to have a lower one."""
+"""Membership inference: how well scores tell members, and the attack by the loss alone."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from trustml.audit.intervals import Estimate, clopper_pearson
-from trustml.audit.roc import Roc, area_under_curve, check_sample, roc_curve
+from trustml.audit.roc import Roc, area_under_curve, check_sample, point_within, roc_curve
 
 
 class TprAtFpr(NamedTuple):
@@ -37,6 +37,55 @@ class MembershipResult(NamedTuple):
     confidence: float  # of each interval by itself
 
 
+def attack_result(
+    member_scores: ArrayLike,
+    nonmember_scores: ArrayLike,
+    *,
+    rates: Sequence[float] = (0.01, 0.001),
+    confidence: float = 0.95,
+) -> MembershipResult:
+    """Judges an attack by its scores: "a member" is who scores at least a threshold.
+
+    A weak attack that finds nothing bounds nothing. What is found is real.
+
+    >>> found = attack_result([0.9, 0.8, 0.7], [0.8, 0.2, 0.1])
+    >>> round(found.auc.value, 4), round(found.advantage.value, 4)
+    (0.8333, 0.6667)
+
+    Args:
+      member_scores: Scores of units that the model was trained on, a vector; higher is more like a
+        member.
+      nonmember_scores: Scores of units of the same distribution that it was not trained on.
+      rates: False positive rates to report at; a rate r needs at least 1 / r non-members.
+      confidence: Of every interval: DeLong for the area, Clopper-Pearson for rates,
+        Dvoretzky-Kiefer-Wolfowitz for the advantage, which thus covers the choice of threshold.
+        They take units as independent, each with one score; see `pooled_result` where it has
+        several.
+
+    Raises:
+      ValueError: A sample is too short or holds NaN, or a rate is not in (0, 1).
+
+    References:
+      Carlini et al., Membership Inference Attacks From First Principles, 2022, for low false
+      positive rates.
+    """
+    check_rates(rates)
+    member = check_sample("member_scores", member_scores, least=2)
+    nonmember = check_sample("nonmember_scores", nonmember_scores, least=2)
+    roc = roc_curve(member, nonmember)
+    advantage = _advantage(roc, len(member), len(nonmember), confidence)
+    return MembershipResult(
+        auc=area_under_curve(member, nonmember, confidence),
+        tpr_at_fpr=tuple(_at_rate(rate, member, nonmember, roc, confidence) for rate in rates),
+        advantage=advantage,
+        balanced_accuracy=Estimate(*((1 + value) / 2 for value in advantage)),
+        roc=roc,
+        members=len(member),
+        nonmembers=len(nonmember),
+        confidence=confidence,
+    )
+
+
 def loss_threshold_attack(
     member_losses: ArrayLike,
     nonmember_losses: ArrayLike,
@@ -55,43 +104,40 @@ def loss_threshold_attack(
     Args:
       member_losses: Losses of units that the model was trained on, a vector.
       nonmember_losses: Losses of units of the same distribution that it was not trained on.
-      rates: False positive rates to report at; a rate r needs at least 1 / r non-members.
-      confidence: Of every interval: DeLong for the area, Clopper-Pearson for rates,
-        Dvoretzky-Kiefer-Wolfowitz for the advantage, which thus covers the choice of threshold.
+      rates: As for `attack_result`.
+      confidence: As for `attack_result`.
 
     Raises:
       ValueError: A sample is too short or holds NaN, or a rate is not in (0, 1).
 
     References:
-      Yeom, Giacomelli, Fredrikson and Jha, Privacy Risk in Machine Learning, 2018. Carlini et al.,
-      Membership Inference Attacks From First Principles, 2022, for low false positive rates.
+      Yeom, Giacomelli, Fredrikson and Jha, Privacy Risk in Machine Learning, 2018.
     """
+    member = -check_sample("member_losses", member_losses, least=2)
+    nonmember = -check_sample("nonmember_losses", nonmember_losses, least=2)
+    return attack_result(member, nonmember, rates=rates, confidence=confidence)
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Refuses false positive rates that are not strictly between 0 and 1."""
     for rate in rates:
         if not (0 < rate < 1):
             raise ValueError(f"`rates` must be in (0, 1), got {rate!r}.")
-    member = -check_sample("member_losses", member_losses, least=2)
-    nonmember = -check_sample("nonmember_losses", nonmember_losses, least=2)
-    roc = roc_curve(member, nonmember)
-    advantage = _advantage(roc, len(member), len(nonmember), confidence)
-    return MembershipResult(
-        auc=area_under_curve(member, nonmember, confidence),
-        tpr_at_fpr=tuple(_at_rate(rate, member, nonmember, roc, confidence) for rate in rates),
-        advantage=advantage,
-        balanced_accuracy=Estimate(*((1 + value) / 2 for value in advantage)),
-        roc=roc,
-        members=len(member),
-        nonmembers=len(nonmember),
-        confidence=confidence,
-    )
+
+
+def too_few(rate: float, nonmembers: int) -> str:
+    """Why so many non-members cannot show `rate`, or nothing where they can."""
+    needed = math.ceil(1 / rate - 1e-9)
+    if nonmembers >= needed:
+        return ""
+    return f"too few: FPR {rate:g} needs {needed} non-members, got {nonmembers}"
 
 
 def _at_rate(rate, member, nonmember, roc, confidence) -> TprAtFpr:
-    needed = math.ceil(1 / rate - 1e-9)
-    if len(nonmember) < needed:
-        note = f"too few: FPR {rate:g} needs {needed} non-members, got {len(nonmember)}"
+    note = too_few(rate, len(nonmember))
+    if note:
         return TprAtFpr(rate, None, None, note)
-    # The last point within the rate; the tolerance is for the rounding of k / n alone.
-    last = int(np.searchsorted(roc.fpr, rate * (1 + 1e-12), side="right")) - 1
+    last = point_within(roc.fpr, rate)
     found, accused = (int((score >= roc.threshold[last]).sum()) for score in (member, nonmember))
     return TprAtFpr(
         rate,
