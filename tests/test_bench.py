@@ -35,8 +35,14 @@ QUICK = {
     "regret": (["--cases", "mlp"], {"bookkeeping", "gram", "materialise", "ghost"}),
     "time_to_accuracy": ([], {"baseline", "epsilon 3", "epsilon 3, vmap"}),
     "utility": (["--seeds", "1"], {"baseline", "epsilon 3"}),
+    "correlated_noise": (
+        [],
+        {"independent", "null", "tree", "toeplitz", "banded 7", "banded 31", "blt 2", "blt 4"},
+    ),
+    "extraction": ([], {"none", "all"}),
 }
-ELSEWHERE = {"weak_scaling", "generation"}  # tests/test_mesh.py, tests/test_generation.py
+# tests/test_mesh.py, tests/test_generation.py, tests/test_attacks.py
+ELSEWHERE = {"weak_scaling", "generation", "shadows", "membership"}
 # Values of the published checkpoints without their heads; RoBERTa's pooler is no part of ours.
 PUBLISHED = {
     "hf-bert-base": 109_482_240,

@@ -1,0 +1,174 @@
+"""Gradient canaries: rows whose gradient is known, which the training itself carries along."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from trustml.clipping.sums import check_units
+from trustml.plan.checks import check_count, check_positive
+from trustml.training.checks import takes_key
+
+_REAL = -1  # what `canary` says of a unit that is none
+
+
+class GradientCanaries(NamedTuple):
+    """A loss, weights and units that hold canaries beside what they were made from."""
+
+    loss: Callable  # for `private_step`; takes a key if the given loss does
+    params: dict[str, Any]  # {"model": the given weights, "canaries": zeros(number)}
+    units: dict[str, Any]  # {"unit": the given units and copies of one, "canary": int32 [unit]}
+    included: Bool[np.ndarray, " canary"]  # the coins. Private: the attack must not read them
+
+    @property
+    def num_units(self) -> int:
+        """Rows to plan for: the given ones and the canaries that are in."""
+        return len(self.units["canary"])
+
+
+class CanaryState(NamedTuple):
+    """What `canary_optimizer` carries. The records are sums with noise, as the weights are."""
+
+    model: Any  # the state of the given optimizer
+    records: Float[Array, "step canary"]  # noisy means at the canaries' coordinates
+    step: Int[Array, ""]  # updates so far
+
+
+def make_canaries(
+    loss: Callable,
+    params: PyTree,
+    units: PyTree,
+    *,
+    number: int,
+    size: float,
+    rng: np.random.Generator,
+    template: int = 0,
+) -> GradientCanaries:
+    """Adds `number` canaries, each of which a fair coin puts in or leaves out.
+
+    The weights get a vector `canaries` that the model never reads. The gradient of canary i is
+    `size` at coordinate i of that vector and zero elsewhere; that of a real unit is zero there. So
+    canaries disturb neither the model nor each other, and what training does to one unit (bound,
+    sampling, noise, division) can be read off one coordinate of the final weights.
+
+    Train with `private_step(made.loss, canary_optimizer(...), plan)` on `made.params` and
+    `made.units`, where the plan is for `made.num_units` units. What reads weights or units
+    (`evaluate`, `shorten`, bounds per layer) finds the given ones under "model" and "unit"; for
+    `trainable` there is `canary_trainable`.
+
+    Costs: `number` more weights, which get noise as all do, and about number / 2 more units, which
+    are sampled as all are, evaluations of the loss included, and add nothing to the model's
+    gradient. At the same expected batch real units take part, and move the model, that much less.
+    The audit is of the training as a mechanism, at its worst case: it does not say what this model
+    remembers of its data.
+
+    Args:
+      loss: As for `private_step`: `loss(params, unit)` or `loss(params, unit, key)`; with
+        `has_aux` there, `(loss, aux)`.
+      params: The model's weights.
+      units: The whole data, leading axis = unit; the result holds a copy of it.
+      number: Canaries tossed, in and out.
+      size: L2 norm of a canary's gradient. Well above the clip norm, it tests the bound too.
+      rng: Of the coins. A generator that is seeded by a number is for tests: who knows the seed
+        knows the coins.
+      template: The unit whose copies stand for canaries. Its loss has to have a finite gradient:
+        a canary whose gradient is not finite contributes nothing, as any such unit.
+
+    Guarantee:
+      Each canary is in with probability 1/2, independently, as `audit_canaries` needs. The audit
+      takes `num_units` as public, as the plan does: it tells how many are in, and the scores do
+      not read it.
+
+    Raises:
+      ValueError: A number is out of range, or the units share no leading axis.
+      TypeError: A number is of another kind.
+    """
+    check_count("number", number)
+    check_positive("size", size)
+    rows = check_units(units)
+    if isinstance(template, bool) or not isinstance(template, int | np.integer):
+        raise TypeError(f"`template` must be an integer, got {template!r}.")
+    if not (0 <= template < rows):
+        raise ValueError(f"`template` must be from 0 to {rows - 1}, got {template!r}.")
+    included = rng.random(number) < 0.5
+    marked = {
+        "unit": jax.tree.map(lambda leaf: _extended(leaf, template, int(included.sum())), units),
+        "canary": np.concatenate([np.full(rows, _REAL), np.flatnonzero(included)]).astype(np.int32),
+    }
+    extended = {"model": params, "canaries": jnp.zeros(number, jnp.float32)}
+    return GradientCanaries(_marked(loss, float(size)), extended, marked, included)
+
+
+def _extended(leaf, template, more):
+    """`leaf` and copies of one row, on the host or on the device, where it is."""
+    stack = jnp if isinstance(leaf, jax.Array) else np
+    leaf = stack.asarray(leaf)
+    copies = stack.broadcast_to(leaf[template][None], (more, *leaf.shape[1:]))
+    return stack.concatenate([leaf, copies])
+
+
+def _marked(loss, size):
+    """The loss of a unit that may be a canary."""
+
+    def marked(params, unit, *key):
+        value = loss(params["model"], unit["unit"], *key)
+        value, *aux = value if isinstance(value, tuple) else (value,)
+        real = unit["canary"] == _REAL
+        place = jnp.maximum(unit["canary"], 0)
+        mark = size * jnp.take(params["canaries"], place, mode="clip")
+        value = jnp.where(real, value, mark.astype(value.dtype))
+        return (value, *aux) if aux else value
+
+    # The trainer asks by the signature whether the loss takes a key.
+    if takes_key(loss):
+        return lambda params, unit, key: marked(params, unit, key)
+    return lambda params, unit: marked(params, unit)
+
+
+def canary_optimizer(
+    optimizer: optax.GradientTransformation, *, records: int = 0
+) -> optax.GradientTransformation:
+    """`optimizer` for the model, plain addition for the canaries.
+
+    Args:
+      optimizer: Of the model's weights; it sees nothing else.
+      records: Steps of the plan, to keep what every step added, [step, canary] float32, in the
+        optimizer's state, for attacks that look at steps apart; 0 keeps the total alone.
+
+    Guarantee:
+      It reads noisy means only, so the plan's promise holds as with any optimizer, records
+      included. (The last weights alone would do for a promise; records release every step.)
+    """
+    if isinstance(records, bool) or not isinstance(records, int) or not (records >= 0):
+        raise ValueError(f"`records` must be a number of steps, 0 or more, got {records!r}.")
+
+    def init(params):
+        kept = jnp.zeros((records, *params["canaries"].shape), jnp.float32)
+        return CanaryState(optimizer.init(params["model"]), kept, jnp.zeros((), jnp.int32))
+
+    def update(updates, state, params=None):
+        model = None if params is None else params["model"]
+        moved, held = optimizer.update(updates["model"], state.model, model)
+        mean = updates["canaries"]
+        kept = state.records.at[state.step].set(mean) if records else state.records
+        return {"model": moved, "canaries": -mean}, CanaryState(held, kept, state.step + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def canary_trainable(trainable: Any) -> Any:
+    """`trainable` of the model, as `private_step` takes it for weights with canaries.
+
+    >>> wanted = canary_trainable(lambda name: name.startswith("head"))
+    >>> [wanted(name) for name in ("model/head/bias", "model/body/bias", "canaries")]
+    [True, False, True]
+    """
+    if trainable is None:
+        return None
+    if callable(trainable):
+        return lambda name: name == "canaries" or bool(trainable(name.removeprefix("model/")))
+    return {"model": trainable, "canaries": True}
