@@ -26,6 +26,7 @@ _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four di
 class Accounting:
     """Prices runs under one adjacency with one accountant.
 
+    >>> from trustml.accounting import SampledGaussian
     >>> step = SampledGaussian(sampling="poisson", noise_multiplier=3.0, sample_rate=0.1)
     >>> round(Accounting("add-or-remove-one", "pld").epsilon([(step, 512)], delta=1e-6), 4)
     3.7697
