@@ -34,7 +34,7 @@ class CanaryState(NamedTuple):
     """What `canary_optimizer` carries. The records are sums with noise, as the weights are."""
 
     model: Any  # the state of the given optimizer
-    records: Float[Array, "step canary"]  # noisy means at the canaries' coordinates
+    records: Float[Array, "step canary"] | None  # noisy means at the canaries' coordinates
     step: Int[Array, ""]  # updates so far
 
 
@@ -88,18 +88,44 @@ def make_canaries(
       TypeError: A number is of another kind.
     """
     check_count("number", number)
+    included = rng.random(number) < 0.5
+    return place_canaries(loss, params, units, included=included, size=size, template=template)
+
+
+def place_canaries(
+    loss: Callable,
+    params: PyTree,
+    units: PyTree,
+    *,
+    included: Bool[np.ndarray, " canary"],
+    size: float,
+    template: int = 0,
+) -> GradientCanaries:
+    """`make_canaries` with coins that were tossed before: of a run that goes on.
+
+    Args:
+      loss: As for `make_canaries`, like all that follow.
+      params: The model's weights.
+      units: The whole data.
+      included: The coins, fair and independent, or the audit says nothing.
+      size: L2 norm of a canary's gradient.
+      template: The unit whose copies stand for canaries.
+
+    Raises:
+      ValueError: A number is out of range, or the units share no leading axis.
+      TypeError: A number is of another kind.
+    """
     check_positive("size", size)
     rows = check_units(units)
     if isinstance(template, bool) or not isinstance(template, int | np.integer):
         raise TypeError(f"`template` must be an integer, got {template!r}.")
     if not (0 <= template < rows):
         raise ValueError(f"`template` must be from 0 to {rows - 1}, got {template!r}.")
-    included = rng.random(number) < 0.5
     marked = {
         "unit": jax.tree.map(lambda leaf: _extended(leaf, template, int(included.sum())), units),
         "canary": np.concatenate([np.full(rows, _REAL), np.flatnonzero(included)]).astype(np.int32),
     }
-    extended = {"model": params, "canaries": jnp.zeros(number, jnp.float32)}
+    extended = {"model": params, "canaries": jnp.zeros(len(included), jnp.float32)}
     return GradientCanaries(_marked(loss, float(size)), extended, marked, included)
 
 
@@ -147,7 +173,8 @@ def canary_optimizer(
         raise ValueError(f"`records` must be a number of steps, 0 or more, got {records!r}.")
 
     def init(params):
-        kept = jnp.zeros((records, *params["canaries"].shape), jnp.float32)
+        # No array without values: a checkpoint cannot hold one.
+        kept = jnp.zeros((records, *params["canaries"].shape), jnp.float32) if records else None
         return CanaryState(optimizer.init(params["model"]), kept, jnp.zeros((), jnp.int32))
 
     def update(updates, state, params=None):

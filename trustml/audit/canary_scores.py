@@ -37,13 +37,14 @@ def canary_records(state: CanaryState, plan: PrivacyPlan) -> Float[np.ndarray, "
     Raises:
       ValueError: The optimizer kept none, or fewer than there were steps.
     """
-    done, kept = int(state.step), len(state.records)
+    records = np.zeros((0, 0)) if state.records is None else np.asarray(state.records, np.float64)
+    done, kept = int(state.step), len(records)
     if not (done <= kept):
         raise ValueError(
             f"`state` must hold a record of each of its {done} steps, got room for {kept}. Make "
             "it with `canary_optimizer(..., records=plan.steps)`."
         )
-    return np.asarray(state.records[:done], np.float64) * (plan.divisor / _bound(plan))
+    return records[:done] * (plan.divisor / _bound(plan))
 
 
 def _bound(plan):

@@ -61,6 +61,8 @@ class TrainConfig:
       baseline_learning_rate: Peak of the baseline.
       pretrain: Whether to start from weights trained on generated rows or on public text.
       audit_rows: Units that a coin each puts in or out, for the membership attack; 0 for none.
+      audit: Whether to audit epsilon by mislabelled rows and gradient canaries too.
+      audit_canaries: Gradient canaries of the audit.
       on: The part to judge on, "test" or "valid".
       evaluate_every: Steps between evaluations on the validation part.
       patience: Evaluations on generated rows without a new best after which to stop.
@@ -106,6 +108,8 @@ class TrainConfig:
     baseline_learning_rate: float | None = None
     pretrain: bool | None = None
     audit_rows: int | None = None
+    audit: bool = False
+    audit_canaries: int | None = None
     on: str = "test"
     evaluate_every: int | None = None
     patience: int | None = None

@@ -59,13 +59,13 @@ def run(chosen: argparse.Namespace) -> int:
             f"`RUN` must be a finished run, got {folder}, which is unfinished. Go on with it by "
             f"`trustml train --resume {folder}`."
         )
-    weights = _weights(place)
+    weights, canaries = _of_the_model(_weights(place))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
     config = _network(folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     if "model" in config:
-        files = _write_language_model(out, config, folder / TOKENIZER, place)
+        files = _write_language_model(out, config, folder / TOKENIZER, place, canaries)
     else:
         out.mkdir(exist_ok=True)
         (out / "model.safetensors").write_bytes(weights)
@@ -81,17 +81,19 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path):
+def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path, canaries: int):
     """In the layout of transformers, adapters merged; returns the files and what they are."""
     import jax
 
+    from trustml.cli.canaries import model_of, shapes_with
     from trustml.cli.text_models import rebuilt
     from trustml.models.saving import save_pretrained
     from trustml.training.weights import WEIGHTS, load_weights
 
     found = rebuilt(config, tokenizer)
     like = jax.eval_shape(found.network.init, jax.random.key(0))
-    save_pretrained(out, found._replace(params=load_weights(place / WEIGHTS, like)))
+    kept = load_weights(place / WEIGHTS, shapes_with(like, canaries))
+    save_pretrained(out, found._replace(params=model_of(kept, canaries)))
     known = dict(_OWN_FILES) | {
         "model.safetensors": "the weights, float32, in the names of transformers",
         "config.json": "sizes and labels, as transformers and trustml.models.from_pretrained read",
@@ -117,6 +119,18 @@ def _weights(place: Path) -> bytes:
             "does not cover. Restore the file from a backup."
         )
     return found
+
+
+def _of_the_model(weights: bytes) -> tuple[bytes, int]:
+    """A file without the gradient canaries that an audit left in it, and how many those were."""
+    from safetensors.numpy import load, save
+
+    from trustml.cli.canaries import VECTOR, without_canaries
+
+    found = load(weights)
+    if VECTOR not in found:
+        return weights, 0
+    return save(without_canaries(found)), len(found[VECTOR])
 
 
 def _network(folder: Path) -> dict:

@@ -1,20 +1,23 @@
 """What a trained model is worth and what it gives away: utility, attack, groups."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from trustml.audit import (
     area_under_curve,
+    canary_scores,
     loss_threshold_attack,
     one_run_audit,
     unit_losses,
 )
+from trustml.cli.canaries import Carried
 from trustml.cli.options import plural
 from trustml.cli.setting import Setting
 from trustml.data.examples import Examples
 from trustml.models.tasks import Judged
+from trustml.plan import PrivacyPlan
 from trustml.report import Estimate
 from trustml.training import FitResult
 
@@ -31,7 +34,12 @@ NO_BOUND = (
     "replacing one."
 )
 _LABELS = {"classify": "class", "nlu": "intent"}
+_OFTEN = 3  # steps that a unit takes part in, so that hardly any takes part in none
 _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
+
+
+Pair = tuple[np.ndarray, np.ndarray]  # of members, of others
+Guessed = Literal["both", "members"]
 
 
 class Side(NamedTuple):
@@ -41,21 +49,37 @@ class Side(NamedTuple):
     metrics: dict[str, Judged]
     scores: dict[str, float]
     counts: np.ndarray  # of the judged rows, as their scoring counts
-    losses: tuple[np.ndarray, np.ndarray]  # of the canaries: members, others
+    losses: Pair  # of rows that coins put in or left out
+    wrong: Pair  # of mislabelled ones
+    gradients: Pair  # scores of gradient canaries; none of the baseline
+    guessed: Guessed  # of gradient canaries, which ones the audit guesses
 
 
-def judge(setting: Setting, result: FitResult) -> Side:
-    """Scores a training on the judged part, and takes the losses that attacks read."""
-    problem, judged = setting.problem, setting.judged
-    counts = problem.counts(result.params, judged)
-    members, others = (_losses(setting, result.params, rows) for rows in setting.canaries)
+def judge(setting: Setting, carried: Carried, plan: PrivacyPlan, result: FitResult) -> Side:
+    """Scores a training on the judged part, and takes what attacks read."""
+    problem, judged, coins = setting.problem, setting.judged, setting.canaries
+    params = carried.model(result.params)
+    counts = problem.counts(params, judged)
+    gradients = (np.zeros(0), np.zeros(0))
+    # Who took part in no step looks like who was left out: then only members can be told.
+    guessed: Guessed = "both" if plan.steps * plan.sample_rate >= _OFTEN else "members"
+    if carried.number:
+        scores, inside = canary_scores(result.params, plan), coins.gradients.astype(bool)
+        gradients = (scores[inside], scores[~inside])
     return Side(
         result,
         problem.scoring.estimates(counts, _owners(setting, judged)),
         problem.scoring.scores(counts),
         counts,
-        (members, others),
+        _pair(setting, params, coins.members, coins.nonmembers),
+        _pair(setting, params, coins.wrong_members, coins.wrong_nonmembers),
+        gradients,
+        guessed,
     )
+
+
+def _pair(setting: Setting, params: Any, members: np.ndarray, others: np.ndarray) -> Pair:
+    return _losses(setting, params, members), _losses(setting, params, others)
 
 
 def _owners(setting: Setting, judged: Examples) -> np.ndarray | None:
@@ -80,7 +104,7 @@ def utility(setting: Setting, params: Any, examples: Examples) -> dict[str, floa
 
 def attack_report(setting: Setting, sides: dict[str, Side], delta: float) -> dict | None:
     """The membership attack on every side; None without canaries."""
-    members, others = map(len, setting.canaries)
+    members, others = len(setting.canaries.members), len(setting.canaries.nonmembers)
     if min(members, others) < 2:
         return None
     adds = setting.config.adjacency == "add-or-remove-one"
@@ -111,13 +135,42 @@ def _attack(side: Side, delta: float, *, bound: bool) -> dict:
             for low in found.tpr_at_fpr
         ],
         "roc": {"fpr": found.roc.fpr.tolist(), "tpr": found.roc.tpr.tolist()},
-        "epsilon_lower_bound": _audit(side, delta) if bound else None,
+        **(_audits(side, delta) if bound else {"epsilon_lower_bound": None}),
     }
 
 
-def _audit(side: Side, delta: float) -> dict:
-    found = one_run_audit(*(-losses for losses in side.losses), delta=delta, confidence=CONFIDENCE)
+def _audits(side: Side, delta: float) -> dict:
+    """A one-run audit of each kind of canary, and the best of them.
+
+    Guarantee:
+      All bounds hold together with `CONFIDENCE`: each has its share of what may go wrong.
+    """
+    every: dict[str, Pair] = {
+        "rows": (-side.losses[0], -side.losses[1]),
+        "mislabelled rows": (-side.wrong[0], -side.wrong[1]),
+        "gradients": side.gradients,
+    }
+    scores = {kind: pair for kind, pair in every.items() if min(map(len, pair))}
+    each = 1 - (1 - CONFIDENCE) / len(scores)
+    sides: dict[str, Guessed] = {"gradients": side.guessed}
+    audits = [
+        _audit(kind, pair, delta, each, sides.get(kind, "both")) for kind, pair in scores.items()
+    ]
+    best = max(audits, key=lambda found: found["value"])
+    method = best["method"]
+    if len(audits) > 1:
+        method += f"; the best of {len(audits)}, each at {each:.1%}: {best['canaries']}"
+    keys = ("value", "guesses", "correct")
+    bound = {**{key: best[key] for key in keys}, "confidence": CONFIDENCE, "method": method}
+    return {"epsilon_lower_bound": bound, "audits": audits}
+
+
+def _audit(kind: str, scores: Pair, delta: float, confidence: float, sides: Guessed) -> dict:
+    found = one_run_audit(*scores, delta=delta, confidence=confidence, sides=sides)
     return {
+        "canaries": kind,
+        "members": len(scores[0]),
+        "nonmembers": len(scores[1]),
         "value": found.epsilon,
         "confidence": found.confidence,
         "guesses": found.guesses,
@@ -137,7 +190,7 @@ def groups_report(setting: Setting, sides: dict[str, Side]) -> list[dict]:
             judged = np.flatnonzero(judged_of == value)
             of_canaries = [
                 np.flatnonzero(trained_of[part] == value) if by_row else np.zeros(0, int)
-                for part in setting.canaries
+                for part in (setting.canaries.members, setting.canaries.nonmembers)
             ]
             if len(judged):
                 found = {side: _group(setting, sides[side], judged, of_canaries) for side in sides}

@@ -29,7 +29,7 @@ def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
             "source": train.source,
             "privacy_unit": setting.level,
             "train": setting.num_units,
-            "held_out": len(setting.canaries.nonmembers),
+            "held_out": len(setting.canaries.left_out),
             "judged_on": config.on,
             "judged": len(setting.judged),
             "unit_rows": config.unit_rows,
@@ -46,6 +46,7 @@ def describe(setting: Setting, plan: PrivacyPlan) -> dict[str, Any]:
             *setting.problem.disclosures,
             f"settings: {preset.tuned_on}",
             *_notes_on_units(setting),
+            *_notes_on_canaries(setting),
         ],
     }
 
@@ -65,6 +66,24 @@ def _notes_on_units(setting: Setting) -> list[str]:
             f"of one {setting.level} at most {most} {pieces} of text of "
             f"{setting.preset.model.max_length} tokens are trained on; the rest is left out, in "
             "the baseline too"
+        )
+    return notes
+
+
+def _notes_on_canaries(setting: Setting) -> list[str]:
+    """What the audit put into the training."""
+    coins, notes = setting.canaries, []
+    if wrong := len(coins.wrong_members):
+        notes.append(
+            f"the training data hold {wrong} {plural(setting.level)} with a wrong label, which the "
+            "audit put there; both models were trained on them"
+        )
+    if number := len(coins.gradients):
+        inside = coins.gradients.sum()
+        notes.append(
+            f"the private training carried {number} gradient canaries, of which {inside} "
+            "took part as units of their own: they are counted in the plan, move no weight of the "
+            "model, and lie beside it in weights.safetensors, which `trustml export` leaves out"
         )
     return notes
 

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from jax.tree_util import tree_leaves_with_path as leaves_with_path
 
+from trustml.audit import canary_trainable
+from trustml.cli.canaries import Canaries, Carried, carried, mislabelled, shapes_with, toss
 from trustml.cli.choices import chosen_model, for_model, load_task, preset_name, with_task
 from trustml.cli.config import TrainConfig, changed
 from trustml.cli.presets import PRESETS, Preset
@@ -26,21 +28,6 @@ from trustml.training.checks import AUTO
 
 _PUBLIC_ROWS = 500
 _LARGEST_RATE = 0.4  # of sampling, in settings that were made for larger data
-
-
-class Canaries(NamedTuple):
-    """Rows of the training part that a fair coin each put in or left out. Private."""
-
-    members: np.ndarray  # indices into the training part
-    nonmembers: np.ndarray
-
-    def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON, marked."""
-        return {
-            "private": "who was in the training data, of the rows that the audit looks at",
-            "members": self.members.tolist(),
-            "nonmembers": self.nonmembers.tolist(),
-        }
 
 
 class Setting(NamedTuple):
@@ -63,13 +50,13 @@ class Setting(NamedTuple):
     @property
     def train(self) -> dict[str, np.ndarray]:
         """The units that are trained on."""
-        kept = np.delete(np.arange(self._whole), self.canaries.nonmembers)
+        kept = np.delete(np.arange(self._whole), self.canaries.left_out)
         return {name: leaf[kept] for name, leaf in self.units.items()}
 
     @property
     def num_units(self) -> int:
         """How many units are trained on. Public: the coins know nothing of the rows."""
-        return self._whole - len(self.canaries.nonmembers)
+        return self._whole - len(self.canaries.left_out)
 
     @property
     def loss(self) -> Callable:
@@ -86,6 +73,19 @@ class Setting(NamedTuple):
     def shorten(self) -> Callable | None:
         """What cuts padding off a drawn batch; where the micro-batch is found, one shape serves."""
         return None if self.config.microbatch == AUTO else shortener(self.units)
+
+    def plain(self) -> Carried:
+        """What the baseline trains: the model alone."""
+        return Carried(self.loss, self.train, self.trainable, self.shorten, 0)
+
+    def carried(self) -> Carried:
+        """What the private training trains: the model, and gradient canaries if there are any."""
+        return carried(self.plain(), self.canaries, self.preset.private.clip_norm)
+
+    @property
+    def private_units(self) -> int:
+        """How many units the private training has, gradient canaries included."""
+        return self.num_units + int(self.canaries.gradients.sum())
 
     @property
     def _whole(self) -> int:
@@ -107,6 +107,7 @@ def make_setting(
     """
     if config.on not in ("test", "valid"):
         raise ValueError(f"`--on` must be test or valid, got {config.on!r}.")
+    _check_audit(config)
     config, data, task = with_task(config)
     preset = make_preset(config, data, task)
     parts = load_task(data, task, config.data_dir, download=config.download)
@@ -122,20 +123,30 @@ def make_setting(
     most = config.unit_rows or (1 if level == parts.train.unit else preset.unit_rows)
     units = group_pieces(problem.encode(parts.train), groups, most)
     if canaries is None:
-        canaries = _toss(config, len(groups))
-    tossed = sum(map(len, canaries))
+        canaries = toss(config, units, len(parts.train.labels))
     setting = Setting(
-        dataclasses.replace(config, audit_rows=tossed, unit_rows=most),
+        dataclasses.replace(config, audit_rows=canaries.rows, unit_rows=most),
         preset,
         parts,
         None if config.patience is None else _generated(parts),
         problem,
         level,
-        units,
+        mislabelled(units, canaries),
         canaries,
     )
     _check_trainable(setting)
     return setting._replace(preset=_sized(setting))
+
+
+def _check_audit(config: TrainConfig) -> None:
+    """Refuses an audit that says nothing of the promise."""
+    if config.audit and config.adjacency != "add-or-remove-one":
+        raise ValueError(
+            f"`--audit` needs `--adjacency` add-or-remove-one, got {config.adjacency}: its coins "
+            "put canaries in or leave them out, while the claim is about replacing one."
+        )
+    if config.audit_canaries and not config.audit:
+        raise ValueError(f"`--audit-canaries` {config.audit_canaries} needs `--audit`.")
 
 
 def _check_trainable(setting: Setting) -> None:
@@ -197,26 +208,13 @@ def make_preset(config: TrainConfig, data: str, task: str) -> Preset:
     return dataclasses.replace(preset, private=private, baseline=baseline)
 
 
-def _toss(config: TrainConfig, size: int) -> Canaries:
-    """Chooses the canaries and tosses their coins; the one-run audit rests on fair coins."""
-    rows = min(1000, size // 10) if config.audit_rows is None else config.audit_rows
-    if not 0 <= rows <= size // 2:
-        raise ValueError(
-            f"`--audit-rows` must be from 0 to {size // 2}, half of the training units, got {rows}."
-        )
-    toss = np.random.default_rng(config.seed)
-    chosen = np.sort(toss.choice(size, rows, replace=False))
-    inside = toss.random(rows) < 0.5
-    return Canaries(chosen[inside], chosen[~inside])
-
-
 def private_plan(setting: Setting) -> PrivacyPlan:
     """The plan within the budget."""
     config, preset = setting.config, setting.preset
     batch = preset.private.expected_batch
     cycle = 1
     if config.sampling == "cyclic_poisson":
-        cycle = config.cycle or max(1, setting.num_units // batch)
+        cycle = config.cycle or max(1, setting.private_units // batch)
     elif config.cycle is not None:
         raise ValueError(
             f"`--cycle` is of `--sampling` cyclic_poisson alone, got {config.cycle} with "
@@ -225,7 +223,7 @@ def private_plan(setting: Setting) -> PrivacyPlan:
     return PrivacyPlan.calibrate(
         epsilon=preset.epsilon,
         delta=preset.delta,
-        num_units=setting.num_units,
+        num_units=setting.private_units,
         expected_batch=batch,
         steps=preset.private.steps,
         clip_norm=_bounds(setting),
@@ -246,26 +244,29 @@ def private_plan(setting: Setting) -> PrivacyPlan:
 def _bounds(setting: Setting) -> Any:
     """The bound of the whole gradient, or those of its parts."""
     chosen, total = setting.config.bounds, setting.preset.private.clip_norm
-    depths = {"flat": 0, "layer": None, "block": 1}
+    number = len(setting.canaries.gradients)
+    depths = {"flat": 0, "layer": None, "block": 2 if number else 1}
     if chosen not in depths:
         raise ValueError(f"`--bounds` must be flat, layer or block, got {chosen!r}.")
     if chosen == "flat":
         return total
     shapes = jax.eval_shape(setting.problem.network.init, jax.random.key(0))
-    return layer_bounds(partition(shapes, setting.trainable)[0], total, depth=depths[chosen])
+    trainable = canary_trainable(setting.trainable) if number else setting.trainable
+    trained, _ = partition(shapes_with(shapes, number), trainable)
+    return layer_bounds(trained, total, depth=depths[chosen])
 
 
-def make_steps(setting: Setting, plan: PrivacyPlan) -> dict[str, TrainStep]:
+def make_steps(setting: Setting, carried: Carried, plan: PrivacyPlan) -> dict[str, TrainStep]:
     """The private step, and the baseline's unless it is not wanted."""
     preset, config = setting.preset, setting.config
     private = private_step(
-        setting.loss,
-        preset.private.optimizer(),
+        carried.loss,
+        carried.optimizer(preset.private.optimizer()),
         plan,
         strategy=config.strategy,
         microbatch=None if plan.micro_batches else config.microbatch,
-        trainable=setting.trainable,
-        shorten=setting.shorten,
+        trainable=carried.trainable,
+        shorten=carried.shorten,
     )
     if not config.baseline:
         return {"private": private}

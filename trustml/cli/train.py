@@ -28,6 +28,7 @@ EXAMPLES = """\
 examples:
   trustml train
   trustml train --data snips --data-dir DATA --epsilon 3 --repeats 3 --seed 0
+  trustml train --data snips --data-dir DATA --audit
   trustml train --task classify --data ag_news --data-dir DATA --model bert-base/ --epsilon 8
   trustml train --task lm --data shakespeare_roles --unit role --unit-rows 4 --data-dir DATA
   trustml train --config run.yaml --epsilon 8 --out runs/snips-8
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser.add_argument_group("model"))
     _add_privacy(parser.add_argument_group("privacy"))
     _add_training(parser.add_argument_group("training"))
+    _add_audit(parser.add_argument_group("audit"))
 
 
 def _add(group, flag: str, words: str, **options) -> None:
@@ -73,8 +75,6 @@ def _add_data(group) -> None:
     _add(group, "--data-dir", "folder that holds a folder for each data set; else TRUSTML_DATA")
     _add(group, "--download", "fetch the data from its publisher", action="store_true")
     _add(group, "--on", "judge on the test or the valid part")
-    words = "units that a coin puts in or out, to attack; default: a tenth, 1000 at most; 0: none"
-    _add(group, "--audit-rows", words, type=whole)
 
 
 def _add_model(group) -> None:
@@ -132,6 +132,17 @@ def _add_training(group) -> None:
         "seed show each other's differences to anybody"
     )
     _add(group, "--seed", words, type=int)
+
+
+def _add_audit(group) -> None:
+    words = "units that a coin puts in or out, to attack; default: a tenth, 1000 at most; 0: none"
+    _add(group, "--audit-rows", words, type=whole)
+    words = (
+        "audit the claim by canaries in the private training too: half of the audit rows get a "
+        "wrong label (of classes and intents), and gradients of known size are carried along"
+    )
+    _switch(group, "--audit", words)
+    _add(group, "--audit-canaries", "gradient canaries of --audit; default: 1000", type=whole)
 
 
 def _add_run(group) -> None:

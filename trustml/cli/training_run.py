@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import shlex
 import shutil
 import sys
@@ -10,9 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from trustml.cli import interrupts
+from trustml.cli import canaries, interrupts
 from trustml.cli import judge as judging
 from trustml.cli.choices import with_task
 from trustml.cli.config import (
@@ -24,7 +22,7 @@ from trustml.cli.config import (
     to_yaml,
 )
 from trustml.cli.report_of_run import describe, make_report
-from trustml.cli.setting import Canaries, Setting, make_setting, make_steps, private_plan
+from trustml.cli.setting import Setting, make_setting, make_steps, private_plan
 from trustml.clipping import clipped_grad
 from trustml.clipping.gradient import TUNE
 from trustml.plan import PrivacyPlan
@@ -36,7 +34,6 @@ from trustml.training.files import locked
 from trustml.training.timing import time_steps
 from trustml.training.weights import WEIGHTS
 
-CANARIES = "audit.json"
 START = "start.safetensors"
 BASELINE = "baseline"
 
@@ -55,11 +52,12 @@ def new_run(
     folder = _new_folder(config, out)
     setting = tuned(make_setting(config, quiet=output.quiet), output)
     plan = private_plan(setting)
-    steps = make_steps(setting, plan)
+    carried = setting.carried()
+    steps = make_steps(setting, carried, plan)
     folder = _make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
         _describe_run(folder, setting, plan, written, command)
-        return _carry_out(setting, plan, steps, folder, output, resume=False), folder
+        return _carry_out(setting, carried, plan, steps, folder, output, resume=False), folder
 
 
 def tuned(setting: Setting, output: Output) -> Setting:
@@ -86,8 +84,8 @@ def _describe_run(folder: Path, setting: Setting, plan, written, command: str) -
     """Writes what a run is, before it begins."""
     config = setting.config
     write_text(folder / WRITTEN, to_yaml(written, f"As written: {command}"))
-    if config.audit_rows != 0:
-        write_json(folder / CANARIES, setting.canaries.to_dict())
+    if config.audit or config.audit_rows:
+        write_json(folder / canaries.FILE, setting.canaries.to_dict())
     if setting.problem.tokenizer is not None:
         setting.problem.tokenizer.save(folder / TOKENIZER)
     resolved = {
@@ -129,14 +127,16 @@ def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[
         if not output.quiet:
             print(f"{folder} has ended: no step is left", file=sys.stderr)
         return read_report(folder), folder
-    setting = make_setting(config, _read_canaries(folder, config), quiet=output.quiet)
+    tossed = canaries.read_canaries(folder) if config.audit or config.audit_rows else None
+    setting = make_setting(config, tossed, quiet=output.quiet)
     # Not calibrated anew: another version of the accountant may find other last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
-    steps = make_steps(setting, plan)
+    carried = setting.carried()
+    steps = make_steps(setting, carried, plan)
     with locked(folder), _resumable(folder):
         if changes:  # or the next resume would change them back, and take another key
             _write_resolved(folder, {**resolved, "settings": config.to_dict()})
-        return _carry_out(setting, plan, steps, folder, output, resume=True), folder
+        return _carry_out(setting, carried, plan, steps, folder, output, resume=True), folder
 
 
 @contextlib.contextmanager
@@ -152,7 +152,7 @@ def _resumable(folder: Path):
 
 
 def _carry_out(
-    setting: Setting, plan, steps, folder: Path, output: Output, *, resume: bool
+    setting: Setting, carried, plan, steps, folder: Path, output: Output, *, resume: bool
 ) -> dict:
     repeats, places = setting.config.repeats, _places(setting.config, folder)
     sides: dict[str, list[judging.Side]] = {}
@@ -162,9 +162,10 @@ def _carry_out(
         start = _start(setting, place, seed, output)
         for name, step in steps.items():
             label = f"{name} {turn + 1}/{repeats}" if repeats > 1 else name
-            result = _train(setting, label, step, start, place, seed, output, resume=resume)
-            sides.setdefault(name, []).append(judging.judge(setting, result))
-    timing = _time(setting, plan)
+            what = carried if step.private else setting.plain()
+            result = _train(setting, what, label, step, start, place, seed, output, resume=resume)
+            sides.setdefault(name, []).append(judging.judge(setting, what, plan, result))
+    timing = _time(setting, carried, plan)
     report = make_report(setting, plan, sides, timing, folder, places[0])
     write_text(folder / PAGE, render([report]))
     write_json(folder / REPORT, report)  # with it the run has ended
@@ -188,7 +189,7 @@ def _clean(config: TrainConfig, folder: Path) -> None:
 
 
 def _train(
-    setting: Setting, label: str, step: TrainStep, start, place: Path, seed, output, *, resume
+    setting: Setting, carried, label: str, step: TrainStep, start, place, seed, output, *, resume
 ) -> FitResult:
     config, preset = setting.config, setting.preset
 
@@ -196,6 +197,7 @@ def _train(
     patient = f"public_{shown[-1]}"  # of words: higher is better
 
     def evaluate(params):
+        params = carried.model(params)
         scores = judging.utility(setting, params, setting.parts.valid)
         found = {f"valid_{name}": scores[name] for name in shown if name in scores}
         if setting.public is not None:
@@ -206,8 +208,8 @@ def _train(
     with interrupts.after_a_step() as asked:
         return fit(
             step,
-            start,
-            setting.train,
+            carried.params(start),
+            carried.units,
             evaluate=evaluate,
             evaluate_every=config.evaluate_every,
             stop=patience(patient, config.patience) if config.patience else None,
@@ -237,21 +239,21 @@ def _start(setting: Setting, place: Path, seed: int | None, output: Output) -> A
     return start
 
 
-def _time(setting: Setting, plan: PrivacyPlan):
+def _time(setting: Setting, carried, plan: PrivacyPlan):
     config = setting.config
     return time_steps(
-        setting.loss,
-        setting.preset.private.optimizer(),
+        carried.loss,
+        carried.optimizer(setting.preset.private.optimizer()),
         plan,
-        setting.problem.network.init(jax.random.key(0)),
-        setting.train,
+        carried.params(setting.problem.network.init(jax.random.key(0))),
+        carried.units,
         strategy=config.strategy,
         microbatch=None
         if plan.micro_batches or not isinstance(config.microbatch, int)
         else config.microbatch,
         baseline=config.baseline,
-        trainable=setting.trainable,
-        shorten=setting.shorten,
+        trainable=carried.trainable,
+        shorten=carried.shorten,
     )
 
 
@@ -287,20 +289,6 @@ def _make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
             return folder
         except FileExistsError:
             folder = _next_folder(config)
-
-
-def _read_canaries(folder: Path, config: TrainConfig) -> Canaries:
-    path = folder / CANARIES
-    if config.audit_rows == 0:
-        return Canaries(np.zeros(0, int), np.zeros(0, int))
-    try:
-        found = json.loads(path.read_text())
-        return Canaries(*(np.array(found[name], int) for name in Canaries._fields))
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{path} must say which rows were left out of the training; it is missing or damaged. "
-            "Restore it from a backup: without it the data of the run are not known."
-        ) from None
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,11 @@ from trustml.report.plots import Axis, Row, Series, bar_plot, dot_plot, line_plo
 _MOST_GROUPS = 12  # in one plot; the table has them all
 _FEW = 30  # judged rows below which a group's figures are flagged
 STEPS = Axis("Step", low=0.0)
+_AUDITED = (
+    "The private model's true epsilon lies between what an attack proved and what is claimed. An "
+    "audit that finds little proves little: a stronger one may find more, but none more than the "
+    "claim."
+)
 
 
 def utility(report) -> str:
@@ -55,15 +60,21 @@ def attack(report) -> str:
     facts = {"members": attack.get("members"), "non-members": attack.get("nonmembers")}
     sizes = ", ".join(f"{size:,} {name}" for name, size in facts.items() if size is not None)
     sizes += f"; intervals at {attack['confidence']:.0%} confidence each" if sizes else ""
-    figures = markup.figures([(_attack_plot(attack, report["privacy"]), caption)])
+    figures = markup.figures(
+        [
+            (attack_plot(attack, report["privacy"]), caption),
+            (_audit_plot(attack, report["privacy"]), _AUDITED),
+        ]
+    )
     table = markup.table(("Measure", "Private", "Baseline"), _attack_rows(attack))
     return markup.paragraph(attack["how"]) + markup.paragraph(sizes) + figures + table
 
 
-def _attack_plot(attack, privacy) -> str:
+def attack_plot(attack, privacy, label: str | None = None) -> str:
+    """Curves of the attack on both models, and what the claim rules out."""
     curves = {side: fields.side_of(attack, side).get("roc") or {} for side in SIDES}
     series = [
-        Series(side, list(zip(curve["fpr"], curve["tpr"], strict=False)), side)
+        Series(label or side, list(zip(curve["fpr"], curve["tpr"], strict=False)), side)
         for side, curve in curves.items()
         if curve.get("fpr") and curve.get("tpr")
     ]
@@ -83,6 +94,19 @@ def _attack_plot(attack, privacy) -> str:
     )
 
 
+def _audit_plot(attack, privacy) -> str:
+    """Claimed and audited epsilon of the private model, by kind of canary."""
+    claimed, rows = privacy["epsilon"], []
+    for one in fields.side_of(attack, "private").get("audits") or ():
+        ends = {"value": one["value"], "low": one["value"], "high": claimed}
+        parts = [("audited: at least", ends, "private")]
+        if claimed is not None:
+            parts.append(("claimed: at most", {"value": claimed}, "budget"))
+        note = f"{one['correct']} of {one['guesses']} right"
+        rows.append(Row(one["canaries"].capitalize(), note, parts))
+    return dot_plot("Claimed and audited epsilon", rows, Axis("Epsilon", low=0.0))
+
+
 def _attack_rows(attack) -> list[tuple[str, ...]]:
     sides = [fields.side_of(attack, side) for side in SIDES]
     rows = [("AUC (0.5 is guessing)", *(digits.estimate_text(one.get("auc")) for one in sides))]
@@ -98,6 +122,10 @@ def _attack_rows(attack) -> list[tuple[str, ...]]:
         rows.append((f"Members found at {100 * rate:g}% false alarms", *texts))
     bounds = [one.get("epsilon_lower_bound") for one in sides]
     rows.append(("Audited epsilon", *map(digits.bound_text, bounds)))
+    audits = [{one["canaries"]: one for one in side.get("audits") or ()} for side in sides]
+    for kind in dict.fromkeys(kind for side in audits for kind in side):
+        texts = (digits.bound_text(side.get(kind)) for side in audits)
+        rows.append((f"Audited by {kind}", *texts))
     rows.append(("How it was audited", *((one or {}).get("method", digits.NONE) for one in bounds)))
     return rows
 

@@ -39,12 +39,17 @@ def render(reports: Sequence[dict[str, Any]], composed: float | None = None) -> 
         title, body = reports[0]["run"]["name"], one_run(reports[0], composed)
     else:
         title, body = f"{len(reports)} runs", several_runs(reports, composed)
+    return frame(f"Trust report: {title}", body)
+
+
+def frame(title: str, body: str) -> str:
+    """A page around `body`, which is HTML; `title` is text."""
     style = importlib.resources.files("trustml.report").joinpath("style.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="robots" content="noindex">'
-        f"<title>Trust report: {escape(title)}</title><style>{style}</style></head>"
+        f"<title>{escape(title)}</title><style>{style}</style></head>"
         f"<body><main>{body}</main><footer>Written by trustml. {HANDLE}</footer></body></html>\n"
     )

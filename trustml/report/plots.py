@@ -207,10 +207,12 @@ def _row_head(row: Row, top: float) -> list[str]:
 
 
 def _mark(across: float, upward: float, look: str) -> str:
-    # Two shapes, one filled and one hollow: they must differ in black and white.
+    # Shapes that differ in black and white.
     if look == "baseline":
         corner = f"M{across:.1f} {upward - 6.5:.1f}l6.5 6.5l-6.5 6.5l-6.5 -6.5z"
         return f'<path class="mark {look}" d="{corner}"/>'
+    if look == "budget":  # an end, not an estimate
+        return f'<path class="mark {look}" d="M{across:.1f} {upward - 7:.1f}v14"/>'
     return f'<circle class="mark {look}" cx="{across:.1f}" cy="{upward:.1f}" r="5"/>'
 
 
