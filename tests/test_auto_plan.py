@@ -1,6 +1,7 @@
 """Plans by rules, and searches whose cost is checked against the exact law of the best trial."""
 
 import dataclasses
+import json
 import math
 from collections import Counter
 
@@ -11,6 +12,7 @@ from dp_accounting import dp_event, rdp
 from scipy.special import logsumexp
 
 from trustml.accounting import SampledGaussian
+from trustml.cli import main
 from trustml.plan import PrivacyPlan
 from trustml.plan.auto import _learning_rate, _of_size, auto_plan
 from trustml.plan.search import _bounds, calibrate_search, private_search, search_cost
@@ -382,3 +384,59 @@ def test_bad_budgets_are_refused(named, changes):
     error = ValueError
     with pytest.raises(error, match=f"`{named}`"):
         auto_plan(**{"num_units": 1_000, "epsilon": 1.0, "delta": 1e-5, **changes})
+
+
+# The command
+
+
+AUTO = ["plan", "--num-units", "1000", "--epsilon", "3"]
+
+
+def shown(capsys, *arguments):
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_command_gives_the_plan_of_the_rules_and_their_reasons(capsys):
+    found = shown(capsys, *AUTO, "--auto", "--epochs", "10", "--parameters", "500")
+    assert found["plan"]["expected_batch"] * found["plan"]["steps"] == 10 * 1000
+    assert found["plan"]["dimension"] == 500
+    assert found["epsilon"] <= 3.0
+    taken = [choice["expected_batch"] for choice in found["auto"]["choices"]]
+    assert found["plan"]["expected_batch"] in taken
+    assert main([*AUTO, "--auto", "--epochs", "10"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("(taken)") == 1
+    assert said.count("Why: ") == len(found["auto"]["reasons"])
+
+
+def test_the_command_keeps_a_whole_search_within_the_budget(capsys):
+    given = ["--batch", "100", "--steps", "50", "--search", "5"]
+    found = shown(capsys, *AUTO, *given)
+    assert found["epsilon"] < found["search"]["epsilon"] <= 3.0
+    assert found["search"]["one_run"] == pytest.approx(found["epsilon"], rel=1e-6)
+    fixed = ["--noise-multiplier", f"{found['plan']['noise_multiplier']}"]
+    assert main([*AUTO[:3], *fixed, *given, "--search-shape", "inf"]) == 0  # a Poisson law
+    said = capsys.readouterr().out
+    assert float(said.split("the whole")[1].split()[0]) > 3.0  # costs more for the same noise
+    assert "Publish the best trial alone" in said
+    assert "One trial by itself:" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([*AUTO, "--auto", "--batch", "10"], "`--batch` cannot go with `--auto`"),
+        ([*AUTO, "--auto", "--sampling", "fixed"], "`--sampling` must be poisson with `--auto`"),
+        (["plan", "--auto", "--epsilon", "3"], "`--num-units` must be given with `--auto`"),
+        ([*AUTO, "--epochs", "3"], "`--epochs` needs `--auto`"),
+        ([*AUTO, "--batch", "9", "--steps", "9", "--search-shape", "0"], "needs `--search`"),
+        ([*AUTO, "--batch", "9", "--steps", "9", "--search", "0.5"], "`trials` must have a mean"),
+        ([*AUTO, "--auto", "--delta", "0.1"], "`delta` must be below 1 / `num_units`"),
+    ],
+)
+def test_the_command_refuses_what_does_not_go_together(arguments, said, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
