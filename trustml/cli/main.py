@@ -6,13 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import data, export, plan, report, train, verify
+from trustml.cli import audit, data, export, plan, report, train, verify
 
 COMMANDS = {
     "train": train,
     "plan": plan,
     "data": data,
     "report": report,
+    "audit": audit,
     "export": export,
     "verify": verify,
 }
