@@ -39,8 +39,18 @@ QUICK = {
         [],
         {"independent", "null", "tree", "toeplitz", "banded 7", "banded 31", "blt 2", "blt 4"},
     ),
+    "edp_sgd": ([], {"per example", "8 means"}),
     "extraction": ([], {"none", "all"}),
 }
+TAKING_CASES = [
+    "correlated_noise",
+    "edp_sgd",
+    "growth",
+    "regret",
+    "step_time",
+    "time_to_accuracy",
+    "utility",
+]
 # tests/test_mesh.py, tests/test_generation.py, tests/test_attacks.py
 ELSEWHERE = {"weak_scaling", "generation", "shadows", "membership"}
 # Values of the published checkpoints without their heads; RoBERTa's pooler is no part of ours.
@@ -84,7 +94,7 @@ def test_the_quick_form_prints_one_json_line_per_rival(name, bench, capsys):
         assert row["bench"] == name.split()[0]
 
 
-@pytest.mark.parametrize("name", ["growth", "regret", "step_time", "time_to_accuracy", "utility"])
+@pytest.mark.parametrize("name", TAKING_CASES)
 def test_an_unknown_case_is_refused_by_name(name, bench, capsys):
     with pytest.raises(SystemExit) as stop:
         bench(name).main(["--cases", "nothing"])

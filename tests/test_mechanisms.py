@@ -13,7 +13,7 @@ from trustml import noise, sampling
 from trustml.accounting import Accounting, SampledGaussian
 from trustml.noise.correlated import correlated_noise
 from trustml.plan import PrivacyPlan, composed_epsilon, releases
-from trustml.training import fit, private_step
+from trustml.training import fit, private_step, timing
 from trustml.training.micro_batches import as_units, mean_loss
 
 ROWS = 96
@@ -151,6 +151,17 @@ def test_steps_bound_the_means_of_micro_batches():
         moved = np.asarray(leaf, np.float64) - np.asarray(state.params[name], np.float64)
         np.testing.assert_allclose(moved * 4, expected[name], atol=2e-6)
     assert int(metrics.batch_size) == (draw.indices >= 0).sum()
+
+
+def test_parts_of_a_step_on_means_are_timed_as_they_run(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        timing, "mean_loss", lambda *one, **two: seen.append(1) or mean_loss(*one, **two)
+    )
+    chosen = plan(micro_batches=4, steps=2)
+    found = timing.time_steps(loss, optax.sgd(0.1), chosen, start(), DATA)
+    assert seen
+    assert found["private"].parts_ms["clipped gradient"] > 0
 
 
 def test_one_row_moves_the_sum_of_means_by_more_than_the_bound_and_at_most_twice():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, PyTree, UInt32
+from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from trustml.noise.box_muller import gaussian_like
 from trustml.noise.keys import check_key
@@ -63,7 +63,7 @@ def add_gaussian_noise(stddev: float, key: UInt32[Array, "8"]) -> optax.Gradient
 
 def noised(
     updates: PyTree,
-    stddev: float,
+    stddev: float | Float[Array, ""],
     key: UInt32[Array, "8"],
     step: Int[Array, ""],
     shardings: PyTree | None = None,

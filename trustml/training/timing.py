@@ -15,6 +15,7 @@ from trustml.noise import key_from_seed
 from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan
 from trustml.training.checks import loose_promotion
+from trustml.training.micro_batches import as_units, mean_loss
 from trustml.training.steps import baseline_step, private_step
 
 TURNS = 7
@@ -96,7 +97,7 @@ def _side(name: str, medians: dict[str, float]) -> SideTiming:
 
 
 def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
-    grad = clipped_grad(loss_fn, clip_norm=plan.clip_norm, clipping=plan.clipping, **options)
+    gradient = _gradient(loss_fn, plan, options)
     trained, _ = partition(params, options["trainable"])
     sums = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), trained)
     state, key = optimizer.init(trained), key_from_seed(0)
@@ -109,7 +110,19 @@ def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
     noise = jax.jit(lambda sums, step: noised(sums, plan.stddev, key, step))
     optimize = jax.jit(optimize)
     return {
-        "clipped gradient": lambda rows, group: grad(params, rows, group)[0],
+        "clipped gradient": lambda rows, group: gradient(params, rows, group),
         "noise": lambda rows, group: noise(sums, jnp.zeros((), jnp.int32)),
         "optimizer": lambda rows, group: optimize(sums, state, trained),
     }
+
+
+def _gradient(loss_fn, plan, options) -> Callable:
+    """What a private step sums: gradients of units, or of the means of micro-batches."""
+    bounds = {"clip_norm": plan.clip_norm, "clipping": plan.clipping}
+    if not plan.micro_batches:
+        grad = clipped_grad(loss_fn, **bounds, **options)
+        return lambda params, rows, group: grad(params, rows, group)[0]
+    loss = mean_loss(loss_fn, has_aux=False)
+    means = clipped_grad(loss, has_aux=True, **bounds, **{**options, "microbatch": None})
+    apart = jax.jit(lambda rows, group: as_units(rows, group, plan.micro_batches))
+    return lambda params, rows, group: means(params, *apart(rows, group))[0]
