@@ -312,7 +312,8 @@ def test_steps_add_the_noise_of_the_strategy(kind, memory):
     moved = np.asarray(state.params["w"] - start()["w"], np.float64)
     np.testing.assert_allclose(moved, -np.asarray(total["w"]) / 24, rtol=0.05, atol=3.0)
     assert np.isfinite(np.asarray(quiet.params["w"])).all()
-    assert each.stddev == pytest.approx(3e3 * each.strategy.sensitivity(8, **each._participation))
+    scale = each.strategy.sensitivity(8, **releases.participation(each))
+    assert each.stddev == pytest.approx(3e3 * scale)
     assert f"{kind} factorisation" in each.statement(delta=1e-5)
 
 

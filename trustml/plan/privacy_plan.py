@@ -182,24 +182,13 @@ class PrivacyPlan:
         """How the noise of steps hangs together."""
         if self.noise not in steps_.CORRELATED:
             return Strategy("independent")
-        return best_strategy(
-            self.noise, steps=self.steps, memory=self.noise_memory, **self._participation
-        )
+        how = steps_.participation(self)
+        return best_strategy(self.noise, steps=self.steps, memory=self.noise_memory, **how)
 
     @functools.cached_property
     def noise_scale(self) -> float:
         """What noise is scaled by: the sensitivity of the strategy to what one unit may do."""
-        return self.strategy.sensitivity(self.steps, **self._participation)
-
-    @property
-    def _participation(self):
-        # "banded" is amplified instead: each of a unit's steps counts by itself.
-        if self.noise not in steps_.CORRELATED or self.noise == "banded":
-            return {}
-        return {
-            "participations": math.ceil(self.steps / self.cycle),
-            "min_separation": self.cycle,
-        }
+        return self.strategy.sensitivity(self.steps, **steps_.participation(self))
 
     def stddev_at(self, step: int) -> float:
         """The standard deviation at `step`; `stddev` is that of the first epoch."""
@@ -208,11 +197,7 @@ class PrivacyPlan:
     @property
     def renewable(self) -> bool:
         """Whether steps are releases by themselves, so that a run may go on under a new key."""
-        return self.noise in ("independent", "grid") and self.sampling in (
-            "poisson",
-            "truncated_poisson",
-            "fixed",
-        )
+        return self.noise not in steps_.CORRELATED and self.sampling in steps_.BY_THEMSELVES
 
     @property
     def fingerprint(self) -> str:

@@ -18,11 +18,20 @@ SAMPLINGS = {
     "balls_in_bins": "poisson",
     "shuffled": "poisson",
 }
+BY_THEMSELVES = ("poisson", "truncated_poisson", "fixed")  # steps drawn independently
 ONCE_AN_EPOCH = ("balls_in_bins", "shuffled")
 CORRELATED = ("tree", "toeplitz", "banded", "blt")
 NOISES = ("independent", *CORRELATED)
 COUNT_NOISE = 1 / 20  # of the expected batch: noise on how many units stay whole (Andrew et al.)
 _TRUNCATION = 1e-3  # how often a truncated batch is cut where the capacity is ours to choose
+
+
+def participation(plan: Any) -> dict[str, int]:
+    """How often and how far apart a unit takes part, for noise that is correlated over steps."""
+    # "banded" is amplified instead: each of a unit's steps counts by itself.
+    if plan.noise not in CORRELATED or plan.noise == "banded":
+        return {}
+    return {"participations": math.ceil(plan.steps / plan.cycle), "min_separation": plan.cycle}
 
 
 def epoch(plan: Any) -> int:

@@ -68,6 +68,13 @@ def caught_up(plan: PrivacyPlan, state: Any, trained: PyTree) -> Any:
     return state._replace(mechanism=state.mechanism._replace(noise=noise))
 
 
+def kept_of(trained: PyTree, state: Any) -> dict[str, PyTree]:
+    """What a checkpoint holds: never the key, nor what correlated noise carries."""
+    kept = {"params": trained, "opt_state": state.opt_state}
+    clip = None if state.mechanism is None else state.mechanism.clip
+    return kept if clip is None else {**kept, "clip": clip}
+
+
 def privatised(
     plan: PrivacyPlan, sums: PyTree, state: Any, counts: PyTree, spread: PyTree | None
 ) -> tuple[PyTree, MechanismState]:

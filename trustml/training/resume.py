@@ -19,7 +19,7 @@ from trustml.training.digest import state_digest
 from trustml.training.entries import Segment
 from trustml.training.files import write_json
 from trustml.training.ledger import Ledger
-from trustml.training.mechanism import MechanismState
+from trustml.training.mechanism import MechanismState, kept_of
 from trustml.training.refusals import (
     SCHEMA,
     check_folder,
@@ -36,7 +36,7 @@ from trustml.training.secrets import (
     new_secrets,
     save_secrets,
 )
-from trustml.training.step import TrainState, TrainStep, kept_of
+from trustml.training.step import TrainState, TrainStep
 
 PLAN = "plan.json"
 _TOLERATED = 0.1  # of the plan's steps: a charge beyond this is taken with consent alone

@@ -15,9 +15,10 @@ from jaxtyping import PyTree
 
 from trustml.training import checkpoint
 from trustml.training.digest import state_digest
+from trustml.training.mechanism import kept_of
 from trustml.training.resume import Opened, now
 from trustml.training.secrets import delete_secrets
-from trustml.training.step import TrainState, TrainStep, kept_of
+from trustml.training.step import TrainState, TrainStep
 from trustml.training.weights import WEIGHTS, save_weights
 
 _RESERVED_SECONDS = 1.0  # a crash on another machine costs at most about these steps

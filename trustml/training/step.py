@@ -309,13 +309,6 @@ class TrainStep:
         return TrainState(params, opt_state, state.key, state.step + 1, mechanism), metrics
 
 
-def kept_of(trained: PyTree, state: TrainState) -> dict[str, PyTree]:
-    """What a checkpoint holds: never the key, nor what correlated noise carries."""
-    kept = {"params": trained, "opt_state": state.opt_state}
-    clip = None if state.mechanism is None else state.mechanism.clip
-    return kept if clip is None else {**kept, "clip": clip}
-
-
 def wide(tree):
     """Float32 gradients and optimizer state, whatever the weights' own dtype."""
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

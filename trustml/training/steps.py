@@ -91,21 +91,7 @@ def private_step(
         )
 
     def sums_with(step, strategy, microbatch):
-        grad = gradient(strategy, microbatch)
-
-        def sums_of(state, rows, group):
-            units, owner = as_units(rows, group, means) if means else (rows, group)
-            key, clip = _loss_key(state) if keyed else None, state.mechanism.clip
-            at, back = scaling.at(state)
-            sums, info = grad(at, units, owner, key, clip)
-            counts = None if clip is None else whole_units(info, owner, clip)
-            sums = step.pinned(scaling.sums(sums))
-            sums, mechanism = privatised(plan, sums, state, counts, step.spread(sums))
-            sums = back(sums)
-            seen = unit_metrics(info, owner)
-            return sums, of_rows(seen, group) if means else seen, mechanism
-
-        return sums_of
+        return _noisy_sums(step, gradient(strategy, microbatch), scaling, keyed)
 
     def measure(state, rows):
         key = _loss_key(state) if keyed else None
@@ -125,6 +111,24 @@ def private_step(
         measure=measure,
         shorten=shorten,
     )
+
+
+def _noisy_sums(step: TrainStep, grad: ClippedGrad, scaling: Scaling, keyed: bool) -> Callable:
+    """`sums_of(state, rows, group) -> (noisy sums, metrics, mechanism)` of a private step."""
+    plan, means = step.plan, step.plan.micro_batches
+
+    def sums_of(state, rows, group):
+        units, owner = as_units(rows, group, means) if means else (rows, group)
+        key, clip = _loss_key(state) if keyed else None, state.mechanism.clip
+        at, back = scaling.at(state)
+        sums, info = grad(at, units, owner, key, clip)
+        counts = None if clip is None else whole_units(info, owner, clip)
+        sums = step.pinned(scaling.sums(sums))
+        sums, mechanism = privatised(plan, sums, state, counts, step.spread(sums))
+        seen = unit_metrics(info, owner)
+        return back(sums), of_rows(seen, group) if means else seen, mechanism
+
+    return sums_of
 
 
 def baseline_step(
