@@ -41,6 +41,7 @@ QUICK = {
     ),
     "edp_sgd": ([], {"per example", "8 means"}),
     "extraction": ([], {"none", "all"}),
+    "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
 TAKING_CASES = [
     "correlated_noise",

@@ -12,6 +12,7 @@ import pytest
 from trustml import noise, sampling
 from trustml.accounting import Accounting, SampledGaussian
 from trustml.noise.correlated import correlated_noise
+from trustml.noise.discrete import MOST_DISTANCE, as_private_as
 from trustml.plan import PrivacyPlan, composed_epsilon, releases
 from trustml.training import fit, private_step, timing
 from trustml.training.micro_batches import as_units, mean_loss
@@ -436,3 +437,72 @@ def test_runs_compose_with_the_noise_of_each_epoch():
     )
     # The accountants' steps carry sizes that Poisson sampling does not read.
     assert twice == pytest.approx(by_hand, rel=1e-6)
+
+
+# Noise on a grid
+
+
+def on_grid(**changes):
+    return plan(noise="grid", dimension=100.0, **changes)
+
+
+def test_rounding_to_the_grid_is_paid_for_and_within_a_hundredth():
+    grid, plain = on_grid(), plan()
+    assert plain.sensitivity < grid.sensitivity <= 1.01 * plain.sensitivity
+    assert plain.epsilon(1e-5) < grid.epsilon(1e-5) < 1.02 * plain.epsilon(1e-5)
+    assert on_grid(micro_batches=4).sensitivity > 2 * grid.clip_bound
+    assert math.log2(grid.grid_spacing).is_integer()
+    assert plan().grid_spacing == 0
+
+
+def test_what_grid_noise_is_accounted_as_is_what_a_step_adds():
+    chosen = on_grid(noise_multiplier=3.0, steps=1)
+    law = as_private_as(chosen.stddev / chosen.grid_spacing)
+    assert law.gaussian_stddev * chosen.grid_spacing >= chosen.stddev
+    multiplier = releases.releases(chosen, 1)[0][0].noise_multiplier
+    assert multiplier * chosen.sensitivity == pytest.approx(chosen.stddev)
+    assert law.distance <= MOST_DISTANCE
+    still = lambda params, unit: 0.0 * jnp.sum(params)  # noqa: E731
+    # A divisor that is a power of two: the weights then show the sum as it was.
+    exact = {"sample_rate": 1 / 3, "expected_batch": 32, "capacity": None}
+    wide = dataclasses.replace(chosen, dimension=4096.0, **exact)
+    step = private_step(still, optax.sgd(1.0), wide)
+    state, _ = step.update(step.init(jnp.zeros(4096), key=0), next(wide.batches(seed=0)), DATA)
+    noisy = -np.asarray(state.params, np.float64) * wide.divisor
+    steps = noisy / wide.grid_spacing
+    np.testing.assert_array_equal(steps, np.round(steps))
+    assert noisy.std() == pytest.approx(wide.stddev, rel=0.06)  # 5 sigma
+
+
+@pytest.mark.parametrize("meshed", [False, True])
+def test_steps_add_grid_noise_to_the_rounded_sums(meshed):
+    chosen = on_grid(noise_multiplier=0.02, steps=1)  # little noise shows the sum
+    mesh = jax.make_mesh((1,), ("data",)) if meshed else None
+    step, plain = (
+        private_step(loss, optax.sgd(1.0), one, mesh=mesh)
+        for one in (chosen, dataclasses.replace(chosen, noise="independent"))
+    )
+    state, wanted = (
+        one.update(one.init(start(), key=0), next(one.plan.batches(seed=0)), DATA)[0]
+        for one in (step, plain)
+    )
+    for one, two in zip(jax.tree.leaves(state.params), jax.tree.leaves(wanted.params), strict=True):
+        apart = np.abs(np.asarray(one - two, np.float64)) * chosen.divisor
+        assert apart.max() < 12 * chosen.stddev + chosen.grid_spacing
+        assert apart.max() > 0
+
+
+def test_a_plan_for_fewer_values_than_are_trained_is_refused():
+    chosen = on_grid(steps=1)
+    step = private_step(loss, optax.sgd(1.0), dataclasses.replace(chosen, dimension=31.0))
+    with pytest.raises(ValueError, match="at most the plan's `dimension` of trained values, 31"):
+        step.init(start())
+    assert private_step(loss, optax.sgd(1.0), chosen).init(start()).mechanism is not None
+
+
+def test_the_statement_of_grid_noise_drops_the_lattice():
+    said = on_grid().statement(1e-5)
+    assert "discrete Gaussian noise on a grid" in said
+    assert "attacks on lattices find" in said
+    assert "Attacks on the lattice of floating-point noise" not in said
+    assert "Attacks on the lattice of floating-point noise" in plan().statement(1e-5)

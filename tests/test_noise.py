@@ -216,7 +216,7 @@ def test_a_leaf_does_not_depend_on_the_others():
 def test_many_values_are_drawn_in_parts_that_change_nothing(monkeypatch):
     tree = {"a": jnp.zeros((30, 70)), "b": jnp.zeros(1300)}
     whole = noise.gaussian_like(tree, KEY, jnp.uint32(4))
-    monkeypatch.setattr(box_muller, "_TILES_AT_A_TIME", 4)
+    monkeypatch.setattr(box_muller, "_TILES_ON_A_CPU", 4)
     jax.clear_caches()  # compiled for the shapes, whatever the constant
     parts = noise.gaussian_like(tree, KEY, jnp.uint32(4))
     jax.tree.map(np.testing.assert_array_equal, parts, whole)

@@ -18,7 +18,6 @@ from trustml.accounting.steps import (
 )
 
 MAX_NOISE_MULTIPLIER = 1e5
-_WHOLE_ORDERS = [*range(2, 65), 80, 96, 128, 192, 256, 384, 512, 1024]
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
 
 
@@ -35,8 +34,6 @@ class Accounting:
       adjacency: "add-or-remove-one" or "replace-one".
       accountant: "pld", or "rdp", which is looser but covers fixed batches.
       grid: Spacing of the privacy losses that "pld" keeps; a coarser one is quicker and looser.
-      whole_orders: Whether "rdp" keeps to whole orders, the only ones at which its bound for
-        sampled steps covers integer noise (`trustml.noise.grid`) too.
 
     Guarantee:
       Results are upper bounds. With `distance`, the total variation distance between the run
@@ -52,7 +49,6 @@ class Accounting:
     adjacency: str = "add-or-remove-one"
     accountant: str = "pld"
     grid: float = 1e-4
-    whole_orders: bool = False
 
     def __post_init__(self):
         check_one_of("adjacency", self.adjacency, ADJACENCIES)
@@ -222,8 +218,6 @@ class Accounting:
         }[self.adjacency]
         if self.accountant == "pld":
             return pld.PLDAccountant(relation, self.grid)
-        if self.whole_orders:
-            return rdp.RdpAccountant(_WHOLE_ORDERS, relation)
         return rdp.RdpAccountant(neighboring_relation=relation)
 
 

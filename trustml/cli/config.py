@@ -43,7 +43,7 @@ class TrainConfig:
         one of each top-level part.
       clip_quantile: Part of the units that adaptive bounds leave whole.
       micro_batches: Means that a step bounds instead of units (eDP-SGD).
-      noise: "independent", "tree", "toeplitz", "banded" or "blt".
+      noise: "independent", "grid", "tree", "toeplitz", "banded" or "blt".
       noise_memory: Copies of the weights that "banded" or "blt" noise keeps.
       noise_decay: Factor on the noise from epoch to epoch.
       cycle: Groups of "cyclic_poisson" sampling; by default as many as an epoch has steps.

@@ -220,6 +220,9 @@ def private_plan(setting: Setting) -> PrivacyPlan:
             f"`--cycle` is of `--sampling` cyclic_poisson alone, got {config.cycle} with "
             f"{config.sampling}."
         )
+    size = {}
+    if config.noise == "grid":  # the grid is made by it
+        size["dimension"] = float(sum(leaf.size for leaf in jax.tree.leaves(_trained(setting))))
     return PrivacyPlan.calibrate(
         epsilon=preset.epsilon,
         delta=preset.delta,
@@ -238,6 +241,7 @@ def private_plan(setting: Setting) -> PrivacyPlan:
         adjacency=config.adjacency,
         accountant=config.accountant,
         unit=setting.level,
+        **size,
     )
 
 
@@ -250,10 +254,15 @@ def _bounds(setting: Setting) -> Any:
         raise ValueError(f"`--bounds` must be flat, layer or block, got {chosen!r}.")
     if chosen == "flat":
         return total
+    return layer_bounds(_trained(setting), total, depth=depths[chosen])
+
+
+def _trained(setting: Setting) -> Any:
+    """Shapes of what the private training trains."""
+    number = len(setting.canaries.gradients)
     shapes = jax.eval_shape(setting.problem.network.init, jax.random.key(0))
     trainable = canary_trainable(setting.trainable) if number else setting.trainable
-    trained, _ = partition(shapes_with(shapes, number), trainable)
-    return layer_bounds(trained, total, depth=depths[chosen])
+    return partition(shapes_with(shapes, number), trainable)[0]
 
 
 def make_steps(setting: Setting, carried: Carried, plan: PrivacyPlan) -> dict[str, TrainStep]:

@@ -100,7 +100,7 @@ def _add_privacy(group) -> None:
     _add(group, "--bounds", "flat, or one for each layer or block")
     _add(group, "--clip-quantile", "adapt bounds so that this part stays whole", type=number)
     _add(group, "--micro-batches", "means to bound instead of units (eDP-SGD)", type=whole)
-    _add(group, "--noise", "independent, tree, toeplitz, banded or blt")
+    _add(group, "--noise", "independent, grid, tree, toeplitz, banded or blt")
     _add(
         group, "--noise-memory", "copies of the weights that banded or blt noise keeps", type=whole
     )

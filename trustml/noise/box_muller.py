@@ -5,22 +5,17 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float32, Integer, PyTree, UInt32
 
 from trustml.noise.chacha import chacha_blocks
 from trustml.noise.keys import check_key
+from trustml.noise.tiles import in_tiles
 
 ROUNDS = 12
 SUPPORT = math.sqrt(2 * 96 * math.log(2))  # 11.5 sigma: the radius that a 96-bit uniform reaches
-# A block gives four pairs, of four words each. Sixteen blocks, one beside the other, are a tile of
-# consecutive values: shards of arrays then begin where tiles do.
-_LANES = 16
-TILE = 8 * _LANES
-_TILE_MULTIPLE = 4  # arrays of odd length cost XLA's CPU code five times the time
-_TILES_AT_A_TIME = 1 << 13  # a million values: four took twice the time on a CPU
+# On a CPU, 65,000 values, whose words stay in its cache.
+_TILES_ON_A_CPU, _TILES_ELSEWHERE = 1 << 9, 1 << 13
 _PURPOSE = 0x4E4F4953  # "NOIS" in word 15, so that another use of the key meets other blocks
-_P = jax.sharding.PartitionSpec
 _QUARTER_TURN = math.pi / 4 * 2.0**-29
 _ATANH = [2 / 13, 2 / 11, 2 / 9, 2 / 7, 2 / 5, 2 / 3, 2.0]
 _SIN = [1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0]
@@ -54,13 +49,8 @@ def gaussian_like(
         them draw the values along it.
     """
     check_key(key)
-    leaves, treedef = jax.tree.flatten(tree)
-    step = step.astype(jnp.uint32)
-    if shardings is None:
-        normals = _together(leaves, key, step, rounds)
-    else:
-        normals = _in_place(leaves, jax.tree.leaves(shardings), key, step, rounds)
-    return jax.tree.unflatten(treedef, normals)
+    tiles = _TILES_ON_A_CPU if jax.default_backend() == "cpu" else _TILES_ELSEWHERE
+    return in_tiles(_draw_of(rounds), tree, key, step, at_a_time=tiles, shardings=shardings)
 
 
 def gaussian(
@@ -94,92 +84,15 @@ def tail_delta(epsilon: float, *, steps: int, dimension: float) -> float:
     return (1 + math.exp(min(epsilon, 700.0))) * steps * tail_probability(dimension)
 
 
-def _together(leaves, key, step, rounds):
-    """One call for all leaves: XLA compiles the rounds once, not once a leaf."""
-    tiles = tuple(-(-leaf.size // TILE) for leaf in leaves)
-    if not sum(tiles):
-        return [jnp.zeros(leaf.shape, jnp.float32) for leaf in leaves]
-    values = _of_tiles(key, step, tiles, rounds)
-    ends = np.cumsum(tiles)
-    return [
-        values[end - count : end].reshape(-1)[: leaf.size].reshape(leaf.shape)
-        for leaf, end, count in zip(leaves, ends, tiles, strict=True)
-    ]
+@functools.lru_cache(maxsize=8)
+def _draw_of(rounds):
+    """The draw that `in_tiles` calls: four pairs from a block, of four words each."""
 
+    def draw(key, counter, place):
+        words = chacha_blocks(key, (*counter, jnp.uint32(_PURPOSE)), rounds=rounds)
+        return block_normals([place(word) for word in words])
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _of_tiles(key, step, tiles, rounds):
-    """Normals [tile, 128]; leaf `l` owns the `tiles[l]` rows after those of the leaves before."""
-    # The words take twice the memory of the normals: those of all weights at once are too many.
-    parts = -(-sum(tiles) // _TILES_AT_A_TIME)
-    each = -(-sum(tiles) // (parts * _TILE_MULTIPLE)) * _TILE_MULTIPLE
-    counts = [count * _LANES for count in (*tiles, parts * each - sum(tiles))]
-    block = jnp.concatenate([jax.lax.iota(jnp.uint32, count) for count in counts])
-    leaf = jnp.concatenate([jnp.full(count, i, jnp.uint32) for i, count in enumerate(counts)])
-
-    def draw(counters):
-        words = chacha_blocks(key, (*counters, step, jnp.uint32(_PURPOSE)), rounds=rounds)
-        return block_normals([word.reshape(-1, _LANES) for word in words])
-
-    if parts == 1:
-        return draw((block, leaf)).reshape(-1, TILE)
-    some = (parts, each * _LANES)
-    return jax.lax.map(draw, (block.reshape(some), leaf.reshape(some))).reshape(-1, TILE)
-
-
-def _in_place(leaves, shardings, key, step, rounds):
-    """Each leaf by itself, drawn where it lies; leaves that are alike in one call."""
-    alike: dict = {}
-    for place, (leaf, sharding) in enumerate(zip(leaves, shardings, strict=True)):
-        alike.setdefault((leaf.shape, sharding), []).append(place)
-    normals: list = [None] * len(leaves)
-    for (shape, sharding), places in alike.items():
-        numbers = jnp.asarray(places, jnp.uint32)
-        found = _placed(numbers, shape, sharding, key, step, rounds)
-        for row, place in enumerate(places):
-            normals[place] = found[row]
-    return normals
-
-
-def _placed(numbers, shape, sharding, key, step, rounds):
-    """Normals [leaf, *shape] for leaves `numbers` of one shape and sharding."""
-    size = math.prod(shape)
-    whole = bool(shape) and shape[-1] % TILE == 0
-    grid = (*shape[:-1], shape[-1] // TILE) if whole else (-(-size // TILE),)
-    spec = _spec_of_grid(sharding, shape, grid, whole)
-    place = functools.partial(_constrained, sharding, spec)
-    tile = jnp.arange(math.prod(grid), dtype=jnp.uint32).reshape(1, *grid, 1)
-    lane = jnp.arange(_LANES, dtype=jnp.uint32)
-    block = place(tile * jnp.uint32(_LANES) + jnp.expand_dims(lane, tuple(range(tile.ndim - 1))))
-    number = numbers.reshape(-1, *(1 for _ in grid), 1)
-    block, number = jnp.broadcast_arrays(block, number)
-    counter = (place(block), place(number), step, jnp.uint32(_PURPOSE))
-    words = [place(word) for word in chacha_blocks(key, counter, rounds=rounds)]
-    values = block_normals(words).reshape(len(numbers), -1)[:, :size].reshape(-1, *shape)
-    target = jax.sharding.NamedSharding(sharding.mesh, _P(None, *sharding.spec))
-    return jax.lax.with_sharding_constraint(values, target)
-
-
-def _spec_of_grid(sharding, shape, grid, whole):
-    """How the tiles of a leaf lie on the mesh: as the leaf itself, where they divide."""
-    spec = (*sharding.spec, *(None for _ in range(len(shape) - len(sharding.spec))))
-    if not whole:
-        # Tiles cross the leaf's rows: only its first axis can be followed.
-        spec = (spec[0] if spec and not any(spec[1:]) else None,)
-
-    def ways(names):
-        names = names if isinstance(names, tuple) else (names,)
-        return math.prod(sharding.mesh.shape[name] for name in names)
-
-    divides = [
-        names if names is not None and count % ways(names) == 0 else None
-        for names, count in zip(spec, grid, strict=True)
-    ]
-    return _P(None, *divides, None)
-
-
-def _constrained(sharding, spec, array):
-    return jax.lax.with_sharding_constraint(array, jax.sharding.NamedSharding(sharding.mesh, spec))
+    return draw
 
 
 def block_normals(words):

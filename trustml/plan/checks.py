@@ -108,11 +108,6 @@ def _check_noise(plan):
                 f"`noise_memory` is of correlated noise, got {plan.noise_memory!r} with "
                 f"`noise`={plan.noise!r}."
             )
-        if plan.noise == "grid" and plan.accountant != "rdp":
-            raise ValueError(
-                "`noise`='grid' needs `accountant`='rdp', whose bound at whole orders is proven "
-                f"for integer noise, got {plan.accountant!r}."
-            )
         return
     most = {"tree": 0, "toeplitz": 0, "banded": plan.cycle - 1, "blt": 10}[plan.noise]
     if not isinstance(plan.noise_memory, int) or not (min(1, most) <= plan.noise_memory <= most):

@@ -49,8 +49,7 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
         for release, count in releases(plan, steps):
             run[release] = run.get(release, 0) + count
     distance = sum(plan._distance(steps) for plan, steps in spent)
-    on_grid = any(plan.noise == "grid" for plan, _ in spent)
-    accounting = Accounting(adjacency, accountant, whole_orders=on_grid)
+    accounting = Accounting(adjacency, accountant)
     return accounting.epsilon(list(run.items()), delta=delta, distance=distance)
 
 
@@ -78,14 +77,13 @@ def _common_adjacency(plans) -> str:
 
 def _common_accountant(spent, adjacency: str) -> str:
     samplings = {SAMPLINGS[plan.sampling] for plan, _ in spent}
-    on_grid = any(plan.noise == "grid" for plan, _ in spent)
-    for accountant in ("rdp",) if on_grid else ACCOUNTANTS:  # the tighter one first
+    for accountant in ACCOUNTANTS:  # the tighter one first
         if all(accountant in SUPPORTED[sampling, adjacency] for sampling in samplings):
             return accountant
     raise ValueError(
         f"`spent` must hold plans that one accountant covers, got `sampling` {sorted(samplings)} "
-        f"under {adjacency!r}{' with grid noise' if on_grid else ''}. Compose the runs of each "
-        "sampling by themselves: their epsilons add up at the sum of their deltas."
+        f"under {adjacency!r}. Compose the runs of each sampling by themselves: their epsilons add "
+        "up at the sum of their deltas."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from trustml.accounting import Accounting
+from trustml.noise.grid import grid_sensitivity, grid_spacing
 from trustml.noise.strategies import Strategy, best_strategy
 from trustml.plan import releases as steps_
 from trustml.plan.calibration import calibrated
@@ -46,14 +47,15 @@ class PrivacyPlan:
         participation an epoch, without amplification.
       cycle: Groups of "cyclic_poisson".
       adjacency: "add-or-remove-one" or "replace-one".
-      accountant: "pld", or "rdp", the only one for fixed batches and for grid noise.
+      accountant: "pld", or "rdp", the only one for fixed batches.
       clipping: "flat", factor min(1, C / norm); "automatic", C / (norm + 0.01) (AUTO-S); or
         "automatic_v", C / norm (AUTO-V).
       clip_quantile: Part of the units that adaptive bounds leave whole; None keeps `clip_norm`,
         which then is where they start. The noisy counts are paid for within `noise_multiplier`.
       micro_batches: With eDP-SGD, means that a step bounds, each over the units that fell to one
         micro-batch by chance, instead of every unit; they move by 2C. 0 bounds every unit.
-      noise: "independent"; "grid", integers on a grid, so that no lattice of floats shows;
+      noise: "independent"; "grid", sums and noise in whole steps of a grid, so that no lattice of
+        floats shows: give `dimension`, by which the grid is made;
         "tree", "toeplitz", "banded" or "blt", whose noise of one step takes back part of that of
         earlier ones (see `trustml.noise.strategies`).
       noise_memory: Copies of the weights that "banded" (its bands less one) or "blt" (its buffers)
@@ -164,8 +166,17 @@ class PrivacyPlan:
         """Most that adding or removing one unit can move the sum, in l2 norm.
 
         The mean of a micro-batch stays in a ball of radius C, but may move anywhere in it: by 2C.
+        On a grid the rounding of the sum is included.
         """
-        return (2 if self.micro_batches else 1) * self.clip_bound
+        moved = (2 if self.micro_batches else 1) * self.clip_bound
+        if self.noise != "grid":
+            return moved
+        return grid_sensitivity(moved, self.grid_spacing, self.dimension)
+
+    @property
+    def grid_spacing(self) -> float:
+        """Steps of the grid that noisy sums lie on; 0 where they lie on none."""
+        return grid_spacing(self.clip_bound, self.dimension) if self.noise == "grid" else 0.0
 
     @property
     def divisor(self) -> float:
@@ -302,8 +313,7 @@ class PrivacyPlan:
 
     @property
     def _accounting(self):
-        # Integer noise is bounded at whole orders; see `trustml.noise.grid`.
-        return Accounting(self.adjacency, self.accountant, whole_orders=self.noise == "grid")
+        return Accounting(self.adjacency, self.accountant)
 
     @property
     def _most_units(self):

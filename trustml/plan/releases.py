@@ -5,6 +5,7 @@ from typing import Any
 
 from trustml.accounting import Run, SampledGaussian
 from trustml.noise import tail_probability
+from trustml.noise.discrete import MOST_DISTANCE
 from trustml.sampling import overflow_probability, poisson_capacity
 
 # Each way to sample, and what the accountant is told of it. "cyclic_poisson" is Poisson sampling
@@ -21,7 +22,7 @@ SAMPLINGS = {
 BY_THEMSELVES = ("poisson", "truncated_poisson", "fixed")  # steps drawn independently
 ONCE_AN_EPOCH = ("balls_in_bins", "shuffled")
 CORRELATED = ("tree", "toeplitz", "banded", "blt")
-NOISES = ("independent", *CORRELATED)
+NOISES = ("independent", "grid", *CORRELATED)
 COUNT_NOISE = 1 / 20  # of the expected batch: noise on how many units stay whole (Andrew et al.)
 _TRUNCATION = 1e-3  # how often a truncated batch is cut where the capacity is ours to choose
 
@@ -97,6 +98,8 @@ def distance(plan: Any, steps: int) -> float:
     if plan.sampling in ("poisson", "cyclic_poisson", "balls_in_bins") and not plan.micro_batches:
         overflow = overflow_probability(plan._most_units, plan.sample_rate, plan.capacity)
     tails = tail_probability(plan.dimension)
+    if plan.noise == "grid":
+        tails = plan.dimension * MOST_DISTANCE
     return steps * (overflow + tails)
 
 

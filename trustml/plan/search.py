@@ -196,8 +196,7 @@ def _by_rdp(plan, run, distance, delta, trials) -> float:
     trial = events.ComposedDpEvent(
         [events.SelfComposedDpEvent(dp_event(step, plan.adjacency), count) for step, count in run]
     )
-    on_grid = plan.noise == "grid"
-    accountant = Accounting(plan.adjacency, "rdp", whole_orders=on_grid)._new_accountant()
+    accountant = Accounting(plan.adjacency, "rdp")._new_accountant()
     _quietly(accountant.compose, events.RepeatAndSelectDpEvent(trial, trials.mean, trials.shape))
     far = trials.mean * distance
 

@@ -88,8 +88,9 @@ def _noise(plan: Any) -> str:
 def _assumptions(plan: Any) -> str:
     if plan.noise == "grid":
         return (
-            "Assumes: that rounding while the sum is computed moves it by no more than its bound "
-            "allows. The noise is exact as floats are: attacks on their lattice find nothing."
+            "Assumes: that rounding within the sum, before it is put on the grid, moves it by no "
+            "more than the bound allows. The noise is exact as floats are: attacks on lattices "
+            "find nothing. Excluded: who watches the machine's caches."
         )
     return (
         "Assumes: real-number arithmetic. Attacks on the lattice of floating-point noise and on "

@@ -149,11 +149,12 @@ def check_mechanism(plan: Any, mesh: Any, microbatch: Any, scale_by: Any = None)
         raise NotImplementedError(
             "`scale_by` must be None on a mesh, got a function. Train on one device."
         )
-    simple = plan.noise == "independent" and not plan.micro_batches and plan.clip_quantile is None
+    alone = plan.noise in ("independent", "grid")
+    simple = alone and not plan.micro_batches and plan.clip_quantile is None
     if mesh is not None and not simple:
         raise NotImplementedError(
-            f"`mesh` needs a plan with independent noise, fixed bounds and no micro-batches, got "
-            f"`noise`={plan.noise!r}, `clip_quantile`={plan.clip_quantile!r} and "
+            "`mesh` needs a plan of independent or grid noise, fixed bounds and no micro-batches, "
+            f"got `noise`={plan.noise!r}, `clip_quantile`={plan.clip_quantile!r} and "
             f"`micro_batches`={plan.micro_batches}. Train on one device."
         )
     if plan.micro_batches and microbatch is not None:

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, PyTree
 
 from trustml.noise.box_muller import gaussian_like
 from trustml.noise.correlated import CorrelatedState, correlated_noise
+from trustml.noise.discrete import as_private_as
+from trustml.noise.grid import grid_noised
 from trustml.noise.transform import noised
 from trustml.plan import PrivacyPlan, releases
 from trustml.plan.releases import CORRELATED, COUNT_NOISE
@@ -34,7 +36,16 @@ def begin(plan: PrivacyPlan, trained: PyTree) -> MechanismState:
     Args:
       plan: The plan.
       trained: The trained weights, or their shapes.
+
+    Raises:
+      ValueError: There are more of them than the plan says.
     """
+    size = sum(leaf.size for leaf in jax.tree.leaves(trained))
+    if not (size <= plan.dimension):
+        raise ValueError(
+            f"`params` must have at most the plan's `dimension` of trained values, "
+            f"{plan.dimension:g}, got {size}: what is promised grows with it."
+        )
     clip = None
     if plan.clip_quantile is not None:
         clip = jax.tree.map(jnp.float32, plan.clip_norm)
@@ -90,6 +101,10 @@ def privatised(
     mechanism = state.mechanism
     if mechanism.clip is not None:
         return _with_counts(plan, sums, counts, state)
+    if plan.noise == "grid":
+        spacing = plan.grid_spacing
+        law = as_private_as(plan.stddev / spacing)
+        return grid_noised(sums, spacing, law, state.key, state.step, spread), mechanism
     stream = _stream(plan)
     if stream is None:
         return noised(sums, _stddev(plan, state.step), state.key, state.step, spread), mechanism
