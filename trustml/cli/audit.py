@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from trustml.cli import audit_scores
+from trustml.cli import audit_scores, audit_study
 
 DESCRIPTION = """\
 Audits privacy by attack: how well members of the training data are told from others, and the
@@ -13,9 +13,10 @@ finds little proves little."""
 EXAMPLES = """\
 examples:
   trustml audit scores scores.csv --claimed-epsilon 3 --delta 1e-5
+  trustml audit study --data snips --data-dir DATA --out study
   trustml audit scores --help"""
 
-COMMANDS = {"scores": audit_scores}
+COMMANDS = {"scores": audit_scores, "study": audit_study}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
