@@ -109,7 +109,9 @@ def test_two_real_cells_are_trained_audited_and_added_up(finished, capsys):
         assert not row["contradicted"]
     assert found["baselines"] == []
     claims = [row["epsilon"] for row in found["rows"]]
-    assert max(claims) < found["together"]["epsilon"] <= sum(claims) + 1e-9
+    assert (
+        max(claims) < found["together"]["epsilon"] <= 1.2 * sum(claims)
+    )  # at one delta, not at their sum
     # All have ended: nothing is trained, and the answer is the same.
     before = {path: path.stat().st_mtime_ns for path in finished.glob("*/report.json")}
     assert study(finished, "--json") == 0

@@ -170,3 +170,13 @@ def test_steps_must_be_whole(steps):
 def test_units_of_privacy_do_not_mix():
     with pytest.raises(ValueError, match="`spent` must hold plans of one `unit`, got 'user' and"):
         composed_epsilon([(plan(unit="user"), 4), (plan(unit="utterance"), 4)], delta=DELTA)
+
+
+def test_runs_of_very_different_epsilons_have_a_finite_one_together():
+    """Each sampler's overflow is sized for its own epsilon, and weighs e^8 under that of all."""
+    shared = {"delta": 1e-5, "num_units": 1000, "expected_batch": 100, "steps": 20}
+    plans = [PrivacyPlan.calibrate(epsilon=each, clip_norm=1.0, **shared) for each in (0.5, 8.0)]
+    together = composed_epsilon([(one, 20) for one in plans], delta=1e-5)
+    alone = [one.epsilon(1e-5) for one in plans]
+    assert alone[1] < together < 1.1 * sum(alone)
+    assert math.isinf(composed_epsilon([(plan(noise_multiplier=0.0), 1), (plan(), 1)], delta=1e-5))

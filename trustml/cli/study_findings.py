@@ -13,10 +13,6 @@ from trustml.training.ledger import read_ledger, summarize
 
 PRIVATE = "utility, attacks and audits were measured on people's rows without noise"
 FALSE_ALARMS = 0.01
-NO_ROOM = (
-    "the accountant finds no bound for all cells at one delta: a sampler leaves as much of delta "
-    "as its own cell needs, and cells of larger epsilon use it up; so epsilons and deltas are added"
-)
 EDP_SGD = (
     "edp-sgd bounds means by layer: a gradient canary is one of many units in a mean and has the "
     "bound of one layer, while the noise is that of all. Its audit is weak by construction: a low "
@@ -119,7 +115,7 @@ def together(folders: Sequence[Path], rows: Sequence[dict]) -> dict[str, Any]:
     """What all cells cost together, as who publishes several must add them up.
 
     Guarantee:
-      By the accountant where it finds a bound at the largest delta, else by basic composition:
+      At the largest delta where that can be composed, else by basic composition:
       epsilons add up at the sum of the deltas. Neither holds for trainings with one noise key:
       then nothing is promised, and epsilon is None.
     """
@@ -134,9 +130,9 @@ def together(folders: Sequence[Path], rows: Sequence[dict]) -> dict[str, Any]:
         notes.append("cells were trained on different versions of the data: the largest is shown")
     epsilon = max(total.epsilon for total in totals)
     if not math.isfinite(epsilon):
-        return _added(folders, rows, [*notes, NO_ROOM])
+        return _added(folders, rows, notes)
     delta = max(row["delta"] for row in rows)
-    return {"epsilon": epsilon, "delta": delta, "how": "by the accountant", "notes": notes}
+    return {"epsilon": epsilon, "delta": delta, "how": "at one delta", "notes": notes}
 
 
 def _added(folders, rows, notes: list[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What several runs on the same data cost together."""
 
+import math
 from collections.abc import Sequence
 
 from trustml.accounting import ACCOUNTANTS, SUPPORTED, Accounting, SampledGaussian
@@ -26,7 +27,8 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
       Epsilon; 0 where nothing was carried out, infinite where a step had no noise.
 
     Guarantee:
-      Bounds what all runs release together, sampler overflow and noise tails of each included.
+      Bounds what all runs release together, sampler overflow and noise tails of each included: as
+      one run where delta has room for that, else by basic composition of all at an equal delta.
       No plan may be chosen by what an earlier run released; its starting weights may.
 
     Raises:
@@ -50,7 +52,13 @@ def composed_epsilon(spent: Sequence[tuple[PrivacyPlan, int]], *, delta: float) 
             run[release] = run.get(release, 0) + count
     distance = sum(plan._distance(steps) for plan, steps in spent)
     accounting = Accounting(adjacency, accountant)
-    return accounting.epsilon(list(run.items()), delta=delta, distance=distance)
+    found = accounting.epsilon(list(run.items()), delta=delta, distance=distance)
+    if math.isfinite(found):
+        return found
+    # What samplers overflow weighs e^epsilon of all runs together, which delta may have no room
+    # for; by themselves each run's does not. Epsilons add up at the sum of the deltas.
+    share = delta / max(1, len(spent))
+    return sum(plan.epsilon(share, steps=steps) for plan, steps in spent)
 
 
 def _check_one_unit(plans) -> None:
