@@ -91,6 +91,10 @@ def canaries(loss_fn=loss, number=40, size=10 * CLIP, units=None, seed=3, **opti
     return make_canaries(loss_fn, params, units, **options)
 
 
+def row_of(units, row):
+    return {name: leaf[row] for name, leaf in units.items()}
+
+
 def plan_of(made, **changes):
     fields = {"clip_norm": CLIP, "noise_multiplier": 2.0, "sample_rate": 0.5, "steps": 6}
     fields |= changes
@@ -154,21 +158,34 @@ def test_a_unit_without_a_gradient_is_dropped_and_takes_no_canary_along():
     sums, _ = clipped_grad(made.loss, clip_norm=CLIP)(made.params, made.units)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(sums))
     np.testing.assert_allclose(sums["canaries"], CLIP * made.included, rtol=2e-6, atol=0)
-    # As `template` it would silence every canary: the docstring says so.
-    silent = canaries(units=units, template=5)
+    # As `template` it would silence every canary: so no row of the data may be it.
+    silent = canaries(units=units, template=row_of(units, 5))
     sums, _ = clipped_grad(silent.loss, clip_norm=CLIP)(silent.params, silent.units)
     assert not np.any(sums["canaries"])
 
 
+def test_no_row_of_the_data_stands_for_canaries():
+    units = data()
+    units["words"][:] = 0  # no row has a finite gradient
+    made = canaries(units=units)
+    sums, info = clipped_grad(made.loss, clip_norm=CLIP)(made.params, made.units)
+    np.testing.assert_allclose(sums["canaries"], CLIP * made.included, rtol=2e-6, atol=0)
+    kept = np.asarray(info.kept)
+    assert kept.tolist() == [0.0] * 12 + [pytest.approx(0.1, rel=1e-5)] * int(made.included.sum())
+    with pytest.raises(ValueError, match="`template` must be given"):
+        canaries(lambda params, unit: loss(params, unit) / 0.0)
+
+
 @pytest.mark.parametrize("on_device", [False, True])
 def test_units_keep_their_kind_and_canaries_are_copies(on_device):
-    made = canaries(units=data(on_device=on_device), template=2)
+    made = canaries(units=data(on_device=on_device), template=row_of(data(seed=9), 2))
     for name, leaf in data().items():
         found = made.units["unit"][name]
         assert isinstance(found, jax.Array if on_device else np.ndarray)
         assert found.dtype == leaf.dtype
         np.testing.assert_array_equal(found[:12], leaf)
-        np.testing.assert_array_equal(found[12:], np.repeat(leaf[2:3], made.included.sum(), axis=0))
+        copies = np.repeat(data(seed=9)[name][2:3], made.included.sum(), axis=0)
+        np.testing.assert_array_equal(found[12:], copies)
     assert made.num_units == 12 + made.included.sum() == len(made.units["unit"]["y"])
     np.testing.assert_array_equal(made.units["canary"][12:], np.flatnonzero(made.included))
 
@@ -372,8 +389,7 @@ def test_an_audit_is_the_one_run_audit_of_those_in_and_those_out():
         (lambda: canaries(number=0), "`number` must be at least 1, got 0"),
         (lambda: canaries(size=0.0), "`size` must be positive and finite, got 0.0"),
         (lambda: canaries(size=math.nan), "`size` must be positive and finite, got nan"),
-        (lambda: canaries(template=12), "`template` must be from 0 to 11, got 12"),
-        (lambda: canaries(template=-1), "`template` must be from 0 to 11, got -1"),
+        (lambda: canaries(template=data()), "`template` must be one unit, of .* got"),
         (lambda: canaries(units={"a": np.zeros(3), "b": np.zeros(2)}), "`units` must be a pytree"),
         (lambda: canary_optimizer(optax.sgd(1.0), records=-1), "`records` must be .* got -1"),
         (lambda: scores_of(rate=0.0), "`sample_rate` must be in .0, 1., got 0.0"),

@@ -337,3 +337,15 @@ def test_bad_calls_are_named(strategy):
     ):
         with pytest.raises(TypeError, match=text):
             trustml.clipped_grad(bad, clip_norm=1.0, strategy=strategy)(params, units)
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "auto", "ghost"])
+@pytest.mark.parametrize("size", [1e-19, 3e-20, 1e-15, 1e-9])
+def test_what_squares_lose_to_underflow_breaks_no_bound(size, strategy):
+    """One value's square is seen, a million others' are not: the norm looks 500 times less."""
+    row = np.full((1, 1_000_000), size, np.float32)
+    row[0, 0] *= 2
+    options = {"clip_norm": 1.0, "clipping": "automatic_v", "strategy": strategy}
+    grad = trustml.clipped_grad(jnp.vdot, **options)
+    sums, _ = grad(jnp.zeros(1_000_000), row)
+    assert np.linalg.norm(np.asarray(sums, np.float64)) <= 1.0

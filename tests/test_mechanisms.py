@@ -14,7 +14,7 @@ from trustml.accounting import Accounting, SampledGaussian
 from trustml.noise.correlated import correlated_noise
 from trustml.noise.discrete import MOST_DISTANCE, as_private_as
 from trustml.plan import PrivacyPlan, composed_epsilon, releases
-from trustml.training import fit, private_step, timing
+from trustml.training import fit, mechanism, private_step, timing
 from trustml.training.micro_batches import as_units, mean_loss
 
 ROWS = 96
@@ -333,6 +333,34 @@ def test_correlated_noise_costs_one_release_and_banded_is_amplified():
                   "expected_batch": 4.8})  # fmt: skip
     ((step, count),) = releases.releases(banded, 40)
     assert (round(step.sample_rate, 6), count, step.noise_multiplier) == (0.2, 10, 2.0)
+
+
+@pytest.mark.parametrize(("kind", "memory"), [("blt", 2), ("banded", 3), ("tree", 0)])
+def test_noise_is_caught_up_to_the_bit(kind, memory):
+    fields = {"sampling": "cyclic_poisson", "cycle": 4, "noise": kind, "noise_memory": memory}
+    step = private_step(loss, optax.adam(1e-2), plan(**fields, steps=40))
+    state = step.init(start(), key=1)
+    for number, draw in enumerate(step.plan.batches(seed=2), 1):
+        state, _ = step.update(state, draw, DATA)
+        if number in (7, 25, 40):
+            bare = state._replace(mechanism=mechanism.begin(step.plan, state.params))
+            found = step.caught_up(bare).mechanism.noise
+            for one, two in zip(
+                jax.tree.leaves(found), jax.tree.leaves(state.mechanism.noise), strict=True
+            ):
+                np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("kind", ["tree", "toeplitz", "blt", "banded"])
+def test_correlated_noise_promises_nothing_beyond_its_plan(kind):
+    memory = {"blt": 2, "banded": 3}.get(kind, 0)
+    fields = {"sampling": "cyclic_poisson", "cycle": 4, "noise": kind, "noise_memory": memory}
+    each = plan(**fields, noise_multiplier=4.0)
+    for ask in (each.statement, each.epsilon, lambda delta, steps: each.delta(1.0, steps=steps)):
+        with pytest.raises(ValueError, match="`steps` must be at most the plan's 8"):
+            ask(1e-5, steps=9)
+    assert each.remaining_steps(epsilon=5.0, delta=1e-5, done=3) == 5
+    assert each.remaining_steps(epsilon=5.0, delta=1e-5, done=8) == 0
 
 
 def test_a_run_with_correlated_noise_resumes_with_the_same_bits(tmp_path):

@@ -21,6 +21,7 @@ from trustml.audit.canaries import canary_optimizer as canary_optimizer
 from trustml.audit.canaries import canary_trainable as canary_trainable
 from trustml.audit.canaries import make_canaries as make_canaries
 from trustml.audit.canaries import place_canaries as place_canaries
+from trustml.audit.canaries import public_template as public_template
 from trustml.audit.canary_scores import audit_canaries as audit_canaries
 from trustml.audit.canary_scores import canary_records as canary_records
 from trustml.audit.canary_scores import canary_scores as canary_scores

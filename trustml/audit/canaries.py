@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from trustml.clipping.sums import check_units
 from trustml.plan.checks import check_count, check_positive
 from trustml.training.checks import takes_key
+from trustml.training.conditions import flat_names
 
 _REAL = -1  # what `canary` says of a unit that is none
 
@@ -46,7 +47,7 @@ def make_canaries(
     number: int,
     size: float,
     rng: np.random.Generator,
-    template: int = 0,
+    template: PyTree = None,
 ) -> GradientCanaries:
     """Adds `number` canaries, each of which a fair coin puts in or leaves out.
 
@@ -75,8 +76,8 @@ def make_canaries(
       size: L2 norm of a canary's gradient. Well above the clip norm, it tests the bound too.
       rng: Of the coins. A generator that is seeded by a number is for tests: who knows the seed
         knows the coins.
-      template: The unit whose copies stand for canaries. Its loss has to have a finite gradient:
-        a canary whose gradient is not finite contributes nothing, as any such unit.
+      template: What stands for canaries: a unit that is nobody's, as where its gradient is not
+        finite all canaries contribute nothing. By default `public_template` finds one.
 
     Guarantee:
       Each canary is in with probability 1/2, independently, as `audit_canaries` needs. The audit
@@ -84,7 +85,8 @@ def make_canaries(
       not read it.
 
     Raises:
-      ValueError: A number is out of range, or the units share no leading axis.
+      ValueError: A number is out of range, the units share no leading axis, or `template` is not
+        shaped like a unit.
       TypeError: A number is of another kind.
     """
     check_count("number", number)
@@ -99,7 +101,7 @@ def place_canaries(
     *,
     included: Bool[np.ndarray, " canary"],
     size: float,
-    template: int = 0,
+    template: PyTree = None,
 ) -> GradientCanaries:
     """`make_canaries` with coins that were tossed before: of a run that goes on.
 
@@ -109,31 +111,80 @@ def place_canaries(
       units: The whole data.
       included: The coins, fair and independent, or the audit says nothing.
       size: L2 norm of a canary's gradient.
-      template: The unit whose copies stand for canaries.
+      template: What stands for canaries.
 
     Raises:
-      ValueError: A number is out of range, or the units share no leading axis.
-      TypeError: A number is of another kind.
+      ValueError: As for `make_canaries`.
     """
     check_positive("size", size)
-    rows = check_units(units)
-    if isinstance(template, bool) or not isinstance(template, int | np.integer):
-        raise TypeError(f"`template` must be an integer, got {template!r}.")
-    if not (0 <= template < rows):
-        raise ValueError(f"`template` must be from 0 to {rows - 1}, got {template!r}.")
+    rows, more = check_units(units), int(included.sum())
+    if template is None:
+        template = public_template(loss, params, units)
+    wanted, given = (
+        {name: (leaf.shape, leaf.dtype) for name, leaf in flat_names(tree).items()}
+        for tree in (jax.tree.map(lambda leaf: leaf[0], units), jax.tree.map(np.asarray, template))
+    )
+    if wanted != given:
+        raise ValueError(f"`template` must be one unit, of {wanted}, got {given}.")
     marked = {
-        "unit": jax.tree.map(lambda leaf: _extended(leaf, template, int(included.sum())), units),
+        "unit": jax.tree.map(lambda leaf, one: _extended(leaf, one, more), units, template),
         "canary": np.concatenate([np.full(rows, _REAL), np.flatnonzero(included)]).astype(np.int32),
     }
     extended = {"model": params, "canaries": jnp.zeros(len(included), jnp.float32)}
     return GradientCanaries(_marked(loss, float(size)), extended, marked, included)
 
 
-def _extended(leaf, template, more):
-    """`leaf` and copies of one row, on the host or on the device, where it is."""
+def public_template(loss: Callable, params: PyTree, units: PyTree) -> PyTree:
+    """A unit that is nobody's and has a finite gradient: all zeros, or with a one at first places.
+
+    Args:
+      loss: As for `make_canaries`.
+      params: Weights, as public as the first ones are.
+      units: Only their shapes and dtypes are read.
+
+    Raises:
+      ValueError: Neither has; the way out is a template of your own.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), units)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    for unit in (zeros, jax.tree.map(_with_a_one, zeros)):
+        if _finite_gradient(loss, params, unit):
+            return unit
+    raise ValueError(
+        "`template` must be given, got none: of units of zeros and ones this loss has no finite "
+        "gradient. Name a unit that is nobody's."
+    )
+
+
+def _with_a_one(leaf):
+    """A sequence of one token, its mask; a scalar, such as a label, stays zero."""
+    changed = leaf.copy()
+    if leaf.ndim:
+        changed[(0,) * leaf.ndim] = 1
+    return changed
+
+
+def _finite_gradient(loss, params, unit) -> bool:
+    leaves, structure = jax.tree.leaves(params), jax.tree.structure(params)
+    floats = [jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating) for leaf in leaves]
+    key = (jax.random.key(0),) if takes_key(loss) else ()
+
+    def value(trained):
+        rest = iter(trained)
+        whole = [next(rest) if one else leaf for one, leaf in zip(floats, leaves, strict=True)]
+        found = loss(jax.tree.unflatten(structure, whole), unit, *key)
+        return found[0] if isinstance(found, tuple) else found
+
+    trained = [leaf for one, leaf in zip(floats, leaves, strict=True) if one]
+    found = jax.jit(jax.value_and_grad(value))(trained)
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
+
+
+def _extended(leaf, one, more):
+    """`leaf` and copies of one unit, on the host or on the device, where it is."""
     stack = jnp if isinstance(leaf, jax.Array) else np
     leaf = stack.asarray(leaf)
-    copies = stack.broadcast_to(leaf[template][None], (more, *leaf.shape[1:]))
+    copies = stack.broadcast_to(stack.asarray(one)[None], (more, *leaf.shape[1:]))
     return stack.concatenate([leaf, copies])
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from trustml.audit import canary_optimizer, canary_trainable, place_canaries
+from trustml.audit import canary_optimizer, canary_trainable, place_canaries, public_template
 from trustml.cli.config import TrainConfig
 from trustml.clipping.sums import check_units
 
@@ -155,8 +155,8 @@ class Carried(NamedTuple):
         return canary_optimizer(optimizer) if self.number else optimizer
 
 
-def carried(plain: Carried, canaries: Canaries, clip_norm: float) -> Carried:
-    """`plain`, with the gradient canaries."""
+def carried(plain: Carried, canaries: Canaries, clip_norm: float, start: Callable) -> Carried:
+    """`plain`, with the gradient canaries; `start` gives weights that are nobody's."""
     number = len(canaries.gradients)
     if not number:
         return plain
@@ -166,6 +166,7 @@ def carried(plain: Carried, canaries: Canaries, clip_norm: float) -> Carried:
         plain.units,
         included=canaries.gradients.astype(bool),
         size=_LONGER * clip_norm,
+        template=public_template(plain.loss, start(), plain.units),
     )
 
     return Carried(

@@ -61,8 +61,10 @@ def judge(setting: Setting, carried: Carried, plan: PrivacyPlan, result: FitResu
     params = carried.model(result.params)
     counts = problem.counts(params, judged)
     gradients = (np.zeros(0), np.zeros(0))
-    # Who took part in no step looks like who was left out: then only members can be told.
-    guessed: Guessed = "both" if plan.steps * plan.sample_rate >= _OFTEN else "members"
+    # Who took part in no step looks like who was left out: then only members can be told. All
+    # rows count, not those that are in: how many coins fell must not choose the attack.
+    often = plan.steps * plan.expected_batch >= _OFTEN * len(next(iter(setting.units.values())))
+    guessed: Guessed = "both" if often else "members"
     if carried.number:
         scores, inside = canary_scores(result.params, plan), coins.gradients.astype(bool)
         gradients = (scores[inside], scores[~inside])

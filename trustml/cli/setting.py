@@ -80,7 +80,8 @@ class Setting(NamedTuple):
 
     def carried(self) -> Carried:
         """What the private training trains: the model, and gradient canaries if there are any."""
-        return carried(self.plain(), self.canaries, self.preset.private.clip_norm)
+        network, bound = self.problem.network, self.preset.private.clip_norm
+        return carried(self.plain(), self.canaries, bound, lambda: network.init(jax.random.key(0)))
 
     @property
     def private_units(self) -> int:

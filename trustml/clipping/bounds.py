@@ -135,13 +135,14 @@ def clip_factor(norm: Float[Array, "..."], max_norm, clipping: str = "flat"):
     """Factor that brings a value of l2 norm `norm` within `max_norm`; 0 if `norm` is not finite.
 
     `flat` gives min(1, C / norm) (Abadi et al. 2016), `automatic` C / (norm + 0.01) (AUTO-S, Bu et
-    al. 2023), `automatic_v` C / norm (AUTO-V; 0 if `norm` is below 1e-30). All leave a relative
+    al. 2023), `automatic_v` C / norm (AUTO-V; 0 if `norm` is below 1e-10). All leave a relative
     margin of 2^-20 for the rounding of the scaled value.
     """
     if clipping == "automatic":
         factor = MARGIN * max_norm / (norm + STABILISER)
     elif clipping == "automatic_v":
-        factor = jnp.where(norm > 1e-30, MARGIN * max_norm / jnp.maximum(norm, 1e-30), 0.0)
+        # Squares below 2^-126 are lost: of smaller norms up to 1e12 values might hide any part.
+        factor = jnp.where(norm > 1e-10, MARGIN * max_norm / jnp.maximum(norm, 1e-10), 0.0)
     elif not isinstance(max_norm, jax.Array) and math.isinf(max_norm):
         factor = jnp.ones_like(norm)
     else:

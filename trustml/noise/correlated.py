@@ -47,7 +47,8 @@ def correlated_noise(strategy: Strategy, stddev: float, *, steps: int) -> Correl
     Rounding: "blt" sums Z, each buffer decaying by itself, so that rounding errors decay too. The
     recurrence of "banded" feeds noises back, through a polynomial with coefficients that do not
     grow, whose roots therefore lie on or outside the unit circle (Enestrom and Kakeya), outside
-    for optimised ones. Tests compare 1,000 steps with float64.
+    for optimised ones. Tests compare 1,000 steps with float64. What is carried is computed apart
+    from what stands around it, so that another program that repeats the steps gives the same bits.
 
     >>> from trustml.noise import key_from_seed
     >>> key, like = key_from_seed(0), jnp.zeros(4)
@@ -155,7 +156,8 @@ def _banded(strategy, steps):
             return draw(step), buffers
         place = jnp.arange(memory, dtype=jnp.int32)
         weights = jnp.asarray(strategy.weights, jnp.float32)[(step - 1 - place) % memory]
-        noise = jax.tree.map(lambda new, kept: new - _mix(weights, kept), draw(step), buffers)
+        new = _apart(draw(step), step)
+        noise = jax.tree.map(lambda leaf, kept: leaf - _mix(weights, kept, step), new, buffers)
         buffers = jax.tree.map(lambda kept, new: kept.at[step % memory].set(new), buffers, noise)
         return noise, buffers
 
@@ -169,10 +171,10 @@ def _blt(strategy, steps):
     def row(step, draw, buffers):
         weights = jnp.asarray(strategy.weights, jnp.float32)
         decays = jnp.asarray(strategy.decays, jnp.float32)
-        new = draw(step)
-        noise = jax.tree.map(lambda leaf, kept: leaf - _mix(weights, kept), new, buffers)
+        new = _apart(draw(step), step)
+        noise = jax.tree.map(lambda leaf, kept: leaf - _mix(weights, kept, step), new, buffers)
         buffers = jax.tree.map(
-            lambda kept, leaf: _spread(decays, kept) * kept + leaf[None], buffers, new
+            lambda kept, leaf: _apart(_spread(decays, kept) * kept, step) + leaf[None], buffers, new
         )
         return noise, buffers
 
@@ -188,9 +190,24 @@ _ROWS = {
 }
 
 
-def _mix(weights, kept):
+def _mix(weights, kept, step):
     """sum_j weights[j] kept[j], not as a matrix product, which accelerators round to 8 bits."""
-    return (_spread(weights, kept) * kept).sum(0)
+    return _apart(_spread(weights, kept) * kept, step).sum(0)
+
+
+def _apart(tree, step):
+    """`tree` as it is, but rounded: no compiler may fuse its last product with a sum.
+
+    Some programs would and others not, and a run that resumes repeats the steps in another one. An
+    integer operation stands between them, with a zero that no compiler knows to be one.
+    """
+    zero = (step >> 31).astype(jnp.uint32)  # steps are not negative
+
+    def one(leaf):
+        bits = jax.lax.bitcast_convert_type(leaf, jnp.uint32)
+        return jax.lax.bitcast_convert_type(bits ^ zero, jnp.float32)
+
+    return jax.tree.map(one, tree)
 
 
 def _spread(weights, kept):

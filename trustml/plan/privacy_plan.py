@@ -239,13 +239,20 @@ class PrivacyPlan:
         return self._accounting.delta(run, epsilon=epsilon, distance=self._distance(steps))
 
     def remaining_steps(self, *, epsilon: float, delta: float, done: int = 0) -> int:
-        """How many more steps fit into `(epsilon, delta)` after `done`; 0 where none does."""
+        """How many more steps fit into `(epsilon, delta)` after `done`; 0 where none does.
+
+        Under correlated noise at most those that the plan has left.
+        """
         done = self._steps_or_all(done)
+        left = {"limit": self.steps - done} if self.noise in steps_.CORRELATED else {}
+        if left == {"limit": 0}:
+            return 0
         return self._accounting.steps_within(
             lambda count: steps_.releases(self, done + count),
             epsilon=epsilon,
             delta=delta,
             distance=lambda count: self._distance(done + count),
+            **left,
         )
 
     def sampler(self, seed: int | bytes | None = None) -> Sampler:
@@ -333,4 +340,9 @@ class PrivacyPlan:
             return self.steps
         if isinstance(steps, bool) or not (steps >= 0):
             raise ValueError(f"`steps` must not be negative, got {steps!r}.")
+        if self.noise in steps_.CORRELATED and steps > self.steps:
+            raise ValueError(
+                f"`steps` must be at most the plan's {self.steps}, which its correlated noise is "
+                f"made for, got {steps!r}. Make a plan of more steps."
+            )
         return steps

@@ -105,7 +105,8 @@ def calibrate_search(
     check_positive("epsilon", epsilon)
 
     def excess(noise):
-        each = dataclasses.replace(plan, noise_multiplier=noise)
+        # Whether noisy counts leave enough for gradients is asked of the noise that is found.
+        each = dataclasses.replace(plan, noise_multiplier=noise, clip_quantile=None)
         coarse = each._accounting.coarse()
         return min(_bounds(each, delta, trials, score, coarse)[1].values()) - epsilon
 

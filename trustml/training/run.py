@@ -138,7 +138,8 @@ class FolderRun:
         """
         known = self._ledger.summary.segments[-1].digests.get(number)
         if number >= self._reserved or known is not None:
-            digest = state_digest((state.params, state.opt_state))
+            clip = None if state.mechanism is None else state.mechanism.clip
+            digest = state_digest((state.params, state.opt_state, clip))
             if known not in (None, digest):
                 raise ReplayDiffers(f"step {number} was repeated and did not give the same bits")
             if number >= self._reserved:
