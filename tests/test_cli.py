@@ -181,7 +181,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, capsys
     _, whole = finished
     folder, judge = tmp_path / "cut off", training_run.judging.judge
 
-    def interrupt(setting, result):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training_run.judging, "judge", interrupt)

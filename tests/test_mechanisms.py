@@ -492,8 +492,8 @@ def test_what_grid_noise_is_accounted_as_is_what_a_step_adds():
     assert law.distance <= MOST_DISTANCE
     still = lambda params, unit: 0.0 * jnp.sum(params)  # noqa: E731
     # A divisor that is a power of two: the weights then show the sum as it was.
-    exact = {"sample_rate": 1 / 3, "expected_batch": 32, "capacity": None}
-    wide = dataclasses.replace(chosen, dimension=4096.0, **exact)
+    exact = {"sample_rate": 1 / 3, "expected_batch": 32, "noise_multiplier": 3.0, "steps": 1}
+    wide = plan(noise="grid", dimension=4096.0, **exact)
     step = private_step(still, optax.sgd(1.0), wide)
     state, _ = step.update(step.init(jnp.zeros(4096), key=0), next(wide.batches(seed=0)), DATA)
     noisy = -np.asarray(state.params, np.float64) * wide.divisor
