@@ -63,19 +63,13 @@ def _drawing(draw, like, key, law):
     return lambda step: draw(like, key, step, law)
 
 
-def step_programs(quick):
-    """Programs that clip and sum, without noise and with either, and how many values they make."""
+def network(quick):
+    """A loss, weights and a batch of an MLP."""
     import itertools
 
     import jax
     import jax.numpy as jnp
     import numpy as np
-
-    import trustml
-    from trustml.noise import key_from_seed
-    from trustml.noise.discrete import as_private_as
-    from trustml.noise.grid import grid_noised, grid_sensitivity, grid_spacing
-    from trustml.noise.transform import noised
 
     rng = np.random.default_rng(0)
     sizes = (784, 32, 16, 10) if quick else _WIDTHS
@@ -95,6 +89,20 @@ def step_programs(quick):
             x = jax.nn.relu(x @ weight)
         return -jax.nn.log_softmax(x @ weights[-1])[unit["y"]]
 
+    return loss, weights, units
+
+
+def step_programs(quick):
+    """Programs that clip and sum, without noise and with either, and how many values they make."""
+    import jax.numpy as jnp
+
+    import trustml
+    from trustml.noise import key_from_seed
+    from trustml.noise.discrete import as_private_as
+    from trustml.noise.grid import grid_noised, grid_sensitivity, grid_spacing
+    from trustml.noise.transform import noised
+
+    loss, weights, units = network(quick)
     clipped = trustml.clipped_grad(loss, clip_norm=1.0)
     dimension = float(sum(weight.size for weight in weights))
     spacing = grid_spacing(1.0, dimension)

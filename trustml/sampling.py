@@ -106,12 +106,10 @@ class Sampler:
             return generator.choice(self.num_units, self.capacity, replace=False)
         epoch = math.ceil(1 / self.sample_rate - 1e-9)
         if self.sampling == "shuffled":
-            order = _generator(self.secret, step // epoch, b"epoch").permutation(self.num_units)
+            order = self._of_epoch(step // epoch, epoch)
             return order[step % epoch * self.capacity :][: self.capacity]
         if self.sampling == "balls_in_bins":
-            bins = _generator(self.secret, step // epoch, b"epoch").integers(
-                epoch, size=self.num_units
-            )
+            bins = self._of_epoch(step // epoch, epoch)
             return generator.permutation(np.flatnonzero(bins == step % epoch))
         if self.sampling == "cyclic_poisson":
             pool = np.flatnonzero(self._groups == step % self.cycle)
@@ -123,6 +121,23 @@ class Sampler:
         if not self.micro_batches:
             size = min(size, self.capacity)
         return generator.choice(self.num_units, size, replace=False)
+
+    def _of_epoch(self, number, steps):
+        """The order of all units in an epoch, or the step of each; kept, as its steps share it."""
+        if (known := self._epochs.get(number)) is not None:
+            return known
+        generator = _generator(self.secret, number, b"epoch")
+        if self.sampling == "shuffled":
+            found = generator.permutation(self.num_units)
+        else:
+            found = generator.integers(steps, size=self.num_units)
+        self._epochs.clear()
+        self._epochs[number] = found
+        return found
+
+    @functools.cached_property
+    def _epochs(self):
+        return {}
 
     @functools.cached_property
     def _groups(self):

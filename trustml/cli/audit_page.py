@@ -3,6 +3,7 @@
 from typing import Any
 
 from trustml.report import markup
+from trustml.report.digits import rounded_down
 from trustml.report.measured import attack_plot
 from trustml.report.page import frame
 
@@ -38,8 +39,6 @@ def page(document: dict[str, Any], verdict: str) -> str:
 
 
 def _rows(attack) -> list[tuple[str, ...]]:
-    from trustml.report.digits import rounded_down
-
     return [
         (one["method"], rounded_down(one["epsilon"]), f"{one['confidence']:.6g}", one["holds_for"])
         for one in attack["bounds"]

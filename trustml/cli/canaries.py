@@ -48,10 +48,10 @@ class Canaries(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, marked."""
         private = "who was in the training data, of what the audit looks at"
-        return {"private": private, **{name: part.tolist() for name, part in self._fields_of()}}
-
-    def _fields_of(self):
-        return zip(self._fields, self, strict=True)
+        return {
+            "private": private,
+            **{name: part.tolist() for name, part in self._asdict().items()},
+        }
 
 
 def toss(config: TrainConfig, units: dict[str, np.ndarray], classes: int) -> Canaries:
@@ -134,11 +134,6 @@ class Carried(NamedTuple):
     trainable: Any
     shorten: Callable | None
     number: int  # of gradient canaries, in and out
-
-    @property
-    def num_units(self) -> int:
-        """Rows to plan for."""
-        return check_units(self.units)
 
     def params(self, model: Any) -> Any:
         """The weights to start from."""
