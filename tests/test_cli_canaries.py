@@ -154,6 +154,7 @@ def test_bounds_by_part_give_the_canaries_one_of_their_own(bounds):
     [
         (["--audit", "--adjacency", "replace-one"], "`--audit` needs `--adjacency` add-or-remove"),
         (["--audit-canaries", "5"], "`--audit-canaries` 5 needs `--audit`"),
+        (["--audit", "--audit-rows", "0"], "`--audit-rows` must be at least 20 with `--audit`"),
         (["--audit", "--audit-rows", "9000"], "`--audit-rows` must be from 0 to 8000"),
     ],
 )

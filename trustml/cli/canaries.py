@@ -15,6 +15,7 @@ from trustml.clipping.sums import check_units
 FILE = "audit.json"
 VECTOR = "canaries"  # the weights of gradient canaries
 MOST_ROWS = 1000
+_FEWEST_ROWS = 20  # of an audit
 GRADIENTS = 1000  # gradient canaries of `--audit`
 _LONGER = 10  # times the clip norm: a canary's gradient tests the bound too
 _TARGETS = ("intent", "label")  # what a mislabelled row has a wrong one of
@@ -67,6 +68,11 @@ def toss(config: TrainConfig, units: dict[str, np.ndarray], classes: int) -> Can
     if not 0 <= rows <= size // 2:
         raise ValueError(
             f"`--audit-rows` must be from 0 to {size // 2}, half of the training units, got {rows}."
+        )
+    if config.audit and rows < _FEWEST_ROWS:
+        raise ValueError(
+            f"`--audit-rows` must be at least {_FEWEST_ROWS} with `--audit`, got {rows}, "
+            "which tell nothing."
         )
     rng = np.random.default_rng(config.seed)
     chosen = np.sort(rng.choice(size, rows, replace=False))
