@@ -181,15 +181,43 @@ def arranged(array, labels, order):
 
 def einsum(one, one_labels, two, two_labels, out_labels):
     """Einsum over labels of any kind, accumulated in float32."""
+    one, one_labels, two, two_labels = _merged(one, one_labels, two, two_labels, out_labels)
     numbers: dict = {}
     for label in (*one_labels, *two_labels):
         numbers.setdefault(label, len(numbers))
+    labels = (one_labels, two_labels, out_labels)
+    return _einsum(one, two, tuple(tuple(numbers[label] for label in each) for each in labels))
+
+
+def _merged(one, one_labels, two, two_labels, out_labels):
+    """The same operands, what is summed over as one axis where both hold it in one run.
+
+    XLA's CPU code turns an operand around, in memory, to sum over two axes, but not over one.
+    """
+    summed = [label for label in one_labels if label in two_labels and label not in out_labels]
+
+    def joined(array, labels):
+        at = labels.index(summed[0])
+        if list(labels[at : at + len(summed)]) != summed:
+            return None
+        after = at + len(summed)
+        shape = (*array.shape[:at], math.prod(array.shape[at:after]), *array.shape[after:])
+        return array.reshape(shape), (*labels[: at + 1], *labels[after:])
+
+    if len(summed) < 2:
+        return one, one_labels, two, two_labels
+    found = joined(one, one_labels), joined(two, two_labels)
+    return (one, one_labels, two, two_labels) if None in found else (*found[0], *found[1])
+
+
+@functools.partial(jax.jit, static_argnums=2)  # products of one shape are traced once
+def _einsum(one, two, labels):
     return jnp.einsum(
         one,
-        [numbers[label] for label in one_labels],
+        labels[0],
         two,
-        [numbers[label] for label in two_labels],
-        [numbers[label] for label in out_labels],
+        labels[1],
+        labels[2],
         # TF32, the default on some GPUs, would blur the bound.
         precision="highest",
         preferred_element_type=jnp.float32,

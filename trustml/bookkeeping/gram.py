@@ -23,7 +23,12 @@ def squared_norm(factors):
     Returns:
       [unit], float32.
     """
-    total = jnp.zeros(factors[0][1].shape[0], jnp.float32)
+    batch, keep = factors[0][1].shape[:2]
+    # One axis for both: an axis of length one costs XLA's CPU code copies of all products.
+    factors = [
+        tuple(array.reshape(batch * keep, *array.shape[2:]) for array in pair) for pair in factors
+    ]
+    total = jnp.zeros(batch * keep, jnp.float32)
     for i, j in itertools.combinations_with_replacement(range(len(factors)), 2):
         if i == j:
             total = total + _own(*factors[i])
@@ -31,33 +36,33 @@ def squared_norm(factors):
             (rows, cols), (more_rows, more_cols) = factors[i], factors[j]
             left = _row_products(rows, more_rows)
             total = total + 2 * bounded_product(products(cols, more_cols), left)
-    return jnp.maximum(total, 0.0)
+    return jnp.maximum(jnp.sum(total.reshape(batch, keep), axis=1), 0.0)
 
 
 def _own(rows, cols):
     """Squared norm of one factor."""
-    if rows.ndim == 4:
+    if rows.ndim == 3:
         return gram_squared_norm(rows, cols)
-    if rows.shape[1] == 1 and rows.shape[2] >= cost.machine().lookups_by_sums_from:
-        return embedding_squared_norm(rows[:, 0], cols[:, 0])
+    if rows.shape[1] >= cost.machine().lookups_by_sums_from:
+        return embedding_squared_norm(rows, cols)
     return bounded_product(products(cols, cols), _row_products(rows, rows))
 
 
 def _row_products(one, two):
-    """Products of rows, [unit, keep, time, time], of which lookups are rows of the identity."""
+    """Products of rows, [unit, time, time], of which lookups are rows of the identity."""
     exact = jnp.float32(0)
-    if one.ndim == 4 and two.ndim == 4:
-        return products(one, two)
     if one.ndim == 3 and two.ndim == 3:
+        return products(one, two)
+    if one.ndim == 2 and two.ndim == 2:
         same = (one[..., :, None] == two[..., None, :]) & (one >= 0)[..., :, None]
         return same.astype(jnp.float32), exact
-    if one.ndim == 3:
-        return jnp.swapaxes(_picked(two, one), 2, 3), exact
+    if one.ndim == 2:
+        return jnp.swapaxes(_picked(two, one), 1, 2), exact
     return _picked(one, two), exact
 
 
 def _picked(rows, indices):
-    """Row s of `rows` at the entry that lookup t reads, [unit, keep, s, t]; 0 for no entry."""
+    """Row s of `rows` at the entry that lookup t reads, [unit, s, t]; 0 for no entry."""
     indices = indices[..., None, :]
-    found = jnp.take_along_axis(rows, jnp.maximum(indices, 0), axis=3)
+    found = jnp.take_along_axis(rows, jnp.maximum(indices, 0), axis=2)
     return jnp.where(indices < 0, 0.0, found)

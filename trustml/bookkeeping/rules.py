@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
-from trustml.bookkeeping.factors import Factor
+from trustml.bookkeeping.factors import UNIT, Factor, along
 from trustml.bookkeeping.gram import squared_norm
 from trustml.bookkeeping.run import HoistedValues, bind, over_loops
 from trustml.bookkeeping.values import Data, Hoisted, added, wide
@@ -90,8 +90,16 @@ def _square(grad):
     return squares + flat.shape[1] * SMALLEST
 
 
+# XLA's CPU code compiles each product with one row anew, but sums of one shape once. Of more
+# entries a sum is the slower of the two.
+_FEW = 1 << 16
+
+
 def _weighted(grad, weights, pull):
-    found = jnp.tensordot(weights, grad, axes=1, precision="highest")
+    if len(weights) == 1 and grad.size <= _FEW:
+        found = jnp.sum(along(weights[0], (UNIT,) + (None,) * (grad.ndim - 1)) * grad, axis=0)[None]
+    else:
+        found = jnp.tensordot(weights, grad, axes=1, precision="highest")
     return pull(found[0])[None] if len(found) == 1 else jax.vmap(pull)(found)
 
 
