@@ -1,11 +1,18 @@
 """Strict numerics for every test: no silent promotion, no silent broadcasting of ranks."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import jax
 import pytest
+
+# Programs are not written whole at once: no worker may read what another is writing.
+if "PYTEST_XDIST_WORKER" in os.environ and "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    own = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / os.environ["PYTEST_XDIST_WORKER"]
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(own)  # of the processes that tests start, too
+    jax.config.update("jax_compilation_cache_dir", str(own))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
