@@ -51,7 +51,8 @@ def conv_shape(site: Site, place: int) -> Shape | None:
         out_shape=(*(loop.length for loop in value.stack), *value.aval.shape),
         sizes=sizes,
         prepare=windows.rows_and_cols,
-        per_unit=None if site.loops else functools.partial(_per_unit, windows, value_labels),
+        per_unit=None if site.loops else functools.partial(_per_unit, windows),
+        settled=functools.partial(_settled, windows, value_labels),
         total=functools.partial(_total, site) if plain else None,
     )
 
@@ -118,15 +119,22 @@ class _Windows:
         return self.split(rows), self.split(cols)
 
 
-def _per_unit(windows: _Windows, value_labels, captured, cotangent):
-    """Per-unit gradients [unit, *kernel], few units at a time: their windows stay in the cache.
+def _per_unit(windows: _Windows, captured, cotangent):
+    """Per-unit gradients, few units at a time: their windows stay in the cache.
 
     Windows are joined along the last axis of space; along the others they are terms of a sum. A
     kernel of 3x3 then copies its image three times, not nine.
+
+    Returns:
+      [unit, *other taps, (group,) out, last tap, in]: `_settled` puts the sum in order, since all
+      units' gradients take a copy of them.
     """
     last = len(windows.window) - 1
+    numbers = windows.params["dimension_numbers"]
+    shapes = captured[0].shape[1:], cotangent.shape[1:]
 
     def of_unit(arrays):
+        arrays = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
         image, cols = windows.arrays(arrays[:1], arrays[1], 0)
         space, cols = cols.shape[1:-1], wide(windows.split(cols))
         taps = range(windows.window[last])
@@ -142,13 +150,23 @@ def _per_unit(windows: _Windows, value_labels, captured, cotangent):
         return jnp.stack(found)
 
     few = cost.units_in_cache(len(cotangent), windows.strip_bytes(cotangent))
-    found = few_at_a_time(of_unit, (captured[0], cotangent), few)
+    # An axis of one example would have XLA's CPU code copy all images into the loop.
+    image = _without(captured[0], 1 + numbers.lhs_spec[0])
+    found = few_at_a_time(of_unit, (image, _without(cotangent, 1 + numbers.out_spec[0])), few)
+    return found.reshape(len(cotangent), *windows.window[:last], *found.shape[2:])
+
+
+def _without(array, axis: int):
+    return jnp.squeeze(array, axis) if array.shape[axis] == 1 else array
+
+
+def _settled(windows: _Windows, value_labels, gradient):
+    """A gradient that `_per_unit` ordered, as the kernel has it."""
+    last = len(windows.window) - 1
     group = ("group",) if windows.groups > 1 else ()
     taps = [f"tap{number}" for number in range(last + 1)]
-    found = found.reshape(len(cotangent), *windows.window[:last], *found.shape[2:])
-    labels = (UNIT, *taps[:last], *group, "out", taps[last], "in")
-    found = arranged(found, labels, (UNIT, *value_labels))
-    return found.reshape(len(cotangent), *windows.kernel)
+    labels = (*taps[:last], *group, "out", taps[last], "in")
+    return arranged(gradient, labels, tuple(value_labels)).reshape(windows.kernel)
 
 
 def _outer_products(cols, rows, places: int):

@@ -35,8 +35,9 @@ class Shape:
     lookup: bool = False  # rows are indices into the single row label
     prepare: Any = None  # (captured, cotangent) -> (rows, cols)
     # Quicker ways than by rows and cols, where there are: (captured, cotangent) ->
-    per_unit: Any = None  # gradients [unit, *out_shape]
+    per_unit: Any = None  # gradients [unit, ...], in an order that `settled` turns to out_shape
     total: Any = None  # their sum [*out_shape]
+    settled: Any = None  # one such gradient -> [*out_shape]
     tie_axes: tuple | None = None  # (keep, row, col) as axes of the value's array
 
     def count(self, labels) -> int:
@@ -89,15 +90,23 @@ class Factor:
             return self.cols, self.shape.col_labels.index(UNIT)
         return self.rows, self.shape.row_labels.index(UNIT)
 
-    def materialised(self):
-        """Per-unit gradients of the value, [unit, ...]."""
+    def kept(self):
+        """Per-unit gradients [unit, ...], and what makes of one of them a gradient of the value.
+
+        Their entries may stand in another order than those of the value, at less cost.
+        """
         if self.shape.per_unit is not None:
-            return self.shape.per_unit(self._captured, self._cotangent)
+            return self.shape.per_unit(self._captured, self._cotangent), self.shape.settled
         if self.shape.lookup:
-            return jax.vmap(self._scatter)(*self._flat())
+            return jax.vmap(self._scatter)(*self._flat()), same
         out = (UNIT, *self.shape.out_labels)
         found = einsum(self.rows, self.shape.row_labels, self.cols, self.shape.col_labels, out)
-        return found.reshape(found.shape[0], *self.shape.out_shape)
+        return found.reshape(found.shape[0], *self.shape.out_shape), same
+
+    def materialised(self):
+        """Per-unit gradients of the value, [unit, ...]."""
+        gradients, settled = self.kept()
+        return jax.vmap(settled)(gradients)
 
     def weighted_sum(self, weight, unscaled=None):
         """Sum over units of weight [unit] times the unit's gradient.
@@ -160,6 +169,11 @@ class Factor:
         if shape.lookup:
             return arranged(self.rows, shape.row_labels, lead).reshape(sizes), cols
         return arranged(self.rows, shape.row_labels, (*lead, *row)).reshape(*sizes, -1), cols
+
+
+def same(array):
+    """The array."""
+    return array
 
 
 def scaled(array, weight):

@@ -72,7 +72,7 @@ class Meter(NamedTuple):
         factor = Factor(shape, captured, cotangents[0][None])
         if rule == "gram":
             return squared_norm([factor.normal(shape.row, shape.col)])[0]
-        return _square_of(factor.materialised())
+        return _square_of(factor.kept()[0])
 
     def _gradient(self, use: Use, values, cotangents):
         if self.site.eqn is None:

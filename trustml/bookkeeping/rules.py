@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
-from trustml.bookkeeping.factors import UNIT, Factor, along
+from trustml.bookkeeping.factors import UNIT, Factor, along, same
 from trustml.bookkeeping.gram import squared_norm
 from trustml.bookkeeping.run import HoistedValues, bind, over_loops
 from trustml.bookkeeping.values import Data, Hoisted, added, wide
@@ -63,25 +63,31 @@ def _gram(cluster: Cluster, hoisted, captures, cotangents) -> Part:
 
 def _materialise(cluster: Cluster, hoisted, captures, cotangents) -> Part:
     values = {use.value for use in cluster.uses}
+    first = cluster.uses[0]
+    if len(cluster.uses) == 1 and first.factor is not None:
+        total, settled = _factor(first, captures, cotangents).kept()
+
+        def pull(summed):
+            return first.path.pull(hoisted, settled(summed))
+
+        return _kept(total, pull)
     grads = [_per_unit_grad(use, hoisted, captures, cotangents) for use in cluster.uses]
     if len(values) == 1:
-        total, path = added(grads), cluster.uses[0].path
-        pull: Callable = functools.partial(path.pull, hoisted)
-    else:
-        total = sum(
-            jax.vmap(functools.partial(use.path.pull, hoisted))(grad)
-            for use, grad in zip(cluster.uses, grads, strict=True)
-        )
-        pull = _same
+        return _kept(added(grads), functools.partial(first.path.pull, hoisted))
+    total = sum(
+        jax.vmap(functools.partial(use.path.pull, hoisted))(grad)
+        for use, grad in zip(cluster.uses, grads, strict=True)
+    )
+    return _kept(total, same)
+
+
+def _kept(total, pull) -> Part:
+    """Per-unit gradients [unit, ...]; `pull` makes of their sum that of the parameter."""
     return Part(
         [_square(total)],
         [(total, 0)],
         lambda arrays, weights: [_weighted(arrays[0], weights[0], pull)],
     )
-
-
-def _same(array):
-    return array
 
 
 def _square(grad):
@@ -198,7 +204,7 @@ def _joint(cluster: Cluster, hoisted, captures, cotangents) -> Part:
     totals = [wide(grad) for grad in jax.vmap(back)(seeds)]
 
     def contract(arrays, weights):
-        return [_weighted(*pair, _same) for pair in zip(arrays, weights, strict=True)]
+        return [_weighted(*pair, same) for pair in zip(arrays, weights, strict=True)]
 
     return Part([_square(total) for total in totals], [(total, 0) for total in totals], contract)
 
