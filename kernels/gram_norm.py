@@ -9,10 +9,12 @@ References:
   Goodfellow, 2015; Li et al., 2021. The error terms are ours: Gram products cancel.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
-from trustml.kernels.rounding import SMALLEST, UNIT_ROUNDOFF, rounding, squares
+from trustml.kernels.rounding import SMALLEST, UNIT_ROUNDOFF, lengths, rounding, squares
 
 BLOCKS_FROM = 512  # positions from which on blocks are taken
 BLOCKS = 4
@@ -53,7 +55,8 @@ def products(one, two):
     """Inner products over the last axis, [unit, time, time], and their rounding errors."""
     value = jnp.einsum("btr,bsr->bts", one, two, precision="highest")
     terms = one.shape[-1]
-    first, second = (jnp.sqrt(rounding(terms) * squares(array)) for array in (one, two))
+    # The root of each, not of their product with the squares, which could be flushed to zero.
+    first, second = (math.sqrt(rounding(terms)) * lengths(array) for array in (one, two))
     return value, first[:, :, None] * second[:, None, :] + terms * SMALLEST
 
 

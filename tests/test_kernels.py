@@ -49,6 +49,14 @@ def test_a_block_left_out_is_noticed(monkeypatch):
     assert len(seen) == 10
 
 
+def test_errors_of_products_hold_where_one_token_is_tiny_and_another_huge():
+    one = jnp.asarray([[[1e-17, 2e-17], [3e17, -1e17]]], jnp.float32)
+    _, error = gram_norm.products(one, one)
+    length = np.linalg.norm(np.asarray(one, np.float64), axis=-1)
+    least = gram_norm.rounding(2) * length[:, :, None] * length[:, None, :]
+    assert np.all(np.asarray(error, np.float64) >= least * (1 - 1e-6))
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-7])
 @pytest.mark.parametrize("kinds", [1, 5, 1000])
 def test_embedding_norms_bound_those_of_the_sums_where_tokens_cancel(kinds, scale):
