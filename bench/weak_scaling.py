@@ -108,8 +108,8 @@ def loss_of(shape: Shape):
     return loss
 
 
-def compiled_step(make, shape: Shape, devices: int):
-    """A whole step on `devices` devices, compiled, and the seconds that took."""
+def step_of(make, shape: Shape, devices: int):
+    """A step on `devices` devices, and the shapes of its state and its units."""
     batch = shape.units * devices
     plan = trustml.PrivacyPlan(
         clip_norm=1.0,
@@ -121,12 +121,18 @@ def compiled_step(make, shape: Shape, devices: int):
         sampling="fixed",
         adjacency="replace-one",
         accountant="rdp",
+        dimension=1e10,  # trained values, at most
     )
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((devices,), ("data",), axis_types=auto, devices=jax.devices()[:devices])
     step = make(loss_of(shape), optax.adam(1e-4), plan, mesh=mesh)
     state = step.shapes(fully_sharded(abstract_params(shape), mesh))
-    units = jax.ShapeDtypeStruct((batch, shape.time), jnp.int32)
+    return step, state, jax.ShapeDtypeStruct((batch, shape.time), jnp.int32)
+
+
+def compiled_step(make, shape: Shape, devices: int):
+    """A whole step on `devices` devices, compiled, and the seconds that took."""
+    step, state, units = step_of(make, shape, devices)
     start = time.perf_counter()
     program = step.lower(state, units).compile()
     return program, time.perf_counter() - start

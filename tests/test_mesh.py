@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -221,6 +222,13 @@ ENTRY %main (p: f32[4,8]) -> f32[4,8] {
   ROOT %r = f32[4,8]{1,0} get-tuple-element(%loop), index=1
 }
 """.replace("BACKEND", 'backend_config={"known_trip_count":{"n":"5"}}')
+
+
+def test_the_plan_of_weak_scaling_serves_its_largest_network(weak_scaling):
+    for make in weak_scaling.MAKERS.values():
+        _, state, units = weak_scaling.step_of(make, weak_scaling.CASES["7b"], 1)
+        assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) > 6e9
+        assert units.shape == (2, 1024)
 
 
 def test_programs_are_read_with_their_loops(weak_scaling):
