@@ -111,6 +111,7 @@ def loss_of(shape: Shape):
 def step_of(make, shape: Shape, devices: int):
     """A step on `devices` devices, and the shapes of its state and its units."""
     batch = shape.units * devices
+    params = abstract_params(shape)
     plan = trustml.PrivacyPlan(
         clip_norm=1.0,
         noise_multiplier=1.0,
@@ -121,12 +122,12 @@ def step_of(make, shape: Shape, devices: int):
         sampling="fixed",
         adjacency="replace-one",
         accountant="rdp",
-        dimension=1e10,  # trained values, at most
+        dimension=float(sum(leaf.size for leaf in jax.tree.leaves(params))),
     )
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((devices,), ("data",), axis_types=auto, devices=jax.devices()[:devices])
     step = make(loss_of(shape), optax.adam(1e-4), plan, mesh=mesh)
-    state = step.shapes(fully_sharded(abstract_params(shape), mesh))
+    state = step.shapes(fully_sharded(params, mesh))
     return step, state, jax.ShapeDtypeStruct((batch, shape.time), jnp.int32)
 
 

@@ -62,7 +62,6 @@ def _gram(cluster: Cluster, hoisted, captures, cotangents) -> Part:
 
 
 def _materialise(cluster: Cluster, hoisted, captures, cotangents) -> Part:
-    values = {use.value for use in cluster.uses}
     first = cluster.uses[0]
     if len(cluster.uses) == 1 and first.factor is not None:
         total, settled = _factor(first, captures, cotangents).kept()
@@ -72,7 +71,7 @@ def _materialise(cluster: Cluster, hoisted, captures, cotangents) -> Part:
 
         return _kept(total, pull)
     grads = [_per_unit_grad(use, hoisted, captures, cotangents) for use in cluster.uses]
-    if len(values) == 1:
+    if all(use.value == first.value for use in cluster.uses):
         return _kept(added(grads), functools.partial(first.path.pull, hoisted))
     total = sum(
         jax.vmap(functools.partial(use.path.pull, hoisted))(grad)

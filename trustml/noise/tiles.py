@@ -79,7 +79,7 @@ def _of_tiles(draw, key, step, tiles, at_a_time):
     leaf = jnp.concatenate([jnp.full(count, i, jnp.uint32) for i, count in enumerate(counts)])
 
     def some(counters):
-        # Words of counters in a row: in rows of sixteen, XLA's CPU code took twice the time.
+        # Words of counters in a row: in rows of sixteen, XLA's CPU code took 1.8 times as long.
         return draw(key, (*counters, step), lambda array: array.reshape(-1, LANES))
 
     if parts == 1:
