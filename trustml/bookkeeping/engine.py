@@ -1,15 +1,28 @@
 """Squared norms and clipped sums from one backward pass."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from trustml.bookkeeping.clearing import cleared
 from trustml.bookkeeping.clusters import clusters_of
+from trustml.bookkeeping.meters import Ports, Weights, meters_of
 from trustml.bookkeeping.read import Reading, read_loss
-from trustml.bookkeeping.rules import RULES
+from trustml.bookkeeping.rules import RULES, Part
 from trustml.bookkeeping.run import Forward, HoistedValues
+
+
+class Bounded(NamedTuple):
+    """Sums in which no unit exceeds its bound, and what each unit was."""
+
+    norms: Any  # [bound, unit], from above
+    factors: Any  # [bound, unit], applied
+    sums: list  # per leaf [group, ...]
+    loss: Any
+    aux: Any
 
 
 class Kept(NamedTuple):
@@ -20,15 +33,13 @@ class Kept(NamedTuple):
     loss: Any
     aux: Any
 
-
-class FirstPass(NamedTuple):
-    """What norms need: a reading of the loss, and one run of it."""
-
-    reading: Reading
-    parts: list  # (cluster, part) of the clusters that are not metered
-    squares: list  # as in `Kept`
-    loss: Any
-    aux: Any
+    def bounded(self, bounding) -> Bounded:
+        """Sums under bounds; `bounding` is a `trustml.clipping.bounding.Bounding`."""
+        norms = bounding.norms(self.squares)
+        factors = bounding.factors(norms)
+        weights = bounding.weights(factors)
+        sums = self.contract([weights[owner] for owner in bounding.of_leaf], bounding.finite(norms))
+        return Bounded(norms, factors, sums, self.loss, self.aux)
 
 
 def book_keep(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
@@ -48,95 +59,110 @@ def book_keep(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
     References:
       Bu et al., Differentially Private Optimization on Large Foundation Models, 2022.
     """
-    leaves = jax.tree.leaves(trained)
-    first = first_pass(loss, trained, frozen, unit, rules, reading)
+    run = Run(loss, trained, frozen, unit, rules, reading)
+    found = run.backward()
 
     def contract(weights, finite):
-        operands = cleared(
-            [operand for _, part in first.parts for operand in part.operands], finite
-        )
-        found = [jnp.zeros((weights[0].shape[0], *leaf.shape), jnp.float32) for leaf in leaves]
-        for cluster, part in first.parts:
+        operands = cleared([operand for part in found.parts for operand in part.operands], finite)
+        tapped = []
+        for cluster, part in zip(run.tapped, found.parts, strict=True):
             mine, operands = operands[: len(part.operands)], operands[len(part.operands) :]
-            more = part.contract(mine, [weights[root.index] for root in cluster.roots])
-            for root, array in zip(cluster.roots, more, strict=True):
-                found[root.index] = found[root.index] + array
-        return found
+            tapped.append(part.contract(mine, [weights[root.index] for root in cluster.roots]))
+        return run.leaves(tapped, [], weights[0].shape[0])
 
-    return Kept(first.squares, contract, first.loss, first.aux)
+    return Kept(run.squares(found), contract, run.loss, run.aux)
 
 
-def cleared(operands, finite):
-    """Zeros for the units that are not finite: 0 * NaN is NaN, so they must be gone before sums.
+class Found(NamedTuple):
+    """What one backward pass gives."""
 
-    A loop over those units alone, in place: a batch without any pays nothing.
+    parts: list[Part]  # of the clusters that no meter covers
+    ports: list[Ports]  # of the meters
 
-    Args:
-      operands: List of `(array, unit axis)`.
-      finite: Which units are finite, [unit].
+
+class Run:
+    """A loss that was read, and run forwards once.
+
+    Attributes:
+      reading: The loss as it was read.
+      tapped: Clusters that no meter covers.
+      loss: Per unit, float32.
+      aux: As the loss has it, stacked over units.
+      pull: What `backward` needs, for loops that hand it on.
     """
-    distinct = {id(array): (array, axis) for array, axis in operands}
-    axes = [axis for _, axis in distinct.values()]
-    bad_first = jnp.argsort(finite)
 
-    def clear(turn, arrays):
-        return [
-            jax.lax.dynamic_update_index_in_dim(
-                array,
-                jnp.zeros((*array.shape[:axis], *array.shape[axis + 1 :]), array.dtype),
-                bad_first[turn],
-                axis,
-            )
-            for array, axis in zip(arrays, axes, strict=True)
+    def __init__(self, loss, trained, frozen, unit, rules, reading=None, metering=None):
+        """Takes the arguments of `book_keep`.
+
+        `metering` is `(bound of each leaf, weights of zero)` where meters measure what they can.
+        """
+        self.reading = reading or read_for(loss, trained, frozen, unit)
+        self._leaves, rest, units = map(jax.tree.leaves, (trained, frozen, unit))
+        self._hoisted = HoistedValues([*self._leaves, *rest])
+        self._num_units = units[0].shape[0]
+        clusters = clusters_of(self.reading.sites, self._num_units, rules)
+        of_leaf, baton = metering or (None, ())
+        self._meters = meters_of(clusters, of_leaf) if metering else {}
+        metered = {cluster for one in self._meters.values() for cluster in one.clusters}
+        self.tapped = [cluster for cluster in clusters if cluster not in metered]
+        needed = {use.site for cluster in self.tapped for use in cluster.uses}
+        sites = [site for site in self.reading.sites if site in needed]
+        self._forward = Forward(
+            self.reading.block, sites, self._hoisted, units, self._meters, baton
+        )
+        self.pull = self._forward.pull
+        losses, *rest = self._forward.outputs
+        self.loss = losses.astype(jnp.float32)
+        self.aux = jax.tree.unflatten(jax.tree.structure(self.reading.aux_structure), rest)
+
+    def backward(self, pull=None, weights: Weights | tuple = ()) -> Found:
+        """One backward pass of every unit's own loss.
+
+        Args:
+          pull: The attribute, as a loop sees it.
+          weights: Of the sums that meters take.
+        """
+        cotangents, ports = self._forward.backward(pull, weights)
+        captures = self._forward.captures
+        parts = [
+            RULES[cluster.rule](cluster, self._hoisted, captures, cotangents)
+            for cluster in self.tapped
         ]
+        return Found(parts, ports)
 
-    arrays = [array for array, _ in distinct.values()]
-    arrays = jax.lax.fori_loop(0, jnp.sum(~finite), clear, arrays)
-    by_id = dict(zip(distinct, arrays, strict=True))
-    return [by_id[id(array)] for array, _ in operands]
+    def squares(self, found: Found) -> list:
+        """Squared norms per leaf, [unit]."""
+        squares = [jnp.zeros(self._num_units, jnp.float32) for _ in self._leaves]
+        pairs = [(c, part.squares) for c, part in zip(self.tapped, found.parts, strict=True)]
+        for meter, port in zip(self._meters.values(), found.ports, strict=True):
+            pairs += [(c, [square]) for c, square in zip(meter.clusters, port.squares, strict=True)]
+        for cluster, mine in pairs:
+            for root, square in zip(cluster.roots, mine, strict=True):
+                squares[root.index] = squares[root.index] + square
+        return squares
+
+    def leaves(self, tapped, metered, num_groups: int) -> list:
+        """Sums per leaf [group, ...].
+
+        Args:
+          tapped: Per cluster that no meter covers, sums of its roots.
+          metered: Per meter, the sums of its ports.
+          num_groups: Size of the group axis.
+        """
+        sums = [jnp.zeros((num_groups, *leaf.shape), jnp.float32) for leaf in self._leaves]
+        for cluster, arrays in zip(self.tapped, tapped, strict=True):
+            for root, array in zip(cluster.roots, arrays, strict=True):
+                sums[root.index] = sums[root.index] + array
+        for meter, arrays in zip(self._meters.values(), metered, strict=True):
+            for cluster, array in zip(meter.clusters, arrays, strict=True):
+                (root,), (use,) = cluster.roots, cluster.uses
+                array = jnp.moveaxis(array, len(use.value.stack), 0)
+                pull = functools.partial(use.path.pull, self._hoisted)
+                sums[root.index] = sums[root.index] + jax.vmap(pull)(array)
+        return sums
 
 
 def read_for(loss, trained, frozen, unit) -> Reading:
     """Reads a loss, given a batch of units."""
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), unit)
     return read_loss(loss, trained, frozen, example)
-
-
-def first_pass(loss, trained, frozen, unit, rules, reading, meter=None) -> FirstPass:
-    """Reads a loss and runs it forwards once, and backwards as far as norms need it.
-
-    Args:
-      loss: As for `book_keep`.
-      trained: As for `book_keep`.
-      frozen: As for `book_keep`.
-      unit: As for `book_keep`.
-      rules: As for `book_keep`.
-      reading: As for `book_keep`.
-      meter: Clusters to meters by site; by default no site is metered.
-    """
-    reading = reading or read_for(loss, trained, frozen, unit)
-    leaves, rest, units = map(jax.tree.leaves, (trained, frozen, unit))
-    hoisted = HoistedValues([*leaves, *rest])
-    clusters = clusters_of(reading.sites, units[0].shape[0], rules)
-    meters = meter(clusters) if meter else {}
-    metered = {cluster for one in meters.values() for cluster in one.clusters}
-    tapped = [cluster for cluster in clusters if cluster not in metered]
-    needed = {use.site for cluster in tapped for use in cluster.uses}
-    sites = [site for site in reading.sites if site in needed]
-    forward = Forward(reading.block, sites, hoisted, units, meters)
-    cotangents, measured = forward.measured()
-    parts = [
-        (cluster, RULES[cluster.rule](cluster, hoisted, forward.captures, cotangents))
-        for cluster in tapped
-    ]
-    squares = [jnp.zeros(units[0].shape[0], jnp.float32) for _ in leaves]
-    for cluster, part in parts:
-        for root, square in zip(cluster.roots, part.squares, strict=True):
-            squares[root.index] = squares[root.index] + square
-    for one, found in zip(meters.values(), measured, strict=True):
-        for cluster, square in zip(one.clusters, found, strict=True):
-            (root,) = cluster.roots
-            squares[root.index] = squares[root.index] + square
-    losses, *rest = forward.outputs
-    aux = jax.tree.unflatten(jax.tree.structure(reading.aux_structure), rest)
-    return FirstPass(reading, parts, squares, losses.astype(jnp.float32), aux)

@@ -1,9 +1,13 @@
-"""Squared norms taken while the backward pass goes by, so that nothing is held for them.
+"""Norms and weighted sums taken while the backward pass goes by, so that nothing is held for them.
 
-A *meter* at a site is the identity with one more input per unit, a zero: its cotangent is the
-squared norm of the unit's gradient there, computed from the site's inputs and cotangent, which may
-then be forgotten. Inside a loop the cotangents of the iterations add up, as norms do where every
-iteration has a parameter of its own. It composes with scan and with remat, whose loops hold no
+A *meter* at a site is the identity in the forward pass. On the way back it sees the unit's own
+cotangent at the site and gives two things made from that one array: the squared norm of the unit's
+gradient, and the sum over units of their gradients, weighted. The weights come from behind: a
+*baton* passes through every metered site in order, so its cotangent, which is the weights, visits
+them in the reverse order. Cotangents themselves are never scaled.
+
+Inside a loop the norms of the iterations add up, as they do where every iteration has a parameter
+of its own, and the sums are stacked. Both compose with scan and with remat, whose loops hold no
 captures then.
 
 References:
@@ -15,85 +19,141 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from trustml.bookkeeping.clusters import Cluster, Use
-from trustml.bookkeeping.factors import Factor
-from trustml.bookkeeping.gram import squared_norm
-from trustml.bookkeeping.run import bind
+from trustml.bookkeeping.paths import path_to
+from trustml.bookkeeping.rules import RULES, contracted
 from trustml.bookkeeping.shapes import factor_shape
-from trustml.bookkeeping.values import Hoisted, Site, added, wide
-from trustml.kernels.rounding import SMALLEST
+from trustml.bookkeeping.values import Hoisted, Site
 
 
-class Meter(NamedTuple):
-    """What one site adds to the squared norms of some clusters."""
+class Weights(NamedTuple):
+    """What a backward pass multiplies gradients with; all zero where norms alone are wanted."""
+
+    values: jax.Array  # [unit, bound, group] float32
+    finite: jax.Array  # [unit] float32: 0 for a unit whose operands may not enter a sum
+
+
+class Ports(NamedTuple):
+    """Zeros whose cotangents are what one meter finds, one entry for each of its clusters."""
+
+    squares: list  # [unit]
+    sums: list  # [loops, group, *shape of the value], the same for all units
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Meter:
+    """What one site adds to the squared norms and sums of some clusters."""
 
     site: Site  # without its loops: as one iteration sees it
-    clusters: tuple[Cluster, ...]
+    clusters: tuple[Cluster, ...]  # as the loss has them
+    local: tuple[Cluster, ...]  # the same of one iteration: the value itself is the root
+    bounds: tuple[int, ...]  # which bound each is under
 
-    def through(self, values, results, zeros):
-        """`results` of the site, metered.
+    def ports(self, num_units: int, num_groups: int) -> Ports:
+        """Zeros for a batch; shapes of sums start with the loops that the site is in."""
+        sums = []
+        for cluster in self.clusters:
+            (use,) = cluster.uses
+            lengths = [loop.length for loop in use.value.stack]
+            sums.append(jnp.zeros((*lengths, num_groups, *use.value.aval.shape), jnp.float32))
+        return Ports([jnp.zeros(num_units)] * len(sums), sums)
+
+    def through(self, values, results, baton: Weights, ports: Ports):
+        """`(results, baton)` of the site, metered.
 
         Args:
           values: All inputs of the site, of one unit.
           results: Its outputs.
-          zeros: One scalar for each cluster; their cotangents are the squared norms.
+          baton: Passed on; its cotangent comes from the sites behind.
+          ports: See `Ports`; of one unit and one iteration.
         """
         tapped = self.site.tapped()
+        captured = [values[place] for place in self.site.captured()]
+        held = [values[place] for place in self._held()]
 
         @jax.custom_vjp
-        def identity(results, values, zeros):
-            del values, zeros
-            return results
+        def identity(results, captured, held, baton, ports):
+            del captured, held, ports
+            return results, baton
 
-        def forward(results, values, zeros):
-            del zeros
-            return results, values
+        def forward(results, captured, held, baton, ports):
+            del ports
+            return (results, baton), (captured, held)
 
-        def backward(values, cotangents):
-            squares = [
-                self._square(cluster.uses[0], cluster.rule, values, cotangents)
-                for cluster in self.clusters
-            ]
-            return cotangents, None, squares
+        def backward(saved, cotangents):
+            results, weights = cotangents
+            return results, None, None, weights, self._found(*saved, results, weights)
 
         identity.defvjp(forward, backward)
-        found = identity([results[place] for place in tapped], list(values), list(zeros))
+        found, baton = identity([results[place] for place in tapped], captured, held, baton, ports)
         results = list(results)
         for place, result in zip(tapped, found, strict=True):
             results[place] = result
-        return results
+        return results, baton
 
-    def _square(self, use: Use, rule: str, values, cotangents):
-        if use.factor is None:
-            return _square_of(self._gradient(use, values, cotangents))
-        shape = factor_shape(self.site, use.places[0])
-        captured = [values[place][None] for place in self.site.captured()]
-        factor = Factor(shape, captured, cotangents[0][None])
-        if rule == "gram":
-            return squared_norm([factor.normal(shape.row, shape.col)])[0]
-        return _square_of(factor.kept()[0])
+    def _held(self) -> tuple[int, ...]:
+        """Places of hoisted inputs, where a site is differentiated by its own vjp."""
+        if all(cluster.uses[0].factor is not None for cluster in self.clusters):
+            return ()
+        inputs = self.site.inputs
+        return tuple(place for place, value in enumerate(inputs) if isinstance(value, Hoisted))
 
-    def _gradient(self, use: Use, values, cotangents):
-        if self.site.eqn is None:
-            return wide(cotangents[0])
-        held = list(values)
+    def _found(self, captured, held, cotangents, weights) -> Ports:
+        """Norms of each unit, and the weighted sum of all, which vmap would not know to take."""
+        take = custom_vmap(lambda *one: self._of_batch(*_with_unit_axis(1, False, one)))
 
-        def apply(*mine):
-            for place, value in zip(use.places, mine, strict=True):
-                held[place] = value
-            found = bind(self.site.eqn, *held)
-            return [found[place] for place in self.site.tapped()]
+        @take.def_vmap
+        def take_batch(size, batched, captured, held, cotangents, weights):
+            arrays = _with_unit_axis(size, batched, (captured, held, cotangents, weights))
+            found = self._of_batch(*arrays)
+            return found, Ports([True] * len(found.squares), [False] * len(found.sums))
 
-        _, back = jax.vjp(apply, *(values[place] for place in use.places))
-        return wide(added(back(cotangents)))
+        return take(captured, held, cotangents, weights)
+
+    def _of_batch(self, captured, held, cotangents, weights: Weights) -> Ports:
+        hoisted = dict(zip((self.site.inputs[place] for place in self._held()), held, strict=True))
+        found = Ports([], [])
+        for cluster, bound in zip(self.local, self.bounds, strict=True):
+            rule = RULES[cluster.rule]
+            part = rule(cluster, hoisted, {self.site: captured}, {self.site: cotangents})
+            found.squares.extend(part.squares)
+            finite = weights.finite > 0
+            found.sums.extend(contracted(part, [weights.values[:, bound].T], finite))
+        return found
 
 
-def meters_of(clusters) -> dict[Site, Meter]:
+def _with_unit_axis(size: int, batched, arrays):
+    """Batches of what may be the same for all units; hoisted values, the second, stay as they are.
+
+    Args:
+      size: Units.
+      batched: Which arrays have their unit axis in front; False: none.
+      arrays: `(captured, held, cotangents, weights)`.
+    """
+
+    def one(has, array):
+        return array if has else jnp.broadcast_to(array, (size, *jnp.shape(array)))
+
+    batched = batched or jax.tree.map(lambda _: False, arrays)
+    captured, held, *rest = arrays
+    return (
+        jax.tree.map(one, batched[0], captured),
+        held,
+        *jax.tree.map(one, tuple(batched[2:]), tuple(rest)),
+    )
+
+
+def meters_of(clusters, of_leaf) -> dict[Site, Meter]:
     """Meters for the clusters that one site alone decides, by site.
 
     Left out: parameters used at several sites, or again in every iteration of a loop, whose norms
     have cross terms.
+
+    Args:
+      clusters: All clusters of a loss.
+      of_leaf: The bound of each trained leaf.
     """
     by_site: dict[Site, list[Cluster]] = {}
     for cluster in clusters:
@@ -101,17 +161,22 @@ def meters_of(clusters) -> dict[Site, Meter]:
             use = cluster.uses[0]
             if use.value.stack == use.site.loops:
                 by_site.setdefault(use.site, []).append(cluster)
-    return {site: Meter(_of_one_iteration(site), tuple(mine)) for site, mine in by_site.items()}
+    return {site: _meter(site, tuple(mine), of_leaf) for site, mine in by_site.items()}
 
 
-def _of_one_iteration(site: Site) -> Site:
+def _meter(site: Site, clusters: tuple[Cluster, ...], of_leaf) -> Meter:
     inputs = tuple(
-        dataclasses.replace(value, stack=()) if isinstance(value, Hoisted) else value
+        dataclasses.replace(value, stack=(), kind="input") if isinstance(value, Hoisted) else value
         for value in site.inputs
     )
-    return dataclasses.replace(site, loops=(), inputs=inputs)
+    once = dataclasses.replace(site, loops=(), inputs=inputs)
+    local = tuple(_of_one_iteration(cluster, once) for cluster in clusters)
+    return Meter(once, clusters, local, tuple(of_leaf[c.roots[0].index] for c in clusters))
 
 
-def _square_of(gradient):
-    flat = gradient.reshape(-1)
-    return jnp.dot(flat, flat, precision="highest") + flat.size * SMALLEST
+def _of_one_iteration(cluster: Cluster, site: Site) -> Cluster:
+    (use,) = cluster.uses
+    value = site.inputs[use.places[0]]
+    factor = None if use.factor is None else factor_shape(site, use.places[0])
+    mine = Use(site, value, use.places, path_to(value), factor)
+    return Cluster(cluster.rule, (value,), (mine,), cluster.seconds)

@@ -1,75 +1,124 @@
-"""Two passes that hold what ordinary training holds: norms first, then one weighted gradient."""
+"""Two backward passes that hold what ordinary training holds: norms first, then weighted sums."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping.engine import Kept, book_keep, first_pass, read_for
-from trustml.bookkeeping.meters import meters_of
+from trustml.bookkeeping.engine import Bounded, Run, book_keep, read_for
+from trustml.bookkeeping.meters import Weights
+from trustml.bookkeeping.rules import contracted
 
 
-def auto(loss, trained, frozen, unit) -> Kept:
+def auto(loss, trained, frozen, unit):
     """`book_keep`; but `ghost` where the loss rematerialises, as it does for want of memory."""
     reading = read_for(loss, trained, frozen, unit)
     compute = ghost if reading.rematerialises else book_keep
     return compute(loss, trained, frozen, unit, reading=reading)
 
 
-def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
-    """Norms by meters, then the gradient of the weighted losses, as ordinary training takes it.
+class _Sums(NamedTuple):
+    """Weighted sums of one turn, see `Run.leaves`."""
 
-    Scan and remat stay what they are, so memory does. Two kinds of losses go to `book_keep`
-    instead: those that compute anything below float32, where gradients would be summed over units
-    in that precision, or weights of losses be rounded to it, past their bound; and those with
-    rules of their own by `jax.custom_vjp`, which need not be linear, so that the gradient of a
-    weighted loss need not be the weighted gradient whose norm is known.
+    tapped: list
+    metered: list
 
-    Arguments and result are those of `book_keep`.
+
+class _Turn(NamedTuple):
+    """Where the loop over backward passes stands."""
+
+    number: Any
+    again: Any  # whether another turn is needed
+    factors: Any  # [bound, unit], of the next turn
+    finite: Any  # [unit]
+    norms: Any  # [bound, unit], as the first turn found them
+    used: Any  # factors of the last turn
+    sums: Any  # of the last turn
+
+
+class Ghost(NamedTuple):
+    """A loss whose weighted sums are taken on a later backward pass than its norms.
+
+    Guarantee:
+      Every turn of the loop takes norms and sums from the same cotangents, which are those of the
+      unit's own loss. A turn's sums are used only if the norms of that very turn, times the factors
+      that it applied, are within the bounds; a unit that exceeds one is dropped, and another turn
+      is made. So a unit's contribution is bounded whatever a compiler makes of two passes, and
+      whether or not a device repeats its results to the bit.
+
+      Scaling the loss instead does not bound it: where a softmax saturates, c - pc is not c(1 - p)
+      in float32, and a unit exceeded its bound by 25 %.
+    """
+
+    loss: Callable
+    trained: Any
+    frozen: Any
+    unit: tuple
+    rules: Any = None
+    reading: Any = None
+
+    def bounded(self, bounding) -> Bounded:
+        """As `Kept.bounded`."""
+        num_units = bounding.group.shape[0]
+        run = Run(*self, metering=(bounding.of_leaf, _no_weights(bounding)))
+
+        def turn(state: _Turn) -> _Turn:
+            # Without it XLA would compute before the loop, and hold, what no turn changes.
+            pull, factors, number = jax.lax.optimization_barrier(
+                (run.pull, state.factors, state.number)
+            )
+            weights = bounding.weights(factors)
+            baton = Weights(jnp.moveaxis(weights, 2, 0), state.finite.astype(jnp.float32))
+            found = run.backward(pull, baton)
+            sums = _Sums(
+                [
+                    contracted(
+                        part,
+                        [weights[bounding.of_leaf[root.index]] for root in cluster.roots],
+                        state.finite,
+                    )
+                    for cluster, part in zip(run.tapped, found.parts, strict=True)
+                ],
+                [port.sums for port in found.ports],
+            )
+            norms = bounding.norms(run.squares(found))
+            exceeding = bounding.exceeding(norms, factors)
+            first = number == 0
+            return _Turn(
+                number + 1,
+                first | jnp.any(exceeding),
+                jnp.where(first, bounding.factors(norms), jnp.where(exceeding, 0.0, factors)),
+                jnp.where(first, bounding.finite(norms), state.finite & ~exceeding),
+                jnp.where(first, norms, state.norms),
+                factors,
+                sums,
+            )
+
+        blank = jnp.zeros((bounding.num_bounds, num_units), jnp.float32)
+        start = _Turn(
+            jnp.int32(0), jnp.bool(True), blank, jnp.ones(num_units, bool), blank, blank, None
+        )
+        sums = jax.eval_shape(turn, start).sums
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+        end = jax.lax.while_loop(lambda state: state.again, turn, start._replace(sums=zeros))
+        sums = run.leaves(*end.sums, bounding.num_groups)
+        return Bounded(end.norms, end.used, sums, run.loss, run.aux)
+
+
+def _no_weights(bounding) -> Weights:
+    num_units = bounding.group.shape[0]
+    shape = (num_units, bounding.num_bounds, bounding.num_groups)
+    return Weights(jnp.zeros(shape, jnp.float32), jnp.zeros(num_units, jnp.float32))
+
+
+def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Ghost:
+    """Norms by one backward pass, weighted sums by another, neither holding what it passed by.
+
+    Scan and remat stay what they are, so memory does. Arguments are those of `book_keep`; the
+    result is `Ghost`.
 
     References:
       Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.
     """
-    reading = reading or read_for(loss, trained, frozen, unit)
-    if reading.below_float32 or reading.has_custom_vjp:
-        return book_keep(loss, trained, frozen, unit, rules, reading)
-    first = first_pass(loss, trained, frozen, unit, rules, reading, meters_of)
-
-    def gradients(unit, weights):
-        def losses(trained):
-            return jax.vmap(lambda *one: loss(trained, frozen, *one)[0])(*unit)
-
-        primal, pull = jax.vjp(losses, trained)
-        rows = [pull(row.astype(primal.dtype))[0] for row in weights]
-        return jax.tree.leaves(jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows))
-
-    def replaced(finite, weight):
-        """Sums of finite units: of weight 0, others stand where one is not, as 0 * NaN is NaN."""
-        place = jnp.where(finite, jnp.arange(finite.shape[0]), jnp.argmax(finite))
-        others = jax.tree.map(lambda leaf: leaf[place], unit)
-        return [jnp.where(jnp.any(finite), leaf, 0.0) for leaf in gradients(others, weight)]
-
-    def at_most_once(needed, finite, weight, start):
-        """`replaced` where it is needed, else `start`: as a loop, since `cond` copies the sums."""
-
-        def turn(number, _):
-            # What no turn changes would be computed before the loop, whether it turns or not.
-            now, _ = jax.lax.optimization_barrier((finite, number))
-            return replaced(now, weight)
-
-        return jax.lax.fori_loop(0, needed.astype(jnp.int32), turn, start)
-
-    def sums_of(finite, weight):
-        if not first.reading.has_inner_blocks:
-            # XLA finds that this forward pass is that of the norms.
-            return at_most_once(jnp.any(~finite), finite, weight, gradients(unit, weight))
-        # Loops it cannot share. In a loop of its own the second pass holds nothing before its turn.
-        start = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradients, unit, weight))
-        return at_most_once(jnp.any(weight != 0), finite, weight, start)
-
-    def contract(weights, finite):
-        sums: dict = {}
-        for weight in weights:
-            if id(weight) not in sums:
-                sums[id(weight)] = sums_of(finite, weight)
-        return [sums[id(weight)][place] for place, weight in enumerate(weights)]
-
-    return Kept(first.squares, contract, first.loss, first.aux)
+    return Ghost(loss, trained, frozen, unit, rules, reading)

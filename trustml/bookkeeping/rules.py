@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from trustml.bookkeeping.clearing import cleared
 from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
 from trustml.bookkeeping.factors import UNIT, Factor, along, same
 from trustml.bookkeeping.gram import squared_norm
@@ -23,6 +25,33 @@ class Part:
     squares: list
     operands: list  # (array, unit axis) that the sums contract
     contract: Callable  # (operands, weights per root [group, unit]) -> sums per root
+
+
+def contracted(part: Part, weights, finite) -> list:
+    """Weighted sums per root [group, ...]; nothing is computed where all weights are zero.
+
+    Args:
+      part: Of one cluster.
+      weights: Per root, [group, unit].
+      finite: Units that are not finite are left out, [unit].
+    """
+    operands = [array for array, _ in part.operands]
+    shapes = jax.eval_shape(lambda arrays: part.contract(arrays, weights), operands)
+
+    def skip(_):
+        return [jnp.zeros(shape.shape, shape.dtype) for shape in shapes]
+
+    def contract(arrays):
+        return part.contract(arrays, weights)
+
+    def contract_finite(arrays):
+        axes = [axis for _, axis in part.operands]
+        return contract(cleared(list(zip(arrays, axes, strict=True)), finite))
+
+    # Clearing copies what later turns of a loop need: only where there is something to clear.
+    needed = functools.reduce(operator.or_, [jnp.any(weight != 0) for weight in weights])
+    way = jnp.where(needed, jnp.where(jnp.all(finite), 1, 2), 0)
+    return jax.lax.switch(way, [skip, contract, contract_finite], operands)
 
 
 def per_group(function, weights):

@@ -5,6 +5,7 @@ A *tap* is a value of zero added to a site's output: its cotangent is the unit's
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,15 @@ def zero_taps(site: Site, batch: int) -> list:
     return [jnp.zeros((*lengths, batch, *aval.shape), aval.dtype) for aval in avals]
 
 
-def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: dict):
+class Gauges(NamedTuple):
+    """What metered sites need, instead of taps."""
+
+    meters: dict  # by site
+    ports: dict  # by site, see `meters.Ports`; sums with axes for the loops still to be entered
+    baton: Any  # passes through every metered site, in order
+
+
+def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: Gauges):
     """Runs a block for one unit.
 
     Args:
@@ -93,10 +102,11 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: dict):
       hoisted: Hoisted values as this iteration sees them (no axis for entered loops).
       inputs: Arrays for `block.inputs`.
       taps: Per site its taps, with axes for the loops still to be entered.
-      gauges: Per metered site, instead, `(meter, zeros)`; the same in every iteration.
+      gauges: Of the metered sites.
 
     Returns:
-      `(outputs, captures)`; `captures[site]` is a list, with axes for the loops inside the block.
+      `(outputs, captures, baton)`; `captures[site]` is a list, with axes for the loops inside the
+      block; the baton as the last meter hands it on.
     """
     env = dict(zip(block.inputs, inputs, strict=True))
     captures: dict = {}
@@ -108,11 +118,10 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: dict):
 
     for step in block.steps:
         values = [read(value) for value in step.inputs]
-        if step.kind == "scan":
-            results, found = _run_scan(step, hoisted, values, taps, gauges)
-            captures.update(found)
-        elif step.kind == "remat":
-            results, found = _run_remat(step, hoisted, values, taps, gauges)
+        if step.block is not None:
+            run = _run_scan if step.kind == "scan" else _run_remat
+            results, found, baton = run(step, hoisted, values, taps, gauges)
+            gauges = gauges._replace(baton=baton)
             captures.update(found)
         else:
             results = (values[0],) if step.eqn is None else bind(step.eqn, *values)
@@ -123,11 +132,12 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: dict):
                 for place, zero in zip(step.site.tapped(), taps[step.site], strict=True):
                     results[place] = join(results[place], zero)
                 captures[step.site] = [values[place] for place in step.site.captured()]
-            elif step.site in gauges:
-                meter, zeros = gauges[step.site]
-                results = meter.through(values, results, zeros)
+            elif step.site in gauges.meters:
+                meter, ports = gauges.meters[step.site], gauges.ports[step.site]
+                results, baton = meter.through(values, results, gauges.baton, ports)
+                gauges = gauges._replace(baton=baton)
         env.update(zip(step.outputs, results, strict=True))
-    return [read(value) for value in block.outputs], captures
+    return [read(value) for value in block.outputs], captures, gauges.baton
 
 
 def _inner(step, taps):
@@ -138,27 +148,27 @@ def _run_remat(step, hoisted, values, taps, gauges):
     needed = {value: hoisted[value] for value in step.block.hoisted()}
     keys = list(needed)
     sites = list(_inner(step, taps))
-    metered = _inner(step, gauges)
-    meters = [meter for meter, _ in metered.values()]
+    metered = list(_inner(step, gauges.ports))
 
-    def body(values, held, inner_taps, zeros):
-        outputs, captures = run_block(
+    def body(values, held, inner_taps, ports, baton):
+        outputs, captures, baton = run_block(
             step.block,
             dict(zip(keys, held, strict=True)),
             values,
             dict(zip(sites, inner_taps, strict=True)),
-            dict(zip(metered, zip(meters, zeros, strict=True), strict=True)),
+            Gauges(gauges.meters, dict(zip(metered, ports, strict=True)), baton),
         )
-        return outputs, [captures[site] for site in sites]
+        return outputs, [captures[site] for site in sites], baton
 
     run = jax.checkpoint(body, **step.options)
-    outputs, captures = run(
+    outputs, captures, baton = run(
         values,
         list(needed.values()),
         [taps[site] for site in sites],
-        [zeros for _, zeros in metered.values()],
+        [gauges.ports[site] for site in metered],
+        gauges.baton,
     )
-    return outputs, dict(zip(sites, captures, strict=True))
+    return outputs, dict(zip(sites, captures, strict=True)), baton
 
 
 def _run_scan(step, hoisted, values, taps, gauges):
@@ -169,17 +179,23 @@ def _run_scan(step, hoisted, values, taps, gauges):
     moving = [value for value in needed if step.loop in value.stack]
     still = {value: hoisted[value] for value in needed if step.loop not in value.stack}
     sites = list(_inner(step, taps))
+    metered = _inner(step, gauges.ports)
 
     def body(carry, slices):
-        xs, held, inner_taps = slices
-        outputs, captures = run_block(
+        carry, baton = carry
+        xs, held, inner_taps, sums = slices
+        ports = {
+            site: whole._replace(sums=mine)
+            for (site, whole), mine in zip(metered.items(), sums, strict=True)
+        }
+        outputs, captures, baton = run_block(
             step.block,
             still | dict(zip(moving, held, strict=True)),
             [*consts, *carry, *xs],
             dict(zip(sites, inner_taps, strict=True)),
-            gauges,
+            Gauges(gauges.meters, ports, baton),
         )
-        return tuple(outputs[:num_carry]), (
+        return (tuple(outputs[:num_carry]), baton), (
             outputs[num_carry:],
             [captures[site] for site in sites],
         )
@@ -189,15 +205,20 @@ def _run_scan(step, hoisted, values, taps, gauges):
         for value, target in zip(carry, step.outputs, strict=False)
     )
     loop: Loop = step.loop
-    final, (ys, captures) = jax.lax.scan(
+    (final, baton), (ys, captures) = jax.lax.scan(
         body,
-        carry,
-        (xs, [hoisted[value] for value in moving], [taps[site] for site in sites]),
+        (carry, gauges.baton),
+        (
+            xs,
+            [hoisted[value] for value in moving],
+            [taps[site] for site in sites],
+            [ports.sums for ports in metered.values()],
+        ),
         length=loop.length,
         reverse=loop.reverse,
         unroll=loop.unroll,
     )
-    return [*final, *ys], dict(zip(sites, captures, strict=True))
+    return [*final, *ys], dict(zip(sites, captures, strict=True)), baton
 
 
 class Forward:
@@ -206,9 +227,10 @@ class Forward:
     Attributes:
       outputs: Leaves [unit, ...], the loss first.
       captures: Per tapped site its captured arrays, [loops, unit, ...].
+      pull: The backward pass, a pytree of what it needs: an argument of `backward`.
     """
 
-    def __init__(self, block: Block, sites, hoisted: HoistedValues, units, meters=None):
+    def __init__(self, block: Block, sites, hoisted: HoistedValues, units, meters=None, baton=()):
         """Runs the data part under vmap.
 
         Args:
@@ -217,42 +239,40 @@ class Forward:
           hoisted: What no unit touches.
           units: Leaves with a leading unit axis.
           meters: By site, what measures instead of a tap.
+          baton: For the meters: zeros shaped like the weights of a backward pass, see
+            `meters.Weights`.
         """
         batch = units[0].shape[0]
         depth = [len(site.loops) for site in sites]
         held = {value: hoisted[value] for value in block.hoisted()}
-        self._sites, self._meters = tuple(sites), dict(meters or {})
+        meters = meters or {}
+        self._sites, self._baton = tuple(sites), baton
+        groups = baton.values.shape[-1] if meters else 1
+        ports = [meter.ports(batch, groups) for meter in meters.values()]
+        axes = [port._replace(squares=0, sums=None) for port in ports]
 
-        def losses(taps, zeros):
-            def one_unit(taps, zeros, *unit):
-                gauges = zip(self._meters.values(), zeros, strict=True)
-                outputs, captures = run_block(
-                    block,
-                    held,
-                    unit,
-                    dict(zip(sites, taps, strict=True)),
-                    dict(zip(self._meters, gauges, strict=True)),
-                )
-                return outputs, [captures[site] for site in sites]
+        def losses(taps, ports, baton):
+            def one_unit(taps, ports, baton, *unit):
+                gauges = Gauges(meters, dict(zip(meters, ports, strict=True)), baton)
+                taps = dict(zip(sites, taps, strict=True))
+                outputs, captures, baton = run_block(block, held, unit, taps, gauges)
+                return outputs, [captures[site] for site in sites], baton
 
-            axes = (depth, 0, *(0 for _ in units))
-            outputs, captures = jax.vmap(one_unit, in_axes=axes, out_axes=(0, depth))(
-                taps, zeros, *units
-            )
-            return outputs[0], (outputs, captures)
+            outputs, captures, baton = jax.vmap(
+                one_unit, in_axes=(depth, axes, 0, *(0 for _ in units)), out_axes=(0, depth, 0)
+            )(taps, ports, baton, *units)
+            return (outputs[0], baton), (outputs, captures)
 
         taps = [zero_taps(site, batch) for site in sites]
-        zeros = [[jnp.zeros(batch)] * len(meter.clusters) for meter in self._meters.values()]
-        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, zeros, has_aux=True)
+        _, self.pull, (self.outputs, captures) = jax.vjp(losses, taps, ports, baton, has_aux=True)
         self.captures = dict(zip(sites, captures, strict=True))
 
-    def cotangents(self, weights=None) -> dict:
-        """Every unit's cotangents at tapped outputs, of its own loss or of a multiple of it."""
-        return self.measured(weights)[0]
+    def backward(self, pull=None, weights=()):
+        """Every unit's cotangents at tapped outputs, by site, and what the meters found.
 
-    def measured(self, weights=None) -> tuple[dict, list]:
-        """The same, and per meter the squared norms of its clusters, [unit] each."""
-        losses = self.outputs[0]
-        seed = jnp.ones_like(losses) if weights is None else weights.astype(losses.dtype)
-        cotangents, squares = self._pull(seed)
-        return dict(zip(self._sites, cotangents, strict=True)), squares
+        Args:
+          pull: The attribute, as a loop sees it.
+          weights: For the meters, shaped like the baton.
+        """
+        cotangents, found, _ = (pull or self.pull)((jnp.ones_like(self.outputs[0]), weights))
+        return dict(zip(self._sites, cotangents, strict=True)), found

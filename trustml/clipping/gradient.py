@@ -77,9 +77,8 @@ class ClippedGrad(BoundedSum):
         unit = (units, *rest)
         if self.strategy == "vmap":
             return per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
-        kept = _COMPUTE[self.strategy](self._loss_of_halves, trained, frozen, unit)
-        structure = jax.tree.structure(trained)
-        return PerUnit(kept.squares, kept.contract, structure, kept.loss, kept.aux)
+        values = _COMPUTE[self.strategy](self._loss_of_halves, trained, frozen, unit)
+        return PerUnit(values, jax.tree.structure(trained))
 
     def explain(self, params, units, key=None) -> Explanation:
         """A table of how each parameter's norms and sums are computed; print it.
@@ -134,7 +133,7 @@ def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
     """Per-unit gradients one by one under vmap: the oracle."""
     grad = jax.value_and_grad(loss, has_aux=True)
     (losses, aux), values = jax.vmap(functools.partial(grad, trained, frozen))(*unit)
-    return stacked_values(values)._replace(loss=losses.astype(jnp.float32), aux=aux)
+    return stacked_values(values, losses.astype(jnp.float32), aux)
 
 
 def clipped_grad(

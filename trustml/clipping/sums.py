@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
+from trustml.bookkeeping import Kept
 from trustml.clipping import bounds as bounds_
+from trustml.clipping.bounding import Bounding
 from trustml.clipping.microbatch import dealt, in_microbatches
 
 
@@ -25,14 +27,11 @@ class UnitInfo(NamedTuple):
 class PerUnit(NamedTuple):
     """Per-unit values that a strategy has made ready, perhaps without building them."""
 
-    squares: list  # per leaf: squared l2 norm of each unit's value, or an upper bound, [unit]
-    contract: Callable  # (weights per leaf [group, unit], finite [unit]) -> sums per leaf
+    values: Any  # `values.bounded(bounding)` gives a `trustml.bookkeeping.Bounded`
     structure: Any  # tree structure of the sums
-    loss: Any = None
-    aux: Any = None
 
 
-def stacked_values(values) -> PerUnit:
+def stacked_values(values, loss=None, aux=None) -> PerUnit:
     """The plain way: per-unit values as they stand, leading axis = unit. It is the oracle."""
     leaves, structure = jax.tree.flatten(values)
     wide = [leaf.astype(jnp.float32) for leaf in leaves]
@@ -48,46 +47,19 @@ def stacked_values(values) -> PerUnit:
 
         return [one(leaf, weight) for leaf, weight in zip(wide, weights, strict=True)]
 
-    return PerUnit(squares, contract, structure)
+    return PerUnit(Kept(squares, contract, loss, aux), structure)
 
 
-def bounded_contraction(
-    per_unit: PerUnit,
-    group: Int[Array, " unit"],
-    num_groups: int,
-    bounds: bounds_.Bounds,
-    clipping: str,
-):
+def bounded_contraction(per_unit: PerUnit, bounding: Bounding):
     """Turns per-unit squares into factors and factors into sums.
 
     Returns:
       `(sums, info)`; each leaf of `sums` has a leading group axis.
     """
-    of_bound = [
-        sum(
-            square
-            for square, owner in zip(per_unit.squares, bounds.of_leaf, strict=True)
-            if owner == index
-        )
-        for index in range(len(bounds.values))
-    ]
-    norms = [jnp.sqrt(square + jnp.zeros(group.shape, jnp.float32)) for square in of_bound]
-    finite: Bool[Array, " unit"] = functools.reduce(
-        jnp.logical_and, [jnp.isfinite(norm) for norm in norms]
-    )
-    present = finite & (group >= 0)
-    # Group -1 gives a column of zeros.
-    member = jax.nn.one_hot(group, num_groups, axis=0, dtype=jnp.float32)
-    kept = [
-        jnp.where(present, bounds_.clip_factor(norm, value, clipping), 0.0)
-        for norm, value in zip(norms, bounds.values, strict=True)
-    ]
-    weights = [member * factor[None] for factor in kept]
-    sums = per_unit.contract([weights[owner] for owner in bounds.of_leaf], finite)
-    info = UnitInfo(
-        bounds.shape_like_prefix(norms), bounds.shape_like_prefix(kept), per_unit.loss, per_unit.aux
-    )
-    return jax.tree.unflatten(per_unit.structure, sums), info
+    found = per_unit.values.bounded(bounding)
+    shaped = bounding.bounds.shape_like_prefix
+    info = UnitInfo(shaped(found.norms), shaped(found.factors), found.loss, found.aux)
+    return jax.tree.unflatten(per_unit.structure, found.sums), info
 
 
 class BoundedSum:
@@ -162,9 +134,10 @@ class BoundedSum:
 
     def _sum(self, params, clip_norm, units_and_keys, group):
         per_unit = self._per_unit(params, *units_and_keys)
-        like = jax.tree.unflatten(per_unit.structure, range(len(per_unit.squares)))
+        like = jax.tree.unflatten(per_unit.structure, range(per_unit.structure.num_leaves))
         bounds = bounds_.bounds_for(clip_norm, like)
-        return bounded_contraction(per_unit, group, self.num_groups, bounds, self.clipping)
+        bounding = Bounding(bounds, self.clipping, group, self.num_groups)
+        return bounded_contraction(per_unit, bounding)
 
 
 def bounded_sum(
