@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from trustml.bookkeeping import cost
 from trustml.bookkeeping.factors import UNIT, Shape, arranged, loops_of
+from trustml.bookkeeping.layout import channels_last
 from trustml.bookkeeping.values import Data, Site, wide
 
 
@@ -197,4 +198,5 @@ def _total(site: Site, captured, cotangent):
 
     kernel = site.inputs[1].aval
     like = jax.ShapeDtypeStruct(kernel.shape, kernel.dtype)
-    return jax.linear_transpose(batch, like)(cotangent)[0]
+    transpose = jax.linear_transpose(batch, like)
+    return channels_last(lambda total: transpose(total)[0], cotangent)

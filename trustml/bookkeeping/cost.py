@@ -14,12 +14,13 @@ class Machine:
     bytes: float  # per second, streaming
     cache: float = math.inf  # bytes that work on a few units should stay within
     lookups_by_sums_from: int = 128  # positions from which on adding beats Gram products
+    lays_out_convolutions: bool = False  # ourselves, see `layout`
 
 
 # Orders of magnitude, not measurements: two cores of a server, a data-centre accelerator. Only the
 # ratio of the two decides.
 MACHINES = {
-    "cpu": Machine(flops=1.0e11, bytes=2.0e10, cache=1.5e6),
+    "cpu": Machine(flops=1.0e11, bytes=2.0e10, cache=1.5e6, lays_out_convolutions=True),
     "gpu": Machine(flops=3.0e13, bytes=2.5e12),
     "tpu": Machine(flops=3.0e13, bytes=1.0e12),
 }

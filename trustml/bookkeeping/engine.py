@@ -88,7 +88,6 @@ class Run:
       tapped: Clusters that no meter covers.
       loss: Per unit, float32.
       aux: As the loss has it, stacked over units.
-      pull: What `backward` needs, for loops that hand it on.
     """
 
     def __init__(self, loss, trained, frozen, unit, rules, reading=None, metering=None):
@@ -110,19 +109,13 @@ class Run:
         self._forward = Forward(
             self.reading.block, sites, self._hoisted, units, self._meters, baton
         )
-        self.pull = self._forward.pull
         losses, *rest = self._forward.outputs
         self.loss = losses.astype(jnp.float32)
         self.aux = jax.tree.unflatten(jax.tree.structure(self.reading.aux_structure), rest)
 
-    def backward(self, pull=None, weights: Weights | tuple = ()) -> Found:
-        """One backward pass of every unit's own loss.
-
-        Args:
-          pull: The attribute, as a loop sees it.
-          weights: Of the sums that meters take.
-        """
-        cotangents, ports = self._forward.backward(pull, weights)
+    def backward(self, weights: Weights | tuple = ()) -> Found:
+        """One backward pass of each unit's own loss; `weights` are for the sums of the meters."""
+        cotangents, ports = self._forward.backward(weights)
         captures = self._forward.captures
         parts = [
             RULES[cluster.rule](cluster, self._hoisted, captures, cotangents)

@@ -64,13 +64,10 @@ class Ghost(NamedTuple):
         run = Run(*self, metering=(bounding.of_leaf, _no_weights(bounding)))
 
         def turn(state: _Turn) -> _Turn:
-            # Without it XLA would compute before the loop, and hold, what no turn changes.
-            pull, factors, number = jax.lax.optimization_barrier(
-                (run.pull, state.factors, state.number)
-            )
+            factors = state.factors
             weights = bounding.weights(factors)
             baton = Weights(jnp.moveaxis(weights, 2, 0), state.finite.astype(jnp.float32))
-            found = run.backward(pull, baton)
+            found = run.backward(baton)
             sums = _Sums(
                 [
                     contracted(
@@ -84,9 +81,9 @@ class Ghost(NamedTuple):
             )
             norms = bounding.norms(run.squares(found))
             exceeding = bounding.exceeding(norms, factors)
-            first = number == 0
+            first = state.number == 0
             return _Turn(
-                number + 1,
+                state.number + 1,
                 first | jnp.any(exceeding),
                 jnp.where(first, bounding.factors(norms), jnp.where(exceeding, 0.0, factors)),
                 jnp.where(first, bounding.finite(norms), state.finite & ~exceeding),

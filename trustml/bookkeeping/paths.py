@@ -6,8 +6,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping.run import HoistedValues, bind, over_loops
-from trustml.bookkeeping.values import Hoisted, is_real
+from trustml.bookkeeping.run import HoistedValues, over_loops
+from trustml.bookkeeping.values import Hoisted, bind, is_real
 
 SAME = {"convert_element_type", "copy", "copy_p", "reduce_precision"}
 

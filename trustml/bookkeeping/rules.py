@@ -13,8 +13,8 @@ from trustml.bookkeeping.clearing import cleared
 from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
 from trustml.bookkeeping.factors import UNIT, Factor, along, same
 from trustml.bookkeeping.gram import squared_norm
-from trustml.bookkeeping.run import HoistedValues, bind, over_loops
-from trustml.bookkeeping.values import Data, Hoisted, added, wide
+from trustml.bookkeeping.run import HoistedValues, over_loops
+from trustml.bookkeeping.values import Data, Hoisted, added, bind, wide
 from trustml.kernels.rounding import SMALLEST
 
 

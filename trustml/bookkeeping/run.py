@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping.values import Block, Data, Hoisted, Loop, Site
+from trustml.bookkeeping.layout import bind_anywhere
+from trustml.bookkeeping.values import Block, Data, Hoisted, Loop, Site, bind
 
 
 @jax.custom_jvp
@@ -23,13 +24,6 @@ def tap(value, zero):
 @tap.defjvp
 def _tap_jvp(primals, tangents):
     return primals[0], tangents[0] + tangents[1]
-
-
-def bind(eqn, *values):
-    """Applies one equation to values, under the settings it was traced with."""
-    with eqn.ctx.manager:
-        found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-    return tuple(found) if eqn.primitive.multiple_results else (found,)
 
 
 def over_loops(function, loops, stacks):
@@ -124,7 +118,7 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: Gauges):
             gauges = gauges._replace(baton=baton)
             captures.update(found)
         else:
-            results = (values[0],) if step.eqn is None else bind(step.eqn, *values)
+            results = (values[0],) if step.eqn is None else bind_anywhere(step.eqn, *values)
             if step.site in taps:
                 results = list(results)
                 # A value without a unit axis, a loop counter's say, must get one from the tap.
@@ -227,7 +221,6 @@ class Forward:
     Attributes:
       outputs: Leaves [unit, ...], the loss first.
       captures: Per tapped site its captured arrays, [loops, unit, ...].
-      pull: The backward pass, a pytree of what it needs: an argument of `backward`.
     """
 
     def __init__(self, block: Block, sites, hoisted: HoistedValues, units, meters=None, baton=()):
@@ -246,7 +239,7 @@ class Forward:
         depth = [len(site.loops) for site in sites]
         held = {value: hoisted[value] for value in block.hoisted()}
         meters = meters or {}
-        self._sites, self._baton = tuple(sites), baton
+        self._sites = tuple(sites)
         groups = baton.values.shape[-1] if meters else 1
         ports = [meter.ports(batch, groups) for meter in meters.values()]
         axes = [port._replace(squares=0, sums=None) for port in ports]
@@ -264,15 +257,14 @@ class Forward:
             return (outputs[0], baton), (outputs, captures)
 
         taps = [zero_taps(site, batch) for site in sites]
-        _, self.pull, (self.outputs, captures) = jax.vjp(losses, taps, ports, baton, has_aux=True)
+        _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, ports, baton, has_aux=True)
         self.captures = dict(zip(sites, captures, strict=True))
 
-    def backward(self, pull=None, weights=()):
+    def backward(self, weights=()):
         """Every unit's cotangents at tapped outputs, by site, and what the meters found.
 
         Args:
-          pull: The attribute, as a loop sees it.
           weights: For the meters, shaped like the baton.
         """
-        cotangents, found, _ = (pull or self.pull)((jnp.ones_like(self.outputs[0]), weights))
+        cotangents, found, _ = self._pull((jnp.ones_like(self.outputs[0]), weights))
         return dict(zip(self._sites, cotangents, strict=True)), found

@@ -128,6 +128,13 @@ class Block:
         return tuple(dict.fromkeys(found))
 
 
+def bind(eqn, *values):
+    """Applies one equation to values, under the settings it was traced with."""
+    with eqn.ctx.manager:
+        found = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return tuple(found) if eqn.primitive.multiple_results else (found,)
+
+
 def literal_array(value, aval):
     """A literal of a jaxpr as an array of the type that the jaxpr gives it."""
     return jax.numpy.asarray(value, dtype=aval.dtype)
