@@ -20,7 +20,8 @@ def channels_last(function, *arguments):
     if not cost.machine().lays_out_convolutions:
         return function(*arguments)
     closed = jax.make_jaxpr(function)(*arguments)
-    (found,) = _evaluated(*open_jaxpr(closed), arguments)
+    jaxpr, consts = open_jaxpr(closed)
+    (found,) = _evaluated(jaxpr, consts, arguments)
     return found
 
 
@@ -60,7 +61,8 @@ def _evaluated(jaxpr, consts, arguments) -> list:
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
         if eqn.primitive.name in INLINED:
-            found = _evaluated(*open_jaxpr(eqn.params["jaxpr"]), values)
+            inner, held = open_jaxpr(eqn.params["jaxpr"])
+            found = _evaluated(inner, held, values)
         elif eqn.primitive.name == "conv_general_dilated":
             found = [_laid_out(eqn, *values)]
         else:

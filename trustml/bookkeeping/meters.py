@@ -84,7 +84,9 @@ class Meter:
 
         def backward(saved, cotangents):
             results, weights = cotangents
-            return results, None, None, weights, self._found(*saved, results, weights)
+            captured, held = saved
+            found = self._found(captured, held, results, weights)
+            return results, None, None, weights, found
 
         identity.defvjp(forward, backward)
         found, baton = identity([results[place] for place in tapped], captured, held, baton, ports)

@@ -1,5 +1,6 @@
 """Two backward passes that hold what ordinary training holds: norms first, then weighted sums."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,14 +42,11 @@ class Ghost(NamedTuple):
     """A loss whose weighted sums are taken on a later backward pass than its norms.
 
     Guarantee:
-      Every turn of the loop takes norms and sums from the same cotangents, which are those of the
-      unit's own loss. A turn's sums are used only if the norms of that very turn, times the factors
-      that it applied, are within the bounds; a unit that exceeds one is dropped, and another turn
-      is made. So a unit's contribution is bounded whatever a compiler makes of two passes, and
-      whether or not a device repeats its results to the bit.
-
-      Scaling the loss instead does not bound it: where a softmax saturates, c - pc is not c(1 - p)
-      in float32, and a unit exceeded its bound by 25 %.
+      Every turn of the loop takes norms and sums from the same cotangents, those of the unit's own
+      loss. Its sums are used only if the norms of that very turn, times the factors that it
+      applied, are within the bounds; else the units that exceed one are dropped, in another turn.
+      So what a unit contributes is bounded whatever a compiler makes of two passes, and whether or
+      not a device repeats its results to the bit.
     """
 
     loss: Callable
@@ -60,47 +58,41 @@ class Ghost(NamedTuple):
 
     def bounded(self, bounding) -> Bounded:
         """As `Kept.bounded`."""
-        num_units = bounding.group.shape[0]
         run = Run(*self, metering=(bounding.of_leaf, _no_weights(bounding)))
-
-        def turn(state: _Turn) -> _Turn:
-            factors = state.factors
-            weights = bounding.weights(factors)
-            baton = Weights(jnp.moveaxis(weights, 2, 0), state.finite.astype(jnp.float32))
-            found = run.backward(baton)
-            sums = _Sums(
-                [
-                    contracted(
-                        part,
-                        [weights[bounding.of_leaf[root.index]] for root in cluster.roots],
-                        state.finite,
-                    )
-                    for cluster, part in zip(run.tapped, found.parts, strict=True)
-                ],
-                [port.sums for port in found.ports],
-            )
-            norms = bounding.norms(run.squares(found))
-            exceeding = bounding.exceeding(norms, factors)
-            first = state.number == 0
-            return _Turn(
-                state.number + 1,
-                first | jnp.any(exceeding),
-                jnp.where(first, bounding.factors(norms), jnp.where(exceeding, 0.0, factors)),
-                jnp.where(first, bounding.finite(norms), state.finite & ~exceeding),
-                jnp.where(first, norms, state.norms),
-                factors,
-                sums,
-            )
-
-        blank = jnp.zeros((bounding.num_bounds, num_units), jnp.float32)
-        start = _Turn(
-            jnp.int32(0), jnp.bool(True), blank, jnp.ones(num_units, bool), blank, blank, None
-        )
+        turn = functools.partial(_next, run, bounding)
+        blank = jnp.zeros((bounding.num_bounds, bounding.group.shape[0]), jnp.float32)
+        all_finite = jnp.ones(bounding.group.shape, bool)
+        start = _Turn(jnp.int32(0), jnp.bool(True), blank, all_finite, blank, blank, None)
         sums = jax.eval_shape(turn, start).sums
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
-        end = jax.lax.while_loop(lambda state: state.again, turn, start._replace(sums=zeros))
-        sums = run.leaves(*end.sums, bounding.num_groups)
+        start = start._replace(
+            sums=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), sums)
+        )
+        end = jax.lax.while_loop(lambda state: state.again, turn, start)
+        sums = run.leaves(end.sums.tapped, end.sums.metered, bounding.num_groups)
         return Bounded(end.norms, end.used, sums, run.loss, run.aux)
+
+
+def _next(run: Run, bounding, state: _Turn) -> _Turn:
+    """One backward pass: the first has no weights yet, so that it takes no sums."""
+    weights = bounding.weights(state.factors)
+    found = run.backward(Weights(jnp.moveaxis(weights, 2, 0), state.finite.astype(jnp.float32)))
+    of_leaf = [weights[owner] for owner in bounding.of_leaf]
+    tapped = [
+        contracted(part, [of_leaf[root.index] for root in cluster.roots], state.finite)
+        for cluster, part in zip(run.tapped, found.parts, strict=True)
+    ]
+    norms = bounding.norms(run.squares(found))
+    exceeding = bounding.exceeding(norms, state.factors)
+    first = state.number == 0
+    return _Turn(
+        state.number + 1,
+        first | jnp.any(exceeding),
+        jnp.where(first, bounding.factors(norms), jnp.where(exceeding, 0.0, state.factors)),
+        jnp.where(first, bounding.finite(norms), state.finite & ~exceeding),
+        jnp.where(first, norms, state.norms),
+        state.factors,
+        _Sums(tapped, [port.sums for port in found.ports]),
+    )
 
 
 def _no_weights(bounding) -> Weights:
@@ -112,8 +104,11 @@ def _no_weights(bounding) -> Weights:
 def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Ghost:
     """Norms by one backward pass, weighted sums by another, neither holding what it passed by.
 
-    Scan and remat stay what they are, so memory does. Arguments are those of `book_keep`; the
-    result is `Ghost`.
+    Scan and remat stay what they are, so memory does. The gradient of weighted losses, which others
+    take for the second pass, would not keep the bound: where a softmax saturates, c - pc is not
+    c(1 - p) in float32, and units exceeded their bounds by 25 % and more.
+
+    Arguments are those of `book_keep`.
 
     References:
       Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.

@@ -14,8 +14,6 @@ from trustml.bookkeeping.values import (
     Loop,
     Site,
     Step,
-    any_equation,
-    below_float32,
     is_float,
     literal_array,
     open_jaxpr,
@@ -30,13 +28,6 @@ class Reading:
     block: Block
     sites: tuple[Site, ...]
     aux_structure: Any
-    has_custom_vjp: bool  # somewhere: such rules need not be linear in the cotangent
-    below_float32: bool  # somewhere: cotangents there round by more than a bound's margin
-
-    @property
-    def has_inner_blocks(self) -> bool:
-        """Whether parameters meet data inside of a scan or of remat."""
-        return any(step.block is not None for step in self.block.steps)
 
     @property
     def rematerialises(self) -> bool:
@@ -83,8 +74,7 @@ def read_loss(loss, trained, frozen, unit) -> Reading:
     block = _prune(Block(data, reader.steps, tuple(outputs)))
     active = _active_sites(block, block.outputs[:1])
     sites = tuple(site for site in block.sites() if site in active)
-    custom = any_equation(jaxpr, lambda eqn: eqn.primitive.name.startswith("custom_vjp"))
-    return Reading(block, sites, shapes[1], custom, any_equation(jaxpr, below_float32))
+    return Reading(block, sites, shapes[1])
 
 
 def _constant(value):

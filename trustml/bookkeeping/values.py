@@ -13,7 +13,6 @@ import operator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 # Calls that are read through as if their body stood in their place.
@@ -167,26 +166,6 @@ def scan_counts(params) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()
     return len(consts), len(carry)
-
-
-def any_equation(jaxpr, holds) -> bool:
-    """Whether something holds of an equation, or of one within it."""
-    for eqn in jaxpr.eqns:
-        if holds(eqn):
-            return True
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns") and any_equation(inner, holds):
-                    return True
-    return False
-
-
-def below_float32(eqn) -> bool:
-    """Whether an equation takes or gives floats of less than 32 bits."""
-    dtypes = [getattr(var.aval, "dtype", None) for var in (*eqn.invars, *eqn.outvars)]
-    floats = [d for d in dtypes if d is not None and jnp.issubdtype(d, jnp.floating)]
-    return any(jnp.finfo(dtype).bits < 32 for dtype in floats)
 
 
 def wide(array):

@@ -1,6 +1,7 @@
 """Re-compute published values and our own guarantees on this machine."""
 
 import argparse
+import itertools
 import time
 
 from trustml.cli.options import add_output, show_json, show_table
@@ -50,9 +51,12 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _show(name, rows, seconds) -> None:
-    head = [field.replace("_", " ") for field in rows[0]._fields]
-    cells = [[*map(_cell, row), "yes" if row.holds else "NO"] for row in rows]
-    show_table(f"{name} ({seconds:.0f} s)", [*head, "holds"], cells)
+    """One table for each kind of row."""
+    for _, group in itertools.groupby(rows, type):
+        mine = list(group)
+        head = [field.replace("_", " ") for field in mine[0]._fields]
+        cells = [[*map(_cell, row), "yes" if row.holds else "NO"] for row in mine]
+        show_table(f"{name} ({seconds:.0f} s)", [*head, "holds"], cells)
 
 
 def _cell(value) -> str:

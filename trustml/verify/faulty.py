@@ -1,4 +1,4 @@
-"""Trainers that each have one known error, built around the library's own parts.
+"""Trainers, and one clipped gradient, that each have a known error, built around our own parts.
 
 A trainer is made of `(loss, optimizer, plan)` and returns `train(params, units, rng)`, which gives
 the trained weights and the optimizer's state. All claim what `plan` promises; one is right.
@@ -143,3 +143,38 @@ def _shuffled(plan, rng) -> Iterator[Draw]:
 
 def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**63))
+
+
+def scaled_losses(loss: Callable, *, clip_norm, num_groups: int = 1, clipping: str, strategy: str):
+    """Clipped sums as the gradient of weighted losses: the two passes that most ghost clipping is.
+
+    Norms are those of the losses as they are. Where a softmax saturates, the gradient of a weighted
+    loss is not the weighted gradient in float32: c - pc is not c(1 - p). Until November 2026 the
+    strategy `ghost` was this, and `auto` for losses that rematerialise.
+
+    Args:
+      loss: As in `clipped_grad`.
+      clip_norm: Of calls that give none.
+      num_groups: As in `clipped_grad`.
+      clipping: As in `clipped_grad`.
+      strategy: Not read.
+    """
+    del strategy
+
+    @jax.jit
+    def grad(params, units, group, clip_norm=clip_norm):
+        _, info = clipped_grad(loss, clip_norm=1.0, strategy="vmap", clipping=clipping)(
+            params, units, clip_norm=clip_norm
+        )
+        member = jax.nn.one_hot(group, num_groups, axis=0, dtype=jnp.float32)
+
+        def of_group(weights):
+            def weighted(params):
+                return jnp.sum(weights * jax.vmap(loss, (None, 0))(params, units))
+
+            return jax.grad(weighted)(params)
+
+        return jax.lax.map(of_group, member * info.kept[None]), info
+
+    grad.num_groups = num_groups  # type: ignore[attr-defined]
+    return grad
