@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import trustml
@@ -323,14 +324,37 @@ def test_dropout_takes_a_key(scan):
     loss = jax.jit(network.loss)
     one = [float(loss(params, unit, jax.random.key(seed))) for seed in (0, 0, 1)]
     assert one[0] == one[1] != one[2]
-    with pytest.raises(ValueError, match="needs a key"):
+    with pytest.raises(TypeError, match="key"):
         network.loss(params, unit)
+    with pytest.raises(TypeError, match="`key` must be given, got none"):
+        trustml.clipped_grad(network.loss, clip_norm=1.0)(params, units)
     plain = network_of("bert", "classify", Options(scan=scan))
     np.testing.assert_allclose(
         jax.jit(network.logits)(params, unit), jax.jit(plain.logits)(params, unit), rtol=1e-6
     )
-    with pytest.raises(ValueError, match="takes no key"):
+    with pytest.raises(TypeError, match="positional argument"):
         plain.loss(params, unit, jax.random.key(0))
+
+
+@pytest.mark.parametrize("build", [trustml.private_step, trustml.baseline_step])
+def test_a_network_with_dropout_trains_as_it_is(build):
+    network, units = (
+        network_of("bert", "classify", Options(dropout=0.3)),
+        units_of("bert", "classify"),
+    )
+    size = len(units["label"])
+    plan = trustml.PrivacyPlan(
+        clip_norm=1.0, noise_multiplier=1e-6, sample_rate=1.0, steps=2, expected_batch=size
+    )
+    step = build(network.loss, optax.sgd(0.1), plan)
+    state = step.init(params_of(network), key=0)
+    draws = plan.batches(seed=0)
+    losses = []
+    for draw in draws:
+        state = state._replace(params=step.init(params_of(network), key=0).params)
+        state, metrics = step.update(state, draw, units)
+        losses.append(float(metrics.loss))
+    assert losses[0] != losses[1]  # the same weights and rows, another dropout
 
 
 def test_clipped_sums_with_dropout_are_exact():

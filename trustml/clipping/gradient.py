@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from trustml.bookkeeping import auto, book_keep, clusters_of, ghost, read_loss
 from trustml.clipping.explain import Explanation, explanation
+from trustml.clipping.losses import check_loss
 from trustml.clipping.sums import BoundedSum, PerUnit, check_units, stacked_values
 from trustml.clipping.trainable import combine, partition
 from trustml.clipping.tuning import tuned
@@ -73,7 +74,7 @@ class ClippedGrad(BoundedSum):
     def _gradients(self, params, units, keys) -> PerUnit:
         trained, frozen = partition(params, self.trainable)
         rest = () if keys is None else (keys,)
-        self._check_loss(params, units, rest)
+        check_loss(self.loss_fn, params, units, keys, has_aux=self.has_aux)
         unit = (units, *rest)
         if self.strategy == "vmap":
             return per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
@@ -93,7 +94,7 @@ class ClippedGrad(BoundedSum):
         unit = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (units, *keys)
         )
-        self._check_loss(params, units, keys)
+        check_loss(self.loss_fn, params, units, *keys, has_aux=self.has_aux)
         reading = read_loss(self._loss_of_halves, trained, frozen, unit)
         rules = _PREFERRED.get(self.strategy)
         clusters = clusters_of(reading.sites, check_units(units), rules)
@@ -103,30 +104,6 @@ class ClippedGrad(BoundedSum):
         """Always `(loss, aux)`, so that the strategies know one form."""
         result = self.loss_fn(combine(trained, frozen), *unit)
         return result if self.has_aux else (result, None)
-
-    def _check_loss(self, params, units, rest):
-        unit = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), units)
-        key = tuple(jax.ShapeDtypeStruct(keys.shape[1:], keys.dtype) for keys in rest)
-        found = jax.eval_shape(self.loss_fn, params, unit, *key)
-        if self.has_aux:
-            if not (isinstance(found, tuple) and len(found) == 2):
-                raise TypeError(
-                    "`loss_fn` must return (loss, aux) when `has_aux` is true, "
-                    f"got {type(found).__name__}."
-                )
-            found = found[0]
-        elif isinstance(found, tuple):
-            raise TypeError(
-                "`loss_fn` must return one scalar, got a tuple; pass `has_aux=True` for "
-                "(loss, aux)."
-            )
-        shape = getattr(found, "shape", None)
-        if shape != () or not jnp.issubdtype(found.dtype, jnp.floating):
-            raise TypeError(
-                "`loss_fn` must return a floating scalar for one unit, got "
-                f"{getattr(found, 'dtype', type(found).__name__)} of shape {shape}; "
-                "sum or average over the unit's own axes."
-            )
 
 
 def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from trustml.bookkeeping import Kept
 from trustml.clipping import bounds as bounds_
 from trustml.clipping.bounding import Bounding
+from trustml.clipping.losses import check_arrays, lengths
 from trustml.clipping.microbatch import dealt, in_microbatches
 
 
@@ -196,14 +197,20 @@ def keys_of_units(key, size: int, shards: int = 1):
 
 
 def check_units(units) -> int:
-    """Number of units: the leading axis that every leaf shares."""
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(units)}
-    if len(sizes) != 1 or () in sizes:
-        found = sorted(size[0] if size else "a scalar" for size in sizes) if sizes else "no leaf"
+    """Number of units: the leading axis that every leaf shares.
+
+    Raises:
+      ValueError: Leaves differ in length, or there is none.
+      TypeError: They hold something else than numbers.
+    """
+    check_arrays(units)
+    found = lengths(units)
+    if len(set(found.values())) != 1 or "a scalar" in found.values():
+        said = ", ".join(f"{length} at {place}" for place, length in found.items()) or "no leaf"
         raise ValueError(
-            f"`units` must be a pytree whose leaves share one leading unit axis, got {found}."
+            f"`units` must be a pytree whose leaves share one leading unit axis, got {said}."
         )
-    (size,) = sizes.pop()
+    size = int(next(iter(found.values())))
     if size == 0:
         raise ValueError("`units` must hold at least one unit, got 0; pad with group -1 instead.")
     return size

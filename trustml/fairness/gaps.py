@@ -65,39 +65,56 @@ def compare_means(
     Args:
       values: One finite number per unit.
       group: Index into `names`; -1 leaves the unit out.
-      names: Of the groups, at least two; each needs two units.
-      confidence: Of the gaps together (each pair gets its share of the error: Bonferroni).
-      resamples: Bootstrap samples, drawn within each group; the intervals are percentiles of their
-        means, so they are approximate, and too short in groups of few units.
+      names: Of the groups, at least two, each once; each needs two units.
+      confidence: Of the gaps together: the bootstrap finds how far, in its standard errors, the
+        worst of all pairs strays, so that many groups need no more samples than two.
+      resamples: Bootstrap samples, drawn within each group; intervals are approximate, and too
+        short in groups of few units.
       seed: Of the resampling; it protects nothing.
 
     Raises:
       ValueError: A group has fewer than two units, or an argument is out of range.
 
     References:
-      Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+      Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13; Romano and Wolf,
+      Stepwise multiple testing as formalized data snooping, 2005, for the worst of all pairs.
     """
     numbers, member = _checked("values", values, group, names, confidence)
-    error, pairs = 1 - confidence, list(itertools.combinations(range(len(names)), 2))
-    _check_resamples(resamples, math.ceil(20 * len(pairs) / error - 1e-6))
+    error = 1 - confidence
+    _check_resamples(resamples, math.ceil(20 / error - 1e-6))
     generator = np.random.default_rng(seed)
-    parts = [numbers[member == index] for index in range(len(names))]
-    means = [float(part.mean()) for part in parts]
-    drawn = [_resampled_means(part, resamples, generator) for part in parts]
-
-    def interval(sample, share):
-        return tuple(float(end) for end in np.quantile(sample, [share / 2, 1 - share / 2]))
-
+    # A power of two: exact, and squares of the largest numbers stay finite.
+    scale = 2.0 ** (math.frexp(np.abs(numbers[member >= 0]).max())[1] - 1)
+    parts = [numbers[member == index] / scale for index in range(len(names))]
+    means = np.array([part.mean() for part in parts])
+    drawn = np.stack([_resampled_means(part, resamples, generator) for part in parts])
+    ends = scale * np.quantile(drawn, [error / 2, 1 - error / 2], axis=1).T
     groups = tuple(
-        GroupMean(name, len(part), mean, *interval(sample, error))
-        for name, part, mean, sample in zip(names, parts, means, drawn, strict=True)
+        GroupMean(name, len(part), float(scale * mean), *map(float, end))
+        for name, part, mean, end in zip(names, parts, means, ends, strict=True)
     )
-    share = error / len(pairs)
+    pairs = np.array(list(itertools.combinations(range(len(names)), 2)))
+    values = means[pairs[:, 0]] - means[pairs[:, 1]]
+    reach = _reach_together(drawn - means[:, None], pairs, confidence)
     gaps = tuple(
-        Gap(names[i], names[j], means[i] - means[j], *interval(drawn[i] - drawn[j], share))
-        for i, j in pairs
+        Gap(names[i], names[j], *(float(scale * end) for end in (value, value - far, value + far)))
+        for (i, j), value, far in zip(pairs, values, reach, strict=True)
     )
     return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
+
+
+def _reach_together(strayed, pairs, confidence: float):
+    """How far each gap's interval reaches to both sides, so that all hold together.
+
+    Args:
+      strayed: Bootstrap means less the mean, [group, sample].
+      pairs: Of groups, [pair, 2].
+      confidence: Of all.
+    """
+    apart = strayed[pairs[:, 0]] - strayed[pairs[:, 1]]
+    deviation = apart.std(axis=1)
+    worst = np.max(np.abs(apart) / np.where(deviation > 0, deviation, 1.0)[:, None], axis=0)
+    return np.quantile(worst, confidence, method="higher") * deviation
 
 
 def accuracy_by_group(
@@ -124,6 +141,7 @@ def accuracy_by_group(
 
     Raises:
       ValueError: As in `compare_means`, or the labels do not pair up.
+      TypeError: One side holds words and the other numbers.
 
     References:
       Newcombe, Interval estimation for the difference between independent proportions, 1998,
@@ -134,6 +152,7 @@ def accuracy_by_group(
         raise ValueError(
             f"`predicted` must have the shape of `actual`, {truth.shape}, got {guess.shape}."
         )
+    _check_kinds(guess, truth)
     right, member = _checked("predicted", guess == truth, group, names, confidence)
     counts = [int((member == index).sum()) for index in range(len(names))]
     hits = [int(right[member == index].sum()) for index in range(len(names))]
@@ -150,11 +169,28 @@ def accuracy_by_group(
     return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
 
 
+def _check_kinds(guess, truth) -> None:
+    """Words never equal numbers: all would count as wrong."""
+    kinds = [_kind(labels) for labels in (guess, truth)]
+    if set(kinds) == {"words", "numbers"}:
+        raise TypeError(
+            f"`predicted` must hold labels of the kind of `actual`, {kinds[1]}, got {kinds[0]}: "
+            "none would ever be equal. Turn the numbers into words, or the words into numbers."
+        )
+
+
+def _kind(labels: np.ndarray) -> str:
+    if labels.dtype.kind == "O":
+        kinds = {"words" if isinstance(label, str) else "numbers" for label in labels.flat}
+        return kinds.pop() if len(kinds) == 1 else "both"
+    return "words" if labels.dtype.kind in "US" else "numbers"
+
+
 def _check_resamples(resamples, least):
     if isinstance(resamples, bool) or not resamples >= least:
         raise ValueError(
-            f"`resamples` must be at least {least}, for ten draws in each tail of each pair's "
-            f"interval, got {resamples!r}."
+            f"`resamples` must be at least {least}, for twenty draws beyond the intervals, got "
+            f"{resamples!r}."
         )
 
 
@@ -209,6 +245,8 @@ def check_groups(group: ArrayLike, names: Sequence[str]) -> Int[np.ndarray, " un
         )
     if len(names) < 2:
         raise ValueError(f"`names` must name at least two groups, got {list(names)}.")
+    if twice := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
+        raise ValueError(f"`names` must name each group once, got {twice[0]!r} more than once.")
     if member.size and int(member.max()) >= len(names):
         raise ValueError(f"`group` must stay below {len(names)} (`names`), got {member.max()}.")
     for index, label in enumerate(names):

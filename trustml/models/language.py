@@ -139,11 +139,11 @@ def _network(config: ModelConfig, options: Options, body: nn.Module, head: Head)
         found = head.module.init(head_key, states, pooled, _table(params), dummy)
         return {**params, **({"head": found["params"]} if found.get("params") else {})}
 
-    def loss(params, unit, key=None):
-        if (key is None) == (options.dropout > 0):
-            what = "needs a key as its third argument" if key is None else "takes no key"
-            raise ValueError(f"A loss with `dropout` {options.dropout!r} {what}.")
+    def loss_with(params, unit, key):
         return head.loss(apply(params, unit, key), unit, params.get("head", {}))
+
+    def loss(params, unit):
+        return loss_with(params, unit, None)
 
     def predict(params, units):
         def one(unit):
@@ -154,7 +154,8 @@ def _network(config: ModelConfig, options: Options, body: nn.Module, head: Head)
     def logits(params, unit):
         return apply(params, unit)
 
-    return Network(init, loss, jax.jit(predict), logits)
+    # Who trains asks by the signature whether a loss takes a key.
+    return Network(init, loss_with if options.dropout > 0 else loss, jax.jit(predict), logits)
 
 
 def _table(params):

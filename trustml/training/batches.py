@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from trustml.clipping.losses import check_arrays, lengths
 from trustml.sampling import Draw
 from trustml.training.mesh import OnMesh, take_rows
 
@@ -18,7 +19,7 @@ class Batch(NamedTuple):
     """
 
     draw: Draw
-    rows: Any  # pytree, leading axis = capacity; padding repeats unit 0, and group -1 drops it
+    rows: Any  # pytree, leading axis = capacity; padding repeats a drawn unit, if there is one
     group: Any = None  # of each row, on a mesh; elsewhere that of the draw
     shards: int = 1  # devices that share the rows
 
@@ -33,7 +34,7 @@ def gather(draw: Draw, units: Any, num_units: int, mesh: OnMesh | None = None) -
     check_whole(units, num_units)
     if mesh is not None:
         return _dealt(draw, units, mesh)
-    indices = np.maximum(draw.indices, 0)
+    indices = _padded(draw.indices)
     return Batch(draw, jax.tree.map(lambda leaf: _rows(leaf, indices), units))
 
 
@@ -41,24 +42,27 @@ def _dealt(draw, units, mesh: OnMesh) -> Batch:
     positions = mesh.positions(len(draw.indices))
     spare = np.full(len(positions) - len(draw.indices), -1, np.int32)
     indices, group = (np.concatenate([part, spare])[positions] for part in draw[1:])
-    indices = np.maximum(indices, 0)
+    indices = _padded(indices)
     rows = jax.tree.map(lambda leaf: mesh.take(leaf, indices), units)
     return Batch(draw, rows, mesh.take(group, np.arange(len(group))), mesh.shards)
 
 
+def _padded(indices: np.ndarray) -> np.ndarray:
+    """Padding, -1, as a unit that was drawn: 0 * NaN is NaN, so no other's data may stand there."""
+    drawn = indices[indices >= 0]
+    return np.where(indices < 0, drawn[0] if len(drawn) else 0, indices)
+
+
 def check_whole(units: Any, num_units: int) -> None:
-    """Refuses data that are not `num_units` units long; see `gather`."""
-    sizes = {_shape(leaf)[:1] for leaf in jax.tree.leaves(units)}
-    if sizes != {(num_units,)}:
-        found = sorted(str(size[0]) if size else "a scalar" for size in sizes) or "no leaf"
+    """Refuses data that are not `num_units` units of numbers; see `gather`."""
+    check_arrays(units)
+    found = lengths(units)
+    if set(found.values()) != {str(num_units)}:
+        said = ", ".join(f"{length} at {place}" for place, length in found.items()) or "no leaf"
         raise ValueError(
             f"`units` must hold the whole data, {num_units} units as the plan says, on the leading "
-            f"axis of every leaf; got {found}."
+            f"axis of every leaf; got {said}."
         )
-
-
-def _shape(leaf):
-    return leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
 
 
 def batch_shapes(units: Any, capacity: int, mesh: OnMesh | None = None) -> tuple[Any, Any]:

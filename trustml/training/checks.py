@@ -1,7 +1,6 @@
 """What a training step refuses before it runs."""
 
 import contextlib
-import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -19,17 +18,6 @@ def loose_promotion():
     """For optimizers, which promote dtypes and ranks on their own, where the user is strict."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
-
-
-def takes_key(loss_fn) -> bool:
-    """Whether the loss asks for a third argument, a key of each unit's own."""
-    try:
-        parameters = inspect.signature(loss_fn).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    needed = [p for p in parameters if p.kind in positional and p.default is p.empty]
-    return len(needed) >= 3
 
 
 def check_optimizer(optimizer, params) -> None:

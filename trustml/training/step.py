@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -71,6 +72,7 @@ class TrainStep:
         self._fingerprint = plan.fingerprint
         self._program: Any = None
         self._compiled: Any = None
+        self._waited_for: Any = None  # the program whose first step has ended
         self._at: tuple[Any, int] = (None, -1)
         if on_mesh is not None:
             on_mesh.check_microbatch(microbatch)  # its program waits for the state's layout
@@ -165,8 +167,12 @@ class TrainStep:
         state = self._prepared(state, batch.rows, group)
         try:
             state, metrics = self._compiled(state, batch.rows, group)
+            if self._waited_for is not self._compiled:
+                # Programs run on while Python does; later, nobody would know what did not fit.
+                jax.block_until_ready(metrics)
+                self._waited_for = self._compiled
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error)):
                 raise
             raise self._out_of_memory(state, batch.rows, group) from error
         self._at = (state.step, step + 1)

@@ -9,6 +9,7 @@ import optax
 
 from trustml.clipping import ClippedGrad, combine, partition
 from trustml.clipping.gradient import TUNE
+from trustml.clipping.losses import check_loss, takes_key
 from trustml.clipping.microbatch import in_microbatches
 from trustml.clipping.sums import keys_of_units
 from trustml.noise.chacha import chacha_blocks
@@ -70,7 +71,7 @@ def private_step(
       ValueError: The optimizer needs the loss value, or the mesh cannot share the micro-batch.
       NotImplementedError: The mesh cannot serve the plan's mechanism or `scale_by`.
     """
-    keyed = checks.takes_key(loss_fn)
+    keyed = takes_key(loss_fn)
     on_mesh = None if mesh is None else OnMesh(mesh)
     checks.check_mechanism(plan, mesh, microbatch, scale_by)
     means = plan.micro_batches
@@ -152,7 +153,7 @@ def baseline_step(
       None. Its weights and metrics are private quantities.
     """
     del strategy
-    keyed = checks.takes_key(loss_fn)
+    keyed = takes_key(loss_fn)
     on_mesh = None if mesh is None else OnMesh(mesh)
     shards = 1 if on_mesh is None else on_mesh.shards
 
@@ -167,10 +168,13 @@ def baseline_step(
             trained, frozen = partition(state.params, trainable)
             size = group.shape[0]
             keys = (keys_of_units(_loss_key(state), size, shards),) if keyed else ()
+            check_loss(loss_fn, state.params, rows, *keys, has_aux=has_aux)
 
             def core(units, group):
                 grads, info = jax.grad(total, has_aux=True)(trained, frozen, units, group)
-                return wide(grads), info
+                # Of padding alone the gradient is 0 times whatever stands there.
+                drawn = jnp.any(group >= 0)
+                return jax.tree.map(lambda leaf: jnp.where(drawn, leaf, 0.0), wide(grads)), info
 
             units = (rows, *keys)
             sums, (losses, aux) = in_microbatches(core, units, group, microbatch, shards)

@@ -11,8 +11,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from trustml.clipping import clipped_grad
+from trustml.clipping.losses import takes_key
 from trustml.plan import PrivacyPlan
-from trustml.training.checks import loose_promotion, takes_key
+from trustml.training.checks import loose_promotion
 
 
 class Recipe(NamedTuple):
