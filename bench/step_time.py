@@ -57,7 +57,7 @@ from _timing import (
 import trustml
 
 BENCH = "step_time"
-DEFAULT = ("mlp", "cnn", "resnet", "bilstm", "bert", "gpt", "lora")
+DEFAULT = ("mlp", "cnn", "resnet", "bilstm", "bert", "gpt", "gpt-remat", "lora")
 # Examples of a logical batch, and of them at a time. Convolutions all at once: in a loop XLA's CPU
 # code takes more than ten times as long for the plain gradient, which would flatter ours.
 LOGICAL = {
@@ -68,6 +68,7 @@ LOGICAL = {
     "bert": (1024, 32),
     "gpt": (1024, 32),
     "gpt-untied": (1024, 32),
+    "gpt-remat": (1024, 32),
     "lora": (1024, 32),
 }
 DEFAULT_WHOLE = ("mlp", "cnn", "bert", "gpt")

@@ -241,6 +241,20 @@ def test_a_step_that_does_not_fit_says_what_would(small, strategy):
         assert size == private_auto().microbatch == 16
 
 
+def test_a_step_that_fails_while_python_runs_on_says_so_too(small, monkeypatch):
+    # Programs are dispatched: what does not fit shows when somebody waits for it.
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy="vmap")
+    state, draw = step.init(params(), key=0), next(plan().batches(seed=0))
+
+    def fail(_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: Error dispatching: Out of memory allocating 9.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "block_until_ready", fail)
+        with pytest.raises(MemoryError, match="does not fit: the step takes"):
+            step.update(state, draw, data())
+
+
 def private_auto():
     step = private_step("auto")
     step.update(step.init(params(), key=0), next(plan().batches(seed=0)), data())

@@ -163,6 +163,23 @@ def gpt_untied(quick: bool, **sizes) -> Case:
     return Case(loss, params, tokens, f"GPT-style, untied: {what}")
 
 
+def gpt_remat(quick: bool, **sizes) -> Case:
+    """The untied one with its layers under scan and remat, as where memory is short."""
+    draw, params, tokens, heads, what = _transformer(quick, **sizes)
+    params["layers"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params["layers"])
+    params["output"] = 0.02 * draw.normal(*params["embedding"].shape)
+
+    def loss(p, tokens):
+        @jax.checkpoint
+        def layer(x, weights):
+            return _block(x, weights, heads, _causal(tokens.shape[0])), None
+
+        x, _ = jax.lax.scan(layer, p["embedding"][tokens] + p["position"], p["layers"])
+        return jnp.mean(cross_entropy((x @ p["output"].T)[:-1], tokens[1:]))
+
+    return Case(loss, params, tokens, f"GPT-style, untied, scan and remat: {what}")
+
+
 def lora(quick: bool, **sizes) -> Case:
     """The GPT-style network frozen; adapters of rank 8 on queries and values are trained."""
     draw, base, tokens, heads, what = _transformer(quick, **sizes)
