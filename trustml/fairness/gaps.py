@@ -94,11 +94,11 @@ def compare_means(
         for name, part, mean, end in zip(names, parts, means, ends, strict=True)
     )
     pairs = np.array(list(itertools.combinations(range(len(names)), 2)))
-    values = means[pairs[:, 0]] - means[pairs[:, 1]]
+    apart = means[pairs[:, 0]] - means[pairs[:, 1]]
     reach = _reach_together(drawn - means[:, None], pairs, confidence)
     gaps = tuple(
         Gap(names[i], names[j], *(float(scale * end) for end in (value, value - far, value + far)))
-        for (i, j), value, far in zip(pairs, values, reach, strict=True)
+        for (i, j), value, far in zip(pairs, apart, reach, strict=True)
     )
     return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
 
