@@ -14,7 +14,8 @@ against `plain step`, both with Adam on the same draws; it includes noise and op
 PyTorch and Opacus run in processes of their own, on as many threads as JAX has cores, against
 `torch plain` and `torch null`; `over_trustml` compares milliseconds across frameworks. `error` is
 the distance of their clipped sum from ours. Flops are XLA's count, which takes a loop's body once.
-The cases hf-* are the architectures of `trustml.models` and have no rivals in PyTorch.
+The cases hf-* are the architectures of `trustml.models`; they and gpt-remat have no rivals in
+PyTorch.
 
 With `--whole` a step takes a logical batch of 1,024 (MLP and CNN: 8,192) in micro-batches, the same
 on both sides.
@@ -75,6 +76,7 @@ DEFAULT_WHOLE = ("mlp", "cnn", "bert", "gpt")
 TORCH_RIVALS = ("torch plain", "opacus ghost", "opacus hooks")
 MISSING = "not installed: pip install -e '.[bench]'"
 UNWRITTEN = "no PyTorch module of this case"
+JAX_ALONE = {"gpt-remat", *PRETRAINED}
 STEPS = {
     "plain step": trustml.baseline_step,
     "null step": trustml.baseline_step,
@@ -149,8 +151,8 @@ def in_processes(name: str, chosen, folder: Path) -> list[list[dict]]:
 def torch_rows(name: str, chosen, folder: Path) -> list[list[dict]]:
     """The same for PyTorch and Opacus; rows that say so where they cannot run."""
     absent = any(importlib.util.find_spec(module) is None for module in ("torch", "opacus"))
-    if absent or name in PRETRAINED:
-        note = UNWRITTEN if name in PRETRAINED else MISSING
+    if absent or name in JAX_ALONE:
+        note = UNWRITTEN if name in JAX_ALONE else MISSING
         missing = {"device": "", "jax": None, "note": note}
         return [[row(BENCH, name, rival, **missing) for rival in TORCH_RIVALS]]
     runs = []
