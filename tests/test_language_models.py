@@ -386,5 +386,3 @@ def test_options_out_of_range_are_refused():
             Lora(**lora)
     with pytest.raises(ValueError, match="`targets` of `lora` must be found"):
         network_of("bert", "classify", Options(lora=Lora(targets="qkv$")))
-    with pytest.raises(ValueError, match="`tie_word_embeddings`"):
-        network_of("gpt2", "lm", tied=False)
