@@ -23,22 +23,26 @@ def classification(problem_type: str | None, classes: int) -> tuple[Callable, Ca
     """
 
     def loss(scores, unit, params):
-        return _LOSSES[_kind(problem_type, classes, unit)](scores, unit, params)
+        kind = problem_type_of(problem_type, classes, unit["label"])
+        return _LOSSES[kind](scores, unit, params)
 
     def predict(scores, unit, params):
-        return _PREDICTIONS[_kind(problem_type, classes, unit)](scores, unit, params)
+        kind = problem_type_of(problem_type, classes, unit.get("label"))
+        return _PREDICTIONS[kind](scores, unit, params)
 
     return loss, predict
 
 
-def _kind(problem_type: str | None, classes: int, unit) -> str:
+def problem_type_of(problem_type: str | None, classes: int, label=None) -> str:
+    """The problem type, found from the classes and the label where the configuration is silent."""
     if problem_type is not None:
         return problem_type
     if classes == 1:
         return REGRESSION
     # Without a label, as in prediction, only the type itself could tell of several at once.
-    given = "label" in unit and not jnp.issubdtype(jnp.asarray(unit["label"]).dtype, jnp.integer)
-    return MULTIPLE if given else SINGLE
+    if label is None or jnp.issubdtype(jnp.asarray(label).dtype, jnp.integer):
+        return SINGLE
+    return MULTIPLE
 
 
 def class_loss(scores, unit, params):
