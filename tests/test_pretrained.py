@@ -373,5 +373,5 @@ def test_tokenizers_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must hold tokenizer.json, .* got none of them"):
         TextTokenizer.from_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match="must be a readable vocabulary"):
+    with pytest.raises(ValueError, match="must hold a readable vocabulary"):
         TextTokenizer.from_folder(tmp_path)
