@@ -280,14 +280,30 @@ def test_a_head_of_another_size_than_its_labels_is_refused(folder):
         from_pretrained(folder, head="classify")
 
 
-def test_a_bias_with_several_rows_is_refused(tmp_path):
+@pytest.mark.parametrize("places", [{"1": "a", "2": "b"}, {"0": "a", "x": "b"}, ["a", "b"]])
+def test_labels_that_are_not_numbered_from_0_are_refused(folder, places):
+    reconfigure(folder, id2label=places)
+    with pytest.raises(ValueError, match=r"`id2label` of config.json must map the numbers from"):
+        from_pretrained(folder, head="classify")
+
+
+def test_scores_of_neighbouring_tags_are_not_left_out(tmp_path):
+    saved(tmp_path / "m", "tag", labels=(), tags=TAGS, crf=True)
+    with pytest.raises(ValueError, match=r"`trustml.head.end` must be read .* pass crf=True"):
+        from_pretrained(tmp_path / "m", head="tag")
+    anew = from_pretrained(tmp_path / "m", head="tag", tags=("O", "B-other"))
+    assert set(anew.fresh) == {"head/classifier/kernel", "head/classifier/bias"}
+
+
+@pytest.mark.parametrize("rows", [(2, 60), (1, 70)])
+def test_a_bias_of_another_shape_is_refused(tmp_path, rows):
     bart = {
         **{"model_type": "bart", "vocab_size": 60, "d_model": 8, "max_position_embeddings": 12},
         **{"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16},
         **{"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16},
     }
     saved(tmp_path / "m", "seq2seq", labels=(), kind=bart)
-    twice = {"final_logits_bias": np.ones((2, 60), np.float32)}
-    edit(tmp_path / "m", lambda tensors: tensors.update(twice))
-    with pytest.raises(ValueError, match=r"`final_logits_bias` in the shape \[60\].*got \[2, 60\]"):
+    other = {"final_logits_bias": np.zeros(rows, np.float32)}
+    edit(tmp_path / "m", lambda tensors: tensors.update(other))
+    with pytest.raises(ValueError, match=r"`final_logits_bias` in the shape \[60\].*got \["):
         from_pretrained(tmp_path / "m", head="seq2seq")

@@ -208,7 +208,7 @@ class ModelConfig:
         known_names = {*_REQUIRED[kind].values(), *(n for n, _ in _OPTIONAL[kind].values())}
         rest = {k: v for k, v in fields.items() if k not in known_names and k not in _NOT_KEPT}
         found |= {"labels": _labels(fields), "tags": tuple(fields.get(_TAGS) or ())}
-        found["written_for"] = next(iter(fields.get("architectures") or ()), "")
+        found["written_for"] = str(next(iter(fields.get("architectures") or ()), ""))
         return cls(**found, rest=json.dumps(rest, sort_keys=True))
 
     @classmethod
@@ -276,6 +276,9 @@ def _check_sizes(kind: str, fields: dict[str, Any], found: dict[str, Any]) -> No
 def _labels(fields: dict[str, Any]) -> tuple[str, ...]:
     named = fields.get("id2label") or {}
     try:
-        return tuple(str(named[place]) for place in sorted(named, key=int))
-    except (TypeError, ValueError):
-        raise ValueError(f"`id2label` of config.json must map numbers, got {named!r}.") from None
+        found = {int(place): str(label) for place, label in named.items()}
+        return tuple(found[place] for place in range(len(named)))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"`id2label` of config.json must map the numbers from 0 on, got {named!r}."
+        ) from None

@@ -54,7 +54,8 @@ def stored_head(config: ModelConfig, head: str, source: Tensors) -> ModelConfig 
     (place,) = names.places(config, head, ["head/classifier/kernel"]).values()
     if place.name not in source.files:
         return config
-    named, count = config.tags or config.labels, source.shape(place.name)[0]
+    named = (head == "tag" and config.tags) or config.labels
+    count = source.shape(place.name)[0]
     if not named:
         return dataclasses.replace(config, labels=tuple(f"LABEL_{i}" for i in range(count)))
     if len(named) != count:

@@ -76,7 +76,7 @@ def from_pretrained(
     tokenizer = _tokenizer(folder, config)
     rows = rows_of(had, config, head)
     params, fresh = _fill(network, config, head, source, key, rows)
-    _check_unread(config, source)
+    _check_unread(config, source, fresh)
     return Pretrained(network, params, config, tokenizer, fresh, head, options, source.unread)
 
 
@@ -105,8 +105,9 @@ def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer | None:
 
 
 def _has_logits_bias(config: ModelConfig, source: Tensors) -> bool:
+    """Whether there is a bias that is not zero; `_fill` refuses one of another shape."""
     held = source.read(["final_logits_bias"]) if config.model_type == "bart" else None
-    return held is not None and bool(held[1].any())
+    return held is not None and (bool(held[1].any()) or held[1].shape != (1, config.vocab_size))
 
 
 def _fill(network, config, head, source: Tensors, key, rows: dict[str, Rows | None]):
@@ -158,8 +159,14 @@ def _shape(array, place: names.Place) -> list[int]:
     return list(array.shape[::-1] if place.transposed else array.shape)
 
 
-def _check_unread(config: ModelConfig, source: Tensors) -> None:
+def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) -> None:
     """Refuses what is of the network that the files are for, and is not of ours."""
+    own = [name for name in source.unread if name.startswith(OWN)]
+    if own and not any(leaf.startswith("head/") for leaf in fresh):
+        raise ValueError(
+            f"{source.files[own[0]]}: `{own[0]}` must be read with its head, of which it is a "
+            "part; pass crf=True for a head with scores of neighbouring tags."
+        )
     lost = [name for name in source.unread if names.in_body(config, name)]
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
