@@ -172,10 +172,12 @@ class ModelConfig:
                     f"`hidden_size` must be a multiple of `{name}`, got {self.hidden_size} "
                     f"and {heads}."
                 )
-        for name, known in (("activation", ACTIVATIONS), ("problem_type", (None, *PROBLEM_TYPES))):
-            if (value := getattr(self, name)) not in known:
-                listed = ", ".join(str(one) for one in known)
-                raise ValueError(f"`{name}` must be one of {listed}, got {value!r}.")
+        choices = {"activation": tuple(ACTIVATIONS), "problem_type": (None, *PROBLEM_TYPES)}
+        for name, able in choices.items():
+            if (value := getattr(self, name)) not in able:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(str, able))}, got {value!r}."
+                )
 
     @classmethod
     def from_hf(cls, fields: dict[str, Any]) -> "ModelConfig":

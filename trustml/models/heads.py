@@ -143,7 +143,8 @@ def output_table(config: ModelConfig, table) -> Float[Array, "vocabulary feature
     """The word embedding, or, in a compact head of a model that is not tied, a table of its own."""
     if config.tied:
         return table
-    return Table(*table.shape, config.initializer_range, name="decoder").embedding
+    rows, width = table.shape
+    return Table(rows, width, config.initializer_range, name="decoder").embedding
 
 
 def by_table(states, table) -> Float[Array, "time vocabulary"]:

@@ -124,7 +124,7 @@ def to_hf_tensors(
     if adapters := [leaf for leaf in leaves if leaf.endswith("/lora_a")]:
         raise ValueError(f"`options` must hold the `lora` of `{adapters[0]}`, got None.")
     places = names.places(config, head, leaves)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for leaf, array in leaves.items():
         place = places.get(leaf) or names.Place(OWN + leaf.replace("/", "."))
         value = np.asarray(array, np.float32)

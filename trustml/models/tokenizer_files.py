@@ -199,12 +199,14 @@ def _listed(settings: dict[str, Any]) -> list[Any]:
     return [_token(token) for token in _values(settings.get("extra_special_tokens"))]
 
 
-def _named(settings: dict[str, Any], family: Family | None, added: dict[int, Any]) -> dict:
+def _named(
+    settings: dict[str, Any], family: Family | None, added: dict[int, Any]
+) -> dict[str, Any]:
     """Special tokens by `pad_token` and so on, those of models of their own last."""
     defaults = {} if family is None else family.tokens
     roles = [f"{name}_token" for name in NAMED]
     whole = {str(token): token for token in added.values()}
-    found = {}
+    found: dict[str, Any] = {}
     for role in [*roles, *(key for key in settings if key.endswith("_token"))]:
         token = settings[role] if role in settings else defaults.get(role)
         if token is None or isinstance(token, bool):
