@@ -1,5 +1,7 @@
 """The steps around a vocabulary that classes of transformers build, by their options."""
 
+import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,12 +69,45 @@ def _bytes(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any]):
 
 def _processor(whole: dict[str, Any]):
     """The post-processor of tokenizer.json, read by itself."""
-    import json
-
     from tokenizers import Tokenizer
 
     bare = whole | {"model": whole["model"] | {"vocab": {}, "merges": []}, "added_tokens": []}
     return Tokenizer.from_str(json.dumps(bare)).post_processor
+
+
+def _pieces(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any]):
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    del folder
+    scores = [(piece, score) for piece, score in (whole or {})["model"]["vocab"]]
+    # XLM-RoBERTa's vocabularies all have their unknown token there.
+    model = Tokenizer(models.Unigram(scores, unk_id=3, byte_fallback=False))
+    if (table := _character_table((whole or {}).get("normalizer"))) is not None:
+        model.normalizer = normalizers.Precompiled(table)
+    spaced = "always" if options.get("add_prefix_space", True) else "never"
+    model.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme=spaced)]
+    )
+    model.decoder = decoders.Metaspace(prepend_scheme=spaced)
+    return model
+
+
+def _character_table(normalizer: dict[str, Any] | None) -> bytes | None:
+    """The table of SentencePiece's normalisation, the only step of it that the class keeps."""
+    parts = (normalizer or {}).get("normalizers", [normalizer or {}])
+    held = [part for part in parts if part.get("type") == "Precompiled"]
+    return base64.b64decode(held[0]["precompiled_charsmap"]) if held else None
+
+
+def _xlm_frame(model, options: dict[str, Any], tokens: dict[str, Any]):
+    from tokenizers import processors
+
+    start, end = (str(tokens[f"{name}_token"]) for name in ("bos", "eos"))
+    return processors.TemplateProcessing(
+        single=[start, "$A", end],
+        pair=[start, "$A", end, end, "$B", end],
+        special_tokens=[(token, model.token_to_id(token)) for token in (start, end)],
+    )
 
 
 def _bert_frame(model, options: dict[str, Any], tokens: dict[str, Any]):
@@ -120,4 +155,5 @@ FAMILIES = {
     "bert": Family("WordPiece", ("vocab.txt",), _BERT, _wordpiece, _bert_frame),
     "roberta": Family("BPE", _MERGED, _ROBERTA, _bytes, _roberta_frame),
     "gpt2": Family("BPE", _MERGED, _GPT2, _bytes, None),
+    "xlm-roberta": Family("Unigram", ("tokenizer.json",), _ROBERTA, _pieces, _xlm_frame),
 }

@@ -20,6 +20,7 @@ _CLASSES = {
     **dict.fromkeys(("ConvBert", "LayoutLM"), "bert"),
     **dict.fromkeys(("Roberta", "Bart", "Longformer", "LED"), "roberta"),
     "GPT2": "gpt2",
+    "XLMRoberta": "xlm-roberta",
 }
 _OF_MODELS = {"bert": "bert", "distilbert": "bert", "roberta": "roberta", "bart": "roberta"} | {
     "gpt2": "gpt2"
