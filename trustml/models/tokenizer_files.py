@@ -22,8 +22,9 @@ _CLASSES = {
     "GPT2": "gpt2",
     "XLMRoberta": "xlm-roberta",
 }
-_OF_MODELS = {"bert": "bert", "distilbert": "bert", "roberta": "roberta", "bart": "roberta"} | {
-    "gpt2": "gpt2"
+_OF_MODELS = {
+    **{"bert": "bert", "distilbert": "bert", "roberta": "roberta"},
+    **{"bart": "roberta", "gpt2": "gpt2"},
 }
 _GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
 _USUAL = {
