@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import functools
 import json
 import tempfile
 import warnings
@@ -125,71 +126,95 @@ def texts(tokens):
     return st.lists(st.sampled_from(odd), max_size=9).map("".join)
 
 
+@functools.cache
+def vocabulary(family):
+    return FAMILIES[family][0]().to_str()
+
+
+def saved_vocabulary(family, whole):
+    """The files from before there was tokenizer.json."""
+    held = whole["model"]
+    if family == "wordpiece":
+        words = sorted(held["vocab"], key=held["vocab"].get)
+        return {"vocab.txt": "".join(f"{word}\n" for word in words)}
+    return {
+        "vocab.json": held["vocab"],
+        "merges.txt": "\n".join(["#version: 0.2", *map(" ".join, held["merges"])]),
+    }
+
+
+def new_tokens(draw, size):
+    """Tokens behind a vocabulary, as tokenizer.json describes them."""
+    return [
+        {"content": token, "id": size + place, "special": draw(st.booleans())}
+        | {flag: draw(st.booleans()) for flag in FLAGS}
+        for place, token in enumerate(draw(st.lists(st.sampled_from(NEW), unique=True, max_size=3)))
+    ]
+
+
+def roles(draw, able, listed, more):
+    """Special tokens as tokenizer_config.json and special_tokens_map.json name them."""
+    found = {}
+    for role in draw(st.lists(st.sampled_from(ROLES), unique=True, max_size=4)):
+        token = draw(st.sampled_from(able))
+        if draw(st.booleans()):
+            token = {"content": token, **{f: draw(st.booleans()) for f in FLAGS[:3]}, **more}
+        found[f"{role}_token"] = token
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        if draw(st.integers(0, 3)) == 0:
+            found[name] = draw(st.lists(st.sampled_from(listed), unique=True))
+    return found
+
+
+def whole_file(draw, whole, added, own_steps):
+    """tokenizer.json, with its added tokens and other fields that count or do not."""
+    whole["added_tokens"] += added
+    if own_steps and draw(st.booleans()):
+        whole["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": TABLE}
+    if draw(st.booleans()):
+        cut = {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+        whole["truncation"] = cut
+    return {"tokenizer.json": whole}
+
+
 @st.composite
 def described(draw, family):
     """The files of a folder, as a dict, and tokens that may stand in its texts."""
-    make, specials, classes, kind = FAMILIES[family]
-    model, files = CACHE.setdefault(family, make()), {}
-    whole = json.loads(model.to_str())
-    new = draw(st.lists(st.sampled_from(NEW), unique=True, max_size=3))
-    size = model.get_vocab_size()
-    flags = {
-        token: {flag: draw(st.booleans()) for flag in FLAGS} | {"special": draw(st.booleans())}
-        for token in new
-    }
-    added = [{"content": t, "id": size + i} | flags[t] for i, t in enumerate(new)]
+    _, specials, classes, kind = FAMILIES[family]
+    whole = json.loads(vocabulary(family))
+    added = new_tokens(draw, len(whole["model"]["vocab"]))
     options = draw(st.fixed_dictionaries({}, optional=OPTIONS))
-    where = draw(st.sampled_from(["decoder", "added", "none"]))
+    where = draw(st.sampled_from(["added_tokens_decoder", "added_tokens.json", "none"]))
     generic = draw(st.integers(0, 3)) == 0
     if generic or kind is None or draw(st.booleans()):
-        if kind is None and not generic and draw(st.booleans()):
-            whole["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": TABLE}
-        if where != "added" and (generic or draw(st.booleans())):
-            whole["added_tokens"] += added
-        if draw(st.booleans()):
-            whole["truncation"] = {
-                **{"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
-            }
-        files["tokenizer.json"] = whole
-    elif family == "wordpiece":
-        words = sorted(whole["model"]["vocab"].items(), key=lambda entry: entry[1])
-        files["vocab.txt"] = "".join(f"{word}\n" for word, _ in words)
+        here = where != "added_tokens.json" and (generic or draw(st.booleans()))
+        files = whole_file(draw, whole, added if here else [], kind is None and not generic)
     else:
-        files["vocab.json"] = whole["model"]["vocab"]
-        pairs = [
-            pair if isinstance(pair, str) else " ".join(pair) for pair in whole["model"]["merges"]
-        ]
-        files["merges.txt"] = "#version: 0.2\n" + "\n".join(pairs)
-    kept = whole["added_tokens"] if "tokenizer.json" in files else []
-    if where == "decoder":
-        known = [*([] if generic else kept), *added]
-        known = {one["id"]: one for one in known}
-        options["added_tokens_decoder"] = {
-            str(place): {k: v for k, v in one.items() if k != "id"} for place, one in known.items()
+        files = saved_vocabulary(family, whole)
+    if where == "added_tokens_decoder":
+        known = whole["added_tokens"] if "tokenizer.json" in files and not generic else []
+        tokens = {one["id"]: one for one in [*known, *added]}
+        options[where] = {
+            str(place): {k: v for k, v in one.items() if k != "id"} for place, one in tokens.items()
         }
-    if where == "added":
-        files["added_tokens.json"] = {one["content"]: one["id"] for one in added}
-    if generic:
-        options["tokenizer_class"] = draw(st.sampled_from(GENERIC))
-    elif kind is None or draw(st.booleans()):
-        options["tokenizer_class"] = draw(st.sampled_from(classes))
+    if where == "added_tokens.json":
+        files[where] = {one["content"]: one["id"] for one in added}
+    if generic or kind is None or draw(st.booleans()):
+        options["tokenizer_class"] = draw(st.sampled_from(GENERIC if generic else classes))
     else:
         files["config.json"] = {"model_type": kind}
-    for place in ("options", "map"):
-        if not draw(st.booleans()):
-            continue
-        into = options if place == "options" else files.setdefault("special_tokens_map.json", {})
-        for role in draw(st.lists(st.sampled_from(ROLES), unique=True, max_size=4)):
-            # A template of transformers' cannot hold a token with a space in it.
-            able = [*sorted(set(specials.values())), *(t for t in new if " " not in t), "<late>"]
-            token = draw(st.sampled_from(able))
-            if draw(st.booleans()):
-                more = {"__type": "AddedToken"} if place == "options" else {}
-                token = {"content": token, **{f: draw(st.booleans()) for f in FLAGS[:3]}} | more
-            into[f"{role}_token"] = token
-        for name in ("additional_special_tokens", "extra_special_tokens"):
-            if draw(st.integers(0, 3)) == 0:
-                into[name] = draw(st.lists(st.sampled_from(["<e1>", "<e2>", *new]), unique=True))
+    new = [one["content"] for one in added]
+    # A template of transformers' cannot hold a token with a space in it.
+    able = [
+        *sorted(set(specials.values())),
+        *(token for token in new if " " not in token),
+        "<late>",
+    ]
+    listed = ["<e1>", "<e2>", *new]
+    if draw(st.booleans()):
+        options |= roles(draw, able, listed, {"__type": "AddedToken"})
+    if draw(st.booleans()):
+        files["special_tokens_map.json"] = roles(draw, able, listed, {})
     files["tokenizer_config.json"] = options
     return files, [*specials.values(), *new, "<late>", "<e1>", "<e2>"]
 
@@ -205,7 +230,6 @@ def character_table(before, after):
 
 
 TABLE = base64.b64encode(character_table("m", "c")).decode()
-CACHE: dict[str, tokenizers.Tokenizer] = {}
 
 
 @contextlib.contextmanager
