@@ -253,6 +253,19 @@ def test_labels_in_another_order_take_their_own_rows(tmp_path, crf):
         np.testing.assert_array_equal(head["transitions"], moves)
 
 
+def test_labels_in_other_letters_take_their_own_rows(tmp_path):
+    made = saved(tmp_path / "m", labels=("NO", "YES")).params["head"]["classifier"]
+    found = from_pretrained(tmp_path / "m", head="classify", labels=("yes", "no"))
+    assert (found.fresh, found.config.labels) == ((), ("yes", "no"))
+    bias = found.params["head"]["classifier"]["bias"]
+    np.testing.assert_array_equal(bias, made["bias"][::-1])
+    both = saved(tmp_path / "both", labels=("no", "No")).params["head"]["classifier"]
+    found = from_pretrained(tmp_path / "both", head="classify", labels=("No", "no"))
+    bias = found.params["head"]["classifier"]["bias"]
+    np.testing.assert_array_equal(bias, both["bias"][::-1])
+    assert from_pretrained(tmp_path / "both", head="classify", labels=("no", "NO")).fresh
+
+
 @pytest.mark.parametrize("labels", [("red", "blue"), ("a", "b", "c")])
 def test_a_head_for_labels_of_another_meaning_starts_anew(folder, labels):
     reconfigure(folder, problem_type="single_label_classification")

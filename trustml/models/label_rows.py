@@ -96,5 +96,9 @@ def _matched(had: Sequence[str], wanted: Sequence[str]) -> Rows | None:
         return None
     if had == wanted or all(map(_DEFAULT.fullmatch, had)):
         return Rows()
-    # Rows of other labels would be numbers that mean something else.
-    return Rows(tuple(map(had.index, wanted))) if sorted(had) == sorted(wanted) else None
+    for same in (str, str.casefold):  # "POSITIVE" is "positive", unless there are both
+        places = {same(name): place for place, name in enumerate(had)}
+        order = tuple(places[same(name)] for name in wanted if same(name) in places)
+        if sorted(order) == list(range(len(had))):
+            return Rows(order)
+    return None  # rows of other labels are numbers that mean something else

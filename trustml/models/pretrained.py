@@ -35,10 +35,10 @@ def from_pretrained(
 ) -> Pretrained:
     """Reads a pretrained model and puts a head on it.
 
-    A stored head is read where it has the labels that are asked for, in any order, or as many
-    without names of their own (LABEL_0, ...). A head for other labels, or for another number, or
-    that the files lack, starts anew, and `fresh` names its leaves. `unread` names the tensors of
-    heads that were not asked for.
+    A stored head is read where it has the labels that are asked for, in any order and in capitals
+    or not, or as many without names of their own (LABEL_0, ...). A head for other labels, or for
+    another number, or that the files lack, starts anew, and `fresh` names its leaves. `unread`
+    names the tensors of heads that were not asked for.
 
     Args:
       folder_or_name: A folder with config.json and model.safetensors, or a name in the user's
