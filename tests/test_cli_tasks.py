@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import jax
 import jsonschema
@@ -62,7 +63,23 @@ def test_every_task_trains_by_one_command(task, models, tmp_path):
     level = more[more.index("--unit") + 1] if "--unit" in more else report["privacy"]["unit"]
     assert f"one {level}" in report["privacy"]["statement"]
     assert any("vocabulary from test" in note for note in report["notes"])
+    anew = any("random at the start: head/" in note for note in report["notes"])
+    assert anew == (task not in ("lm", "seq2seq"))  # heads that the public model has
     assert "NaN" not in (folder / "report.html").read_text()
+
+
+def test_a_model_for_another_problem_is_one_line(models, tmp_path, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(models["bert"], folder)
+    fields = json.loads((folder / "config.json").read_text())
+    fields["problem_type"] = "multi_label_classification"
+    (folder / "config.json").write_text(json.dumps(fields))
+    call = ["train", "--data", "ag_news", "--model", str(folder), "--max-length", "16", *TINY]
+    assert main([*call, "--out", str(tmp_path / "run")]) == 2
+    shown = capsys.readouterr().err
+    assert "`--model` must tell one class out of several" in shown
+    assert "a model for multi_label_classification" in shown
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_language_model_is_exported_as_others_read_it(models, tmp_path, capsys):

@@ -29,6 +29,10 @@ CASES = {
     "gpt2": (GPT2, Options()),
     "gpt2 stacked": (GPT2, Options(scan=True, remat=True)),
     "gpt2 lora": (GPT2, Options(lora=Lora(rank=2), dropout=0.5)),
+    "gpt2 variant": (
+        dataclasses.replace(GPT2, scale_attn_by_inverse_layer_idx=True, tied=False),
+        Options(scan=True),
+    ),
     "bart": (BART, Options()),
     "bart stacked": (BART, Options(scan=True)),
 }

@@ -13,6 +13,7 @@ from trustml.models.language import HEADS, build_language_model
 from trustml.models.layers import Lora, Options
 from trustml.models.lora import merge_lora
 from trustml.models.names import restacked, unstacked
+from trustml.models.problem_types import PROBLEM_TYPES
 
 VOCABULARY = 60
 LABELS, TAGS = ("a", "b", "c"), ("O", "B-x", "I-x", "B-y", "I-y")
@@ -171,6 +172,54 @@ def test_clipped_sums_are_exact(kind, head, options):
     assert float(told.norm.min()) > 0.05  # all are clipped
     np.testing.assert_allclose(told.norm, expected.norm, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), fast, slow)
+
+
+@pytest.mark.parametrize(
+    ("kind", "head", "changes", "label"),
+    [
+        ("gpt2", "lm", {"scale_attn_by_inverse_layer_idx": True, "tied": False}, None),
+        ("bert", "mlm", {"tied": False, "activation": "quick_gelu"}, None),
+        ("bert", "classify", {"problem_type": "regression"}, np.float32([[0.5, -1.0, 2.0]])),
+        ("gpt2", "classify", {"problem_type": PROBLEM_TYPES[1]}, np.float32([[0.0, 1.0, 1.0]])),
+    ],
+)
+def test_clipped_sums_of_variants_are_exact(kind, head, changes, label):
+    network = network_of(kind, head, Options(scan=True), **changes)
+    params, units = params_of(network), units_of(kind, head)
+    if label is not None:
+        units["label"] = jnp.asarray(np.repeat(label, 4, 0))
+    rows = trustml.clipped_grad(network.loss, clip_norm=1.0).explain(params, units)
+    assert not [row for row in rows if row.fallback]
+    (fast, told), (slow, expected) = both_ways(network)(params, units)
+    np.testing.assert_allclose(told.norm, expected.norm, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), fast, slow)
+
+
+@pytest.mark.parametrize(
+    ("problem", "label", "message"),
+    [
+        (None, 1.5, "`label` must have a number per class, shape"),
+        ("single_label_classification", 1.5, "`label` must be the integer of one class"),
+        ("multi_label_classification", 1, r"number per class, shape \[3\], .* got shape \[\]"),
+        ("regression", [1.0, 2.0], r"number per class, shape \[3\], .* got shape \[2\]"),
+    ],
+)
+def test_a_label_of_another_problem_is_refused(problem, label, message):
+    network = network_of("bert", "classify", problem_type=problem)
+    params, unit = params_of(network), first(units_of("bert", "classify"))
+    with pytest.raises(ValueError, match=message):
+        network.loss(params, unit | {"label": jnp.asarray(label)})
+
+
+def test_predictions_are_those_of_the_problem():
+    units = units_of("bert", "classify")
+    plain = network_of("bert", "classify")
+    params = params_of(plain)
+    scores = jax.jit(jax.vmap(plain.logits, (None, 0)))(params, units)
+    expected = (scores.argmax(-1), scores > 0, scores)
+    for problem, best in zip(PROBLEM_TYPES, expected, strict=True):
+        network = network_of("bert", "classify", problem_type=problem)
+        np.testing.assert_allclose(network.predict(params, units), best, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -410,5 +459,3 @@ def test_options_out_of_range_are_refused():
             Lora(**lora)
     with pytest.raises(ValueError, match="`targets` of `lora` must be found"):
         network_of("bert", "classify", Options(lora=Lora(targets="qkv$")))
-    with pytest.raises(ValueError, match="`tie_word_embeddings`"):
-        network_of("gpt2", "lm", tied=False)

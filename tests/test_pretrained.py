@@ -228,8 +228,11 @@ def test_fields_of_a_config_survive():
     gpt2 = {"model_type": "gpt2", "vocab_size": 9, "n_embd": 8, "n_layer": 1, "n_head": 2}
     found = ModelConfig.from_hf(gpt2 | {"n_positions": 4, "n_inner": None})
     assert (found.intermediate_size, found.activation) == (32, "gelu_new")
-    with pytest.raises(ValueError, match=r"`scale_attn_by_inverse_layer_idx` .* must be False"):
-        ModelConfig.from_hf(gpt2 | {"n_positions": 4, "scale_attn_by_inverse_layer_idx": True})
+    scaled = {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False}
+    config = ModelConfig.from_hf(gpt2 | {"n_positions": 4, "problem_type": "regression"} | scaled)
+    assert ModelConfig.from_hf(config.to_hf()) == config
+    assert {name: config.to_hf()[name] for name in scaled} == scaled
+    assert config.problem_type == "regression"
 
 
 def test_only_an_empty_folder_is_written_to(folder, tmp_path):
@@ -370,5 +373,5 @@ def test_tokenizers_that_cannot_be_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"must hold tokenizer.json, .* got none of them"):
         TextTokenizer.from_folder(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match="must be a readable vocabulary"):
+    with pytest.raises(ValueError, match="must hold a readable vocabulary"):
         TextTokenizer.from_folder(tmp_path)

@@ -12,6 +12,7 @@ from trustml.data.example_sets import load_examples
 from trustml.data.examples import Examples
 from trustml.models.adapters import Trainable, bitfit, last_layers, lora_only, matching
 from trustml.models.layers import Lora, Options
+from trustml.models.problem_types import SINGLE, problem_type_of
 from trustml.models.tasks import Problem
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
@@ -85,12 +86,20 @@ class TextModel:
         )
 
     def _check(self, found: Any) -> None:
-        """Refuses what would show too late: no tokenizer, or lengths that the model lacks."""
+        """Refuses what would show too late: no tokenizer, another problem, lengths it lacks."""
         if found.tokenizer is None:
             raise ValueError(
                 f"`--model` must hold its tokenizer (tokenizer.json), got {self.name} without."
             )
         config = found.config
+        if found.head == "classify":
+            problem = problem_type_of(config.problem_type, len(config.labels))
+            if problem != SINGLE:
+                raise ValueError(
+                    f"`--model` must tell one class out of several, as the data do, got "
+                    f"{self.name}, a model for {problem}. Change `problem_type` of its "
+                    "config.json, or name another model."
+                )
         # RoBERTa counts positions from behind its padding id.
         lost = config.pad_id + 1 if config.model_type == "roberta" else 0
         most = config.max_positions - lost
@@ -142,7 +151,7 @@ class TextModel:
                 f"`--model` must be the folder or name of a model for the task {schema.task!r}, or "
                 f"one of {known}, conv, bilstm, transformer, got {self.name}: {error}"
             ) from None
-        return found, told
+        return found, told + _anew(found)
 
     def _unlearned(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
         labels, tags = _labels_and_tags(schema)
@@ -214,6 +223,12 @@ class TextModel:
     def training(self, train: str | None) -> "TextModel":
         """With another choice of what is trained."""
         return self if train is None else dataclasses.replace(self, train=train)
+
+
+def _anew(found: Any) -> str:
+    """Which parts of a pretrained model start from random weights after all."""
+    modules = {leaf.rpartition("/")[0] for leaf in found.fresh if "/lora_" not in leaf}
+    return f"; random at the start: {', '.join(sorted(modules))}" if modules else ""
 
 
 def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from trustml.models.activations import ACTIVATIONS
 from trustml.models.bert import EncoderLayer
 from trustml.models.config import ModelConfig
 from trustml.models.gpt2 import causal
 from trustml.models.layers import (
-    ACTIVATIONS,
     Attention,
     Dense,
     Norm,

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from trustml.models.activations import ACTIVATIONS
 from trustml.models.config import ModelConfig
 from trustml.models.layers import (
-    ACTIVATIONS,
     Attention,
     Dense,
     Norm,

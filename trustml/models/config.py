@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-ACTIVATIONS = ("gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
+from trustml.models.activations import ACTIVATIONS
+from trustml.models.problem_types import PROBLEM_TYPES
 
 # Our name of a field to that of config.json, per architecture. All of these must be there.
 _BERT = {
@@ -62,6 +63,7 @@ _OPTIONAL: dict[str, dict[str, tuple[str, Any]]] = {
         "eos_id": ("eos_token_id", eos),
         "initializer_range": ("initializer_range", 0.02),
         "tied": ("tie_word_embeddings", True),
+        "problem_type": ("problem_type", None),
     }
     for name, (pad, bos, eos) in _IDS.items()
 }
@@ -75,6 +77,8 @@ _OPTIONAL["gpt2"] |= {
     "activation": ("activation_function", "gelu_new"),
     "layer_norm_eps": ("layer_norm_epsilon", 1e-5),
     "intermediate_size": ("n_inner", None),
+    "scale_attn_weights": ("scale_attn_weights", True),
+    "scale_attn_by_inverse_layer_idx": ("scale_attn_by_inverse_layer_idx", False),
 }
 _OPTIONAL["bart"] |= {
     "activation": ("activation_function", "gelu"),
@@ -84,20 +88,34 @@ _OPTIONAL["bart"] |= {
 }
 _FIXED_EPS = {"distilbert": 1e-12, "bart": 1e-5}  # these architectures have no such field
 
-# Options under which the arithmetic would be another; the values under which it is ours.
-_ONLY: dict[str, tuple] = {
-    "position_embedding_type": (None, "absolute"),
-    "add_cross_attention": (None, False),
-    "is_decoder": (None, False),
-    "sinusoidal_pos_embds": (None, False),
-    "scale_attn_weights": (None, True),
-    "scale_attn_by_inverse_layer_idx": (None, False),
-    "normalize_before": (None, False),
-    "normalize_embedding": (None, True),
-    "add_final_layer_norm": (None, False),
-    "static_position_embeddings": (None, False),
-    "embedding_size": (None,),
+_FLAGS = ("tied", "scale_embedding", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
+
+# Options under which the arithmetic would be another, of the architectures and of their variants;
+# the value under which it is ours. None, as in a silent file, is always ours.
+_ONLY: dict[str, Any] = {
+    "position_embedding_type": "absolute",
+    **dict.fromkeys(
+        (
+            *("add_cross_attention", "is_decoder", "sinusoidal_pos_embds", "tie_encoder_decoder"),
+            *("normalize_before", "add_final_layer_norm", "static_position_embeddings"),
+            *("norm_first", "pre_norm", "prenorm", "apply_residual_connection_post_layernorm"),
+            *("alibi", "rotary_value", "relative_attention", "use_task_id", "quant_mode"),
+            *("trigram_input", "use_bottleneck"),
+        ),
+        False,
+    ),
+    **dict.fromkeys(("normalize_embedding", "layernorm_embedding", "qkv_bias"), True),
+    "normalization_type": "layer_norm",
+    "pruned_heads": {},
+    **dict.fromkeys(("inner_group_num", "num_feedforward_networks"), 1),
 }
+# Sizes that variants tell apart; they must equal those that decide them here.
+_SAME: dict[str, tuple[str, ...]] = {
+    "hidden_size": ("embedding_size", "true_hidden_size", "intra_bottleneck_size"),
+    "num_heads": ("num_attention_heads", "num_key_value_heads"),
+    "num_layers": ("num_hidden_groups",),
+}
+_QUANTIZED = ("quantization_config", "compression_config")
 _TAGS = "trustml_tags"  # transformers has one list of labels; a joint head has two
 _NOT_KEPT = ("architectures", "id2label", "label2id", "num_labels", "dtype", "torch_dtype", _TAGS)
 
@@ -130,9 +148,13 @@ class ModelConfig:
     decoder_intermediate_size: int = 0
     decoder_start_id: int = 2
     scale_embedding: bool = False
+    scale_attn_weights: bool = True  # GPT-2: scores are divided by the root of a head's width
+    scale_attn_by_inverse_layer_idx: bool = False  # GPT-2: and by the layer's number, from 1
     logits_bias: bool = False  # BART: whether the checkpoint's final_logits_bias is not zero
+    problem_type: str | None = None  # one of `PROBLEM_TYPES`; None leaves it to the labels
     labels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    written_for: str = dataclasses.field(default="", compare=False)  # transformers' class
     rest: str = dataclasses.field(default="{}", compare=False, repr=False)
 
     def __post_init__(self):
@@ -150,9 +172,12 @@ class ModelConfig:
                     f"`hidden_size` must be a multiple of `{name}`, got {self.hidden_size} "
                     f"and {heads}."
                 )
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"`activation` must be one of {known}, got {self.activation!r}.")
+        choices = {"activation": tuple(ACTIVATIONS), "problem_type": (None, *PROBLEM_TYPES)}
+        for name, able in choices.items():
+            if (value := getattr(self, name)) not in able:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(str, able))}, got {value!r}."
+                )
 
     @classmethod
     def from_hf(cls, fields: dict[str, Any]) -> "ModelConfig":
@@ -166,12 +191,7 @@ class ModelConfig:
         if kind not in _REQUIRED:
             known = ", ".join(_REQUIRED)
             raise ValueError(f"`model_type` must be one of {known}, got {kind!r}.")
-        for name, allowed in _ONLY.items():
-            if (value := fields.get(name)) not in allowed:
-                raise ValueError(
-                    f"`{name}` of config.json must be {allowed[-1]!r}, the only value that is "
-                    f"supported for {kind}, got {value!r}."
-                )
+        _check_arithmetic(kind, fields)
         found: dict[str, Any] = {"model_type": kind}
         for ours, theirs in _REQUIRED[kind].items():
             if theirs not in fields:
@@ -185,9 +205,12 @@ class ModelConfig:
             found["intermediate_size"] = 4 * found["hidden_size"]
         if isinstance(found["eos_id"], list):
             found["eos_id"] = found["eos_id"][0]
+        found |= {name: bool(found[name]) for name in _FLAGS if name in found}
+        _check_sizes(kind, fields, found)
         known_names = {*_REQUIRED[kind].values(), *(n for n, _ in _OPTIONAL[kind].values())}
         rest = {k: v for k, v in fields.items() if k not in known_names and k not in _NOT_KEPT}
         found |= {"labels": _labels(fields), "tags": tuple(fields.get(_TAGS) or ())}
+        found["written_for"] = str(next(iter(fields.get("architectures") or ()), ""))
         return cls(**found, rest=json.dumps(rest, sort_keys=True))
 
     @classmethod
@@ -223,9 +246,41 @@ class ModelConfig:
         return fields
 
 
+def _check_arithmetic(kind: str, fields: dict[str, Any]) -> None:
+    for name in _QUANTIZED:
+        if fields.get(name):
+            raise ValueError(
+                f"`{name}` of config.json must be absent, got that of a quantized checkpoint, "
+                "whose numbers mean nothing without it; take the checkpoint that was quantized, "
+                "or one that transformers saved after `model.dequantize()`."
+            )
+    for name, only in _ONLY.items():
+        if (value := fields.get(name)) not in (None, only):
+            raise ValueError(
+                f"`{name}` of config.json must be {only!r}, the only value that is supported "
+                f"for {kind}, got {value!r}."
+            )
+
+
+def _check_sizes(kind: str, fields: dict[str, Any], found: dict[str, Any]) -> None:
+    sizes = {name: (found[ours], ours) for ours, names in _SAME.items() for name in names}
+    heads, width = found["num_heads"], found["hidden_size"]
+    if type(heads) is type(width) is int and heads > 0:
+        sizes |= dict.fromkeys(("head_dim", "attention_head_size"), (width // heads, "num_heads"))
+    for name, (size, ours) in sizes.items():
+        if (value := fields.get(name)) not in (None, size):
+            raise ValueError(
+                f"`{name}` of config.json must be {size}, as `{ours}` makes it in {kind}, "
+                f"got {value!r}."
+            )
+
+
 def _labels(fields: dict[str, Any]) -> tuple[str, ...]:
     named = fields.get("id2label") or {}
     try:
-        return tuple(str(named[place]) for place in sorted(named, key=int))
-    except (TypeError, ValueError):
-        raise ValueError(f"`id2label` of config.json must map numbers, got {named!r}.") from None
+        found = {int(place): str(label) for place, label in named.items()}
+        return tuple(found[place] for place in range(len(named)))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f"`id2label` of config.json must map the numbers from 0 on, got {named!r}."
+        ) from None

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from trustml.models.activations import ACTIVATIONS
 from trustml.models.config import ModelConfig
 from trustml.models.layers import (
-    ACTIVATIONS,
     Attention,
     Dense,
     Norm,
@@ -26,7 +26,10 @@ class DecoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "time features"], allowed: Bool[Array, "time key"]
+        self,
+        x: Float[Array, "time features"],
+        allowed: Bool[Array, "time key"],
+        score_scale: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, "time features"], None]:
         """Applies the layer."""
         config, options = self.config, self.options
@@ -34,7 +37,8 @@ class DecoderLayer(nn.Module):
         # Starts as GPT-2 does: sums of many layers keep their size.
         last = float(scale / np.sqrt(2 * config.num_layers))
         attention = Attention(config.num_heads, options, scale, True, last, name="attention")
-        read = attention(Norm(eps, options, name="attention_norm")(x), allowed)
+        normed = Norm(eps, options, name="attention_norm")(x)
+        read = attention(normed, allowed, score_scale=score_scale)
         x = x + dropped(self, read)
         y = Norm(eps, options, name="output_norm")(x)
         y = ACTIVATIONS[config.activation](
@@ -62,8 +66,21 @@ class Gpt2(nn.Module):
         x = x + (positions.first(time) if places is None else positions(places))
         x = dropped(self, x.astype(options.dtype))
         stack = Stack(DecoderLayer, config.num_layers, config, options, name="decoder")
-        x = stack(x, causal(time) & unit["mask"][None, :] if allowed is None else allowed)
+        if allowed is None:
+            allowed = causal(time) & unit["mask"][None, :]
+        x = stack(x, allowed, per_layer=score_scales(config))
         return Norm(config.layer_norm_eps, options, name="norm")(x), None
+
+
+def score_scales(config: ModelConfig) -> tuple[Float[Array, " layer"], ...]:
+    """What each layer's scores are multiplied by, where it is not 1 / sqrt(width) in all."""
+    if config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx:
+        return ()
+    width = config.hidden_size // config.num_heads
+    scales = np.full(config.num_layers, width**-0.5 if config.scale_attn_weights else 1.0)
+    if config.scale_attn_by_inverse_layer_idx:
+        scales /= np.arange(1, config.num_layers + 1)
+    return (jnp.asarray(scales, jnp.float32),)
 
 
 def causal(time: int) -> Bool[Array, "time time"]:

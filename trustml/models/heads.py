@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from trustml.models.activations import ACTIVATIONS
 from trustml.models.config import ModelConfig
-from trustml.models.layers import ACTIVATIONS, Dense, Norm, Options, as_row, dropped
+from trustml.models.layers import Dense, Norm, Options, Table, as_row, dropped
 from trustml.models.network import cross_entropy, masked_mean, token_loss
+from trustml.models.problem_types import best_class, class_loss
 
 MAX_ANSWER = 30  # tokens of an answer
 
@@ -103,7 +105,7 @@ class AnswerHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Scores of the vocabulary by the word embedding itself: GPT-2, BART."""
+    """Scores of the vocabulary by the word embedding itself, where they are tied: GPT-2, BART."""
 
     config: ModelConfig
     options: Options
@@ -111,7 +113,7 @@ class TokenHead(nn.Module):
     @nn.compact
     def __call__(self, states, pooled, table, unit):
         """Scores [time, vocabulary]."""
-        scores = by_table(states, table)
+        scores = by_table(states, output_table(self.config, table))
         if not self.config.logits_bias:
             return scores
         bias = self.param("bias", nn.initializers.zeros, (self.config.vocab_size,), jnp.float32)
@@ -132,9 +134,17 @@ class MaskedTokenHead(nn.Module):
         # RoBERTa's head has its own activation, whatever that of its layers is.
         name = "gelu" if config.model_type == "roberta" else config.activation
         x = Norm(config.layer_norm_eps, self.options, name="norm")(ACTIVATIONS[name](x))
-        scores = by_table(x, table)
+        scores = by_table(x, output_table(config, table))
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
         return scores + as_row(bias, scores)
+
+
+def output_table(config: ModelConfig, table) -> Float[Array, "vocabulary features"]:
+    """The word embedding, or, in a compact head of a model that is not tied, a table of its own."""
+    if config.tied:
+        return table
+    rows, width = table.shape
+    return Table(rows, width, config.initializer_range, name="decoder").embedding
 
 
 def by_table(states, table) -> Float[Array, "time vocabulary"]:
@@ -142,16 +152,6 @@ def by_table(states, table) -> Float[Array, "time vocabulary"]:
     return jnp.einsum(
         "td,vd->tv", states, table.astype(states.dtype), preferred_element_type=jnp.float32
     )
-
-
-def classify_loss(scores, unit, params):
-    """Cross-entropy of the class; 0 for a unit of padding alone."""
-    return jnp.where(unit["mask"].any(), cross_entropy(scores, unit["label"]), 0.0)
-
-
-def classify_predict(scores, unit, params):
-    """The best class."""
-    return jnp.argmax(scores).astype(jnp.int32)
 
 
 def tag_loss(scores, unit, params):
@@ -188,12 +188,12 @@ def _together(mask, *arrays):
 
 def joint_loss(scores, unit, params):
     """The loss of the class and that of the tags."""
-    return classify_loss(scores[0], unit, params) + tag_loss(scores[1], unit, params["slots"])
+    return class_loss(scores[0], unit, params) + tag_loss(scores[1], unit, params["slots"])
 
 
 def joint_predict(scores, unit, params):
     """The best class and tags."""
-    label = classify_predict(scores[0], unit, params)
+    label = best_class(scores[0], unit, params)
     return label, tag_predict(scores[1], unit, params["slots"])
 
 

@@ -14,6 +14,7 @@ from trustml.models.gpt2 import Gpt2
 from trustml.models.heads import Head
 from trustml.models.layers import Options
 from trustml.models.network import Network
+from trustml.models.problem_types import classification
 
 _ENCODER = ("classify", "tag", "nlu", "qa", "mlm")
 HEADS: dict[str, tuple[str, ...]] = {
@@ -69,10 +70,6 @@ def _body(config: ModelConfig, head: str, options: Options) -> nn.Module:
         raise ValueError(
             f"`head` must be one of {', '.join(known)} for {config.model_type}, got {head!r}."
         )
-    if head in ("lm", "mlm", "seq2seq") and not config.tied:
-        raise ValueError(
-            "`tie_word_embeddings` of config.json must be true for a language model, got false."
-        )
     if config.model_type == "gpt2":
         return Gpt2(config, options)
     if config.model_type == "bart":
@@ -102,7 +99,7 @@ def make_head(
         raise ValueError(f"`crf` needs tags, which the head {head!r} lacks.")
     if head == "classify":
         module: nn.Module = heads.ClassifyHead(config, options, len(labels))
-        return Head(module, heads.classify_loss, heads.classify_predict)
+        return Head(module, *classification(config.problem_type, len(labels)))
     if head == "tag":
         module = heads.TagHead(config, options, len(tags), crf)
         return Head(module, heads.tag_loss, heads.tag_predict)

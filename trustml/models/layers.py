@@ -5,7 +5,6 @@ Parameters are float32; products run in `Options.dtype`, statistics and softmax 
 
 import dataclasses
 import re
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,13 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-
-ACTIVATIONS: dict[str, Callable] = {
-    "relu": nn.relu,
-    "silu": nn.silu,
-    **dict.fromkeys(("gelu", "gelu_python"), lambda x: nn.gelu(x, approximate=False)),
-    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_pytorch_tanh"), nn.gelu),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,8 +164,9 @@ class Attention(nn.Module):
         x: Float[Array, "time features"],
         allowed: Bool[Array, "#time key"],
         memory: Float[Array, "key features"] | None = None,
+        score_scale: Float[Array, ""] | None = None,
     ) -> Float[Array, "time features"]:
-        """Reads `memory`, or `x` itself, where `allowed`."""
+        """Reads `memory`, or `x` itself, where `allowed`; scores are scaled as `attend` says."""
         features = x.shape[-1]
         make = lambda name, size: Dense(size, self.options, self.scale, name=name)  # noqa: E731
         k: Any = None
@@ -188,7 +181,8 @@ class Attention(nn.Module):
             k, v = make("key", features)(source), make("value", features)(source)
         if self.is_mutable_collection("cache") and not self.is_initializing():
             k, v = remembered(self, k, v, allowed if memory is None else None)
-        read = attend(self.split(q), self.split(k), self.split(v), allowed, self.drop)
+        q, k, v = self.split(q), self.split(k), self.split(v)
+        read = attend(q, k, v, allowed, self.drop, score_scale)
         scale = self.scale if self.output_scale is None else self.output_scale
         return Dense(features, self.options, scale, name="output")(read)
 
@@ -201,13 +195,14 @@ class Attention(nn.Module):
         return dropped(self, weights)
 
 
-def attend(queries, keys, values, allowed, drop=lambda weights: weights):
+def attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=None):
     """Softmax attention: queries [time, head, width], keys and values [key, head, width].
 
-    Scores and softmax are float32; a query that may read nothing reads the mean of all.
+    Scores and softmax are float32; scores are multiplied by `scale`, by default 1 / sqrt(width). A
+    query that may read nothing reads the mean of all.
     """
     scores = jnp.einsum("qhd,khd->hqk", queries, keys, preferred_element_type=jnp.float32)
-    scores = scores * np.float32(queries.shape[-1] ** -0.5)
+    scores = scores * (np.float32(queries.shape[-1] ** -0.5) if scale is None else scale)
     least = jnp.finfo(jnp.float32).min
     weights = nn.softmax(jnp.where(jnp.broadcast_to(allowed, scores.shape), scores, least))
     read = jnp.einsum("hqk,khd->qhd", drop(weights).astype(values.dtype), values)
@@ -242,7 +237,9 @@ def dropped(module: nn.Module, x):
     return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
 
 
-def run_layers(layer: type[nn.Module], count: int, config, options: Options, x, *context):
+def run_layers(
+    layer: type[nn.Module], count: int, config, options: Options, x, *context, per_layer=()
+):
     """Layers one after the other, as submodules of the compact module that calls this.
 
     They are `layer_0`, `layer_1`, ..., or stacked along a leading axis as `layers`.
@@ -254,6 +251,7 @@ def run_layers(layer: type[nn.Module], count: int, config, options: Options, x, 
       options: The layers' `options`; `scan` and `remat` say how they run.
       x: What the first layer gets.
       *context: What every layer gets beside it.
+      per_layer: Arrays with a leading axis of layers; each layer gets its entries after `context`.
     """
     if options.remat:
         layer = nn.remat(layer, prevent_cse=not options.scan)
@@ -262,12 +260,13 @@ def run_layers(layer: type[nn.Module], count: int, config, options: Options, x, 
             layer,
             variable_axes={"params": 0, "cache": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast,) * len(context),
+            in_axes=(nn.broadcast,) * len(context) + (0,) * len(per_layer),
             length=count,
         )
-        return stacked(config, options, name="layers")(x, *context)[0]
+        return stacked(config, options, name="layers")(x, *context, *per_layer)[0]
     for place in range(count):
-        x, _ = layer(config, options, name=f"layer_{place}")(x, *context)
+        own = (array[place] for array in per_layer)
+        x, _ = layer(config, options, name=f"layer_{place}")(x, *context, *own)
     return x
 
 
@@ -280,6 +279,7 @@ class Stack(nn.Module):
     options: Options
 
     @nn.compact
-    def __call__(self, x, *context):
+    def __call__(self, x, *context, per_layer=()):
         """Applies the layers."""
-        return run_layers(self.layer, self.count, self.config, self.options, x, *context)
+        given = (self.layer, self.count, self.config, self.options, x, *context)
+        return run_layers(*given, per_layer=per_layer)

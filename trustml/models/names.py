@@ -1,5 +1,6 @@
 """How Hugging Face's transformers names the tensors of our networks."""
 
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -110,6 +111,15 @@ _HEADS: dict[tuple[str, str], dict[str, str]] = {
         "head/norm": "vocab_layer_norm",
     },
 }
+# The matrix that gives a language model's scores, and its other bias: a copy where they are tied.
+_OUTPUTS = {
+    "bert": "cls.predictions.decoder",
+    "roberta": "lm_head.decoder",
+    "distilbert": "vocab_projector",
+    "gpt2": "lm_head",
+    "bart": "lm_head",
+}
+LANGUAGE = ("lm", "mlm", "seq2seq")  # heads that score the vocabulary
 _PARTS = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 _CLASSES = {
     "classify": "ForSequenceClassification",
@@ -120,6 +130,12 @@ _CLASSES = {
     "seq2seq": "ForConditionalGeneration",
     "nlu": "Model",
 }
+_OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+# Constants that old files hold, and BERT's summary, which not every head reads.
+_UNREAD = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|version)$|^h\.\d+\.attn\.(bias|masked_bias)$"
+    r"|^pooler\.dense\.(weight|bias)$"
+)
 _FAMILIES = {
     "bert": "Bert",
     "roberta": "Roberta",
@@ -162,6 +178,8 @@ def places(config: ModelConfig, head: str, leaves) -> dict[str, Place]:
         table = table | {"head/classifier": "classifier"}
     if head == "qa":
         table = table | _ANSWER
+    if head in LANGUAGE:
+        table = table | {"head/decoder": _OUTPUTS[kind]}
     found = {}
     for leaf in leaves:
         module, _, part = leaf.rpartition("/")
@@ -175,6 +193,40 @@ def places(config: ModelConfig, head: str, leaves) -> dict[str, Place]:
         linear = part == "kernel" and not (kind == "gpt2" and not leaf.startswith("head/"))
         found[leaf] = Place(f"{name}.{_PARTS[part]}", linear)
     return found
+
+
+def copies(config: ModelConfig, leaf: str, name: str) -> list[str]:
+    """All names of transformers for a leaf: `name`, that of its place, and those of its copies.
+
+    Where a model is tied they are one tensor, of which files hold one copy or several.
+    """
+    found, output = [name], _OUTPUTS[config.model_type]
+    if leaf == "word/embedding" and config.model_type == "bart":
+        root = prefix(config)
+        found += [f"{root}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
+    if leaf.endswith("word/embedding") and config.tied:
+        found.append(f"{output}.weight")
+    if leaf == "head/bias" and config.model_type in ("bert", "roberta"):
+        found.append(f"{output}.bias")
+    return found
+
+
+def spellings(config: ModelConfig, name: str) -> list[str]:
+    """The ways in which files write a name: with or without prefix, as now or as of old."""
+    found = list(dict.fromkeys((name, name.removeprefix(prefix(config)))))
+    for end, before in _OLD.items():
+        found += [one.removesuffix(end) + before for one in found if one.endswith(end)]
+    return found
+
+
+def in_body(config: ModelConfig, name: str) -> bool:
+    """Whether a file's tensor belongs to the body of the architecture, and is no constant."""
+    root, table = _BODIES[config.model_type]
+    tops = {theirs.split(".")[1] for theirs in table.values()}
+    inner = name.removeprefix(root + ".")
+    if _UNREAD.search(inner):
+        return False
+    return inner != name or inner.split(".")[0] in tops
 
 
 def _without_number(module: str) -> tuple[str, str]:

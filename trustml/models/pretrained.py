@@ -1,28 +1,24 @@
 """Pretrained weights: read from safetensors files in the names of Hugging Face's transformers."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array
 
 from trustml.models import names
+from trustml.models.checkpoints import Tensors
 from trustml.models.config import ModelConfig
 from trustml.models.hub import find_model
+from trustml.models.label_rows import Rows, rows_of, stored_head, taken
 from trustml.models.language import build_language_model
 from trustml.models.layers import Options
 from trustml.models.network import Network
-from trustml.models.saving import CONFIG, OWN, WEIGHTS
+from trustml.models.saving import CONFIG, OWN
 from trustml.models.saving import Pretrained as Pretrained
 from trustml.models.saving import save_pretrained as save_pretrained
 from trustml.models.text_tokenizer import TextTokenizer
-
-INDEX = "model.safetensors.index.json"
-_VOCABULARY_TOPS = ("lm_head.weight", "cls.predictions.decoder.weight", "vocab_projector.weight")
 
 
 def from_pretrained(
@@ -39,8 +35,10 @@ def from_pretrained(
 ) -> Pretrained:
     """Reads a pretrained model and puts a head on it.
 
-    The head's own weights are read where the files hold them for the same labels; otherwise they
-    start anew, and `fresh` names them.
+    A stored head is read where it has the labels that are asked for, in any order and in capitals
+    or not, or as many without names of their own (LABEL_0, ...). A head for other labels, or for
+    another number, or that the files lack, starts anew, and `fresh` names its leaves. `unread`
+    names the tensors of heads that were not asked for.
 
     Args:
       folder_or_name: A folder with config.json and model.safetensors, or a name in the user's
@@ -55,15 +53,18 @@ def from_pretrained(
       endpoint: Address to download from.
 
     Raises:
-      ValueError: A file that is missing or broken, or a tensor that is missing or of a wrong shape;
-        the line names it.
+      ValueError: A file that is missing or broken; a tensor that is missing, of a wrong shape,
+        quantized, or of a body that config.json does not describe; copies that differ. The line
+        names it.
     """
     options = options or Options()
     folder = find_model(folder_or_name, download=download, endpoint=endpoint)
-    source = _Tensors(folder)
+    source = Tensors(folder)
     stored = ModelConfig.from_file(folder / CONFIG)
     stored = dataclasses.replace(stored, logits_bias=_has_logits_bias(stored, source))
-    config = _with_labels(stored, head, tuple(labels), tuple(tags))
+    had = stored_head(stored, head, source)
+    known = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
+    config = _with_labels(known, head, tuple(labels), tuple(tags))
     network = build_language_model(
         config,
         head,
@@ -73,76 +74,22 @@ def from_pretrained(
         options=options,
     )
     tokenizer = _tokenizer(folder, config)
-    _check_tied(config, head, source)
-    params, fresh = _fill(network, config, head, source, key, _changed(stored, config, head))
-    return Pretrained(network, params, config, tokenizer, fresh, head, options)
+    rows = rows_of(had, config, head)
+    params, fresh = _fill(network, config, head, source, key, rows)
+    _check_unread(config, source, fresh)
+    return Pretrained(network, params, config, tokenizer, fresh, head, options, source.unread)
 
 
 def _with_labels(config: ModelConfig, head: str, labels, tags) -> ModelConfig:
     if head == "tag":
         return dataclasses.replace(config, labels=(), tags=tags or config.tags or config.labels)
     if head == "classify":
+        if labels and config.labels and len(labels) != len(config.labels):
+            config = dataclasses.replace(config, problem_type=None)  # that of the stored head
         return dataclasses.replace(config, labels=labels or config.labels, tags=tags)
     if head == "nlu":
         return dataclasses.replace(config, labels=labels or config.labels, tags=tags or config.tags)
     return dataclasses.replace(config, labels=labels, tags=tags)
-
-
-def _changed(stored: ModelConfig, config: ModelConfig, head: str) -> bool:
-    """Whether the head's classes are others than the checkpoint's: then its weights say nothing."""
-    if head == "tag":
-        return (stored.tags or stored.labels) != config.tags
-    return head in ("classify", "nlu") and (
-        stored.labels,
-        stored.tags if head == "nlu" else (),
-    ) != (
-        config.labels,
-        config.tags,
-    )
-
-
-class _Tensors:
-    """Tensors of a folder's safetensors files by name, read when asked for."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.files = {name: path for path in _weight_files(folder) for name in _names(path)}
-
-    def get(self, name: str) -> np.ndarray:
-        """One tensor as float32."""
-        from safetensors import safe_open
-
-        with safe_open(self.files[name], framework="flax") as file:
-            found = file.get_tensor(name)
-        return np.asarray(found.astype(jnp.float32))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).exists():
-        try:
-            shards = json.loads((folder / INDEX).read_text())["weight_map"].values()
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise ValueError(f"{folder / INDEX} must be a readable index: {error!r}.") from None
-        return [folder / name for name in sorted(set(shards))]
-    for path in sorted(folder.glob("*.bin")):
-        raise ValueError(
-            f"{folder} must hold {WEIGHTS}, got {path.name} alone, a pickle, which may run any "
-            "code; convert it with transformers' save_pretrained, or take a checkpoint that has "
-            "safetensors."
-        )
-    raise ValueError(f"{folder} must hold {WEIGHTS} or {INDEX}, got neither.")
-
-
-def _names(path: Path) -> list[str]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="flax") as file:
-            return list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} must be a whole safetensors file: {error}.") from None
 
 
 def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer | None:
@@ -157,42 +104,13 @@ def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer | None:
     return tokenizer
 
 
-def _candidates(config: ModelConfig, name: str) -> list[str]:
-    """Names under which files hold a tensor: with or without prefix, old names of BERT's."""
-    root = names.prefix(config)
-    found = [name, name.removeprefix(root)]
-    if config.model_type == "bart" and name == "model.shared.weight":
-        found += ["model.encoder.embed_tokens.weight", "encoder.embed_tokens.weight"]
-        found += ["lm_head.weight"]
-    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
-    for end, before in old.items():
-        found += [one.removesuffix(end) + before for one in found if one.endswith(end)]
-    return found
+def _has_logits_bias(config: ModelConfig, source: Tensors) -> bool:
+    """Whether there is a bias that is not zero; `_fill` refuses one of another shape."""
+    held = source.read(["final_logits_bias"]) if config.model_type == "bart" else None
+    return held is not None and (bool(held[1].any()) or held[1].shape != (1, config.vocab_size))
 
 
-def _has_logits_bias(config: ModelConfig, source: _Tensors) -> bool:
-    held = config.model_type == "bart" and "final_logits_bias" in source.files
-    return held and bool(source.get("final_logits_bias").any())
-
-
-def _check_tied(config: ModelConfig, head: str, source: _Tensors) -> None:
-    """A file may hold the output matrix too; it must then be the word embedding."""
-    if head not in ("lm", "mlm", "seq2seq"):
-        return
-    word = names.places(config, head, ["word/embedding", "embeddings/word/embedding"])
-    (place,) = word.values()
-    there = [one for one in _candidates(config, place.name) if one in source.files]
-    for name in _VOCABULARY_TOPS:
-        if name not in source.files or not there or there[0] == name:
-            continue
-        if not np.array_equal(source.get(name), source.get(there[0])):
-            raise ValueError(
-                f"{source.files[name]}: `{name}` must equal `{there[0]}`, as models do whose "
-                "output is tied to their word embedding; an output of its own is not supported."
-            )
-
-
-def _fill(network, config, head, source: _Tensors, key, changed: bool):
+def _fill(network, config, head, source: Tensors, key, rows: dict[str, Rows | None]):
     """Parameters from the files, and the names of those that start anew."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     wanted = jax.eval_shape(names.unstacked, shapes)
@@ -200,36 +118,63 @@ def _fill(network, config, head, source: _Tensors, key, changed: bool):
     found, fresh = {}, []
     for leaf, like in wanted.items():
         place = places.get(leaf) or names.Place(OWN + leaf.replace("/", "."))
-        held = [one for one in _candidates(config, place.name) if one in source.files]
-        in_head = leaf.startswith(("head/", "pooler/"))
-        adapter = leaf.endswith(("/lora_a", "/lora_b"))
-        if not held and not (in_head or adapter):
-            raise ValueError(
-                f"{source.folder} must hold the tensor `{place.name}`, which is missing; the "
-                f"files are not those of a whole {config.model_type}."
-            )
-        if not held or (changed and leaf.startswith("head/") and _by_label(leaf)):
+        array = _read(config, head, source, leaf, place, taken(rows, leaf))
+        if array is None:
             fresh.append(leaf)
             continue
-        array = source.get(held[0])
-        array = array[0] if place.row and array.ndim == 2 else array
-        array = array.T if place.transposed else array
         if array.shape != like.shape:
             raise ValueError(
-                f"{source.files[held[0]]} must hold `{held[0]}` in the shape "
-                f"{list(like.shape[::-1] if place.transposed else like.shape)} that config.json "
-                f"gives, got {list(array.shape[::-1] if place.transposed else array.shape)}."
+                f"{source.folder} must hold `{place.name}` in the shape {_shape(like, place)} that "
+                f"config.json gives, got {_shape(array, place)}."
             )
         found[leaf] = array
     if fresh:
-        started = _started(network, fresh, jax.random.key(0) if key is None else key)
-        found |= started
+        found |= _started(network, fresh, jax.random.key(0) if key is None else key)
     return names.restacked(found, shapes), tuple(fresh)
 
 
-def _by_label(leaf: str) -> bool:
-    """Whether a leaf of a head has an entry per class or tag."""
-    return "/dense/" not in leaf
+def _read(config, head, source: Tensors, leaf: str, place: names.Place, rows: Rows | None):
+    """A leaf as files hold it, in our layout; None where it starts anew."""
+    if rows is None:
+        return None
+    groups = [names.spellings(config, name) for name in names.copies(config, leaf, place.name)]
+    if head in names.LANGUAGE:
+        # One tensor of the network. To other heads an output beside the embedding is nothing.
+        groups = [[name for group in groups for name in group]]
+    held = next((one for group in groups if (one := source.read(group)) is not None), None)
+    if held is None:
+        if leaf.startswith(("head/", "pooler/")) or leaf.endswith(("/lora_a", "/lora_b")):
+            return None
+        raise ValueError(
+            f"{source.folder} must hold the tensor `{place.name}`, which is missing; the "
+            f"files are not those of a whole {config.model_type}."
+        )
+    array = held[1]
+    if place.row and array.shape[:1] == (1,):
+        array = array[0]
+    return rows.of(leaf, array.T if place.transposed else array)
+
+
+def _shape(array, place: names.Place) -> list[int]:
+    return list(array.shape[::-1] if place.transposed else array.shape)
+
+
+def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) -> None:
+    """Refuses what is of the network that the files are for, and is not of ours."""
+    own = [name for name in source.unread if name.startswith(OWN)]
+    if own and not any(leaf.startswith("head/") for leaf in fresh):
+        raise ValueError(
+            f"{source.files[own[0]]}: `{own[0]}` must be read with its head, of which it is a "
+            "part; pass crf=True for a head with scores of neighbouring tags."
+        )
+    lost = [name for name in source.unread if names.in_body(config, name)]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise ValueError(
+            f"{source.files[lost[0]]} must hold no tensor of a {config.model_type} that "
+            f"config.json does not describe, got `{lost[0]}`{more}; correct config.json, such as "
+            "its number of layers, or take files of one plain model."
+        )
 
 
 def _started(network: Network, wanted: list[str], key) -> dict[str, Array]:

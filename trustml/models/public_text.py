@@ -19,11 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from trustml.models.checkpoints import WEIGHTS
 from trustml.models.config import ModelConfig
 from trustml.models.language import build_language_model
 from trustml.models.layers import Options
 from trustml.models.network import Network
-from trustml.models.pretrained import WEIGHTS, Pretrained
+from trustml.models.pretrained import Pretrained
 from trustml.models.saving import save_pretrained
 from trustml.models.text_tokenizer import TextTokenizer
 

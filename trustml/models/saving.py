@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trustml.models import names
+from trustml.models.checkpoints import WEIGHTS
 from trustml.models.config import ModelConfig
 from trustml.models.layers import Options
 from trustml.models.lora import merge_lora
 from trustml.models.network import Network
 from trustml.models.text_tokenizer import TextTokenizer
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG = "config.json"
 OWN = "trustml."  # before names of tensors that transformers does not know
 
 
@@ -31,6 +32,7 @@ class Pretrained(NamedTuple):
     fresh: tuple[str, ...]  # names of leaves that the files did not hold: newly started
     head: str
     options: Options
+    unread: tuple[str, ...] = ()  # names of tensors in the files that the network has no use for
 
 
 def save_pretrained(
@@ -85,7 +87,7 @@ def _whole(pretrained, tokenizer, head, options) -> Pretrained:
 def _language_head(config: ModelConfig, leaves) -> str:
     if config.model_type == "bart":
         return "seq2seq"
-    if config.model_type == "gpt2" and not leaves:
+    if config.model_type == "gpt2" and set(leaves) <= {"decoder"}:
         return "lm"
     if "norm" in leaves:
         return "mlm"
@@ -122,12 +124,15 @@ def to_hf_tensors(
     if adapters := [leaf for leaf in leaves if leaf.endswith("/lora_a")]:
         raise ValueError(f"`options` must hold the `lora` of `{adapters[0]}`, got None.")
     places = names.places(config, head, leaves)
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for leaf, array in leaves.items():
         place = places.get(leaf) or names.Place(OWN + leaf.replace("/", "."))
         value = np.asarray(array, np.float32)
         value = value.T if place.transposed else value
-        found[place.name] = np.ascontiguousarray(value[None] if place.row else value)
+        value = np.ascontiguousarray(value[None] if place.row else value)
+        # Of a model that is not tied transformers reads each copy by itself.
+        copies = [place.name] if config.tied else names.copies(config, leaf, place.name)
+        found |= dict.fromkeys(copies, value)
     return found
 
 

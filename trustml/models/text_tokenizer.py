@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SPECIALS = ("pad", "bos", "eos", "unk", "mask", "cls", "sep")
+from trustml.models.tokenizer_files import read_tokenizer
+
 _TRAINED = {
     "bpe": {
         "pad": "<pad>",
@@ -46,6 +47,8 @@ class TextTokenizer:
     model: Any  # tokenizers.Tokenizer
     specials: dict[str, str]  # "pad" to "[PAD]", ...
     statement: str  # where the vocabulary is from
+    truncation_side: str = "right"  # where a text that is too long is cut: "left" or "right"
+    model_max_length: int | None = None  # tokens that the model was made for, as its files say
 
     @property
     def vocab_size(self) -> int:
@@ -75,13 +78,14 @@ class TextTokenizer:
         Args:
           text: The text.
           pair: A second text.
-          max_length: Pieces at most, special tokens included; the longer text is cut at its end.
+          max_length: Pieces at most, special tokens included; the longer text is cut, on
+            `truncation_side`.
           special: Whether special tokens are added.
 
         Raises:
           ValueError: A `max_length` with no room for special tokens.
         """
-        return _run(self.model, max_length, text, pair, special)
+        return self._run(self.model, max_length, text, pair, special)
 
     def encode_words(self, tokens: Sequence[str], max_length: int | None = None) -> Encoded:
         """Encodes a text that is split into words; a word may give no piece, as "" does.
@@ -89,7 +93,30 @@ class TextTokenizer:
         Raises:
           ValueError: A `max_length` with no room for special tokens.
         """
-        return _run(self._words, max_length, list(tokens), None, True)
+        return self._run(self._words, max_length, list(tokens), None, True)
+
+    def _run(self, model, max_length, text, pair, special) -> Encoded:
+        frame = model.num_special_tokens_to_add(pair is not None) if special else 0
+        if max_length is not None:
+            if max_length <= frame:
+                raise ValueError(f"`max_length` must be more than {frame}, got {max_length!r}.")
+            model.enable_truncation(
+                max_length, strategy="longest_first", direction=self.truncation_side
+            )
+        try:
+            found = model.encode(
+                text, pair, is_pretokenized=not isinstance(text, str), add_special_tokens=special
+            )
+        finally:
+            model.no_truncation()
+        columns = (found.ids, found.type_ids, found.word_ids, found.offsets, found.sequence_ids)
+        # Special tokens belong to no word and no text, whatever a template says.
+        inner = [flag == 0 for flag in found.special_tokens_mask]
+        words, sequence = (
+            [entry if keep else None for entry, keep in zip(column, inner, strict=True)]
+            for column in (columns[2], columns[4])
+        )
+        return Encoded(found.ids, found.type_ids, words, found.offsets, sequence)
 
     @functools.cached_property
     def _words(self) -> Any:
@@ -101,19 +128,27 @@ class TextTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "TextTokenizer":
-        """Reads tokenizer.json, or else vocab.txt (BERT), or vocab.json with merges.txt (GPT-2).
+        """Reads a folder's tokenizer; ids are those of Hugging Face's transformers.
+
+        The vocabulary is tokenizer.json, or else vocab.txt (BERT), or vocab.json with merges.txt
+        (GPT-2, RoBERTa); tokenizer_config.json, special_tokens_map.json and added_tokens.json say
+        how it is used.
 
         Raises:
-          ValueError: None of them, or a file that cannot be read.
+          ValueError: No vocabulary, a file that cannot be read, or a `tokenizer_class` that is
+            not known.
         """
         folder = Path(folder)
-        settings = _settings(folder)
-        model = _read(folder, settings)
+        model, specials, settings = read_tokenizer(folder)
         model.no_padding()
         model.no_truncation()
-        specials = _specials(model, settings)
-        statement = settings.get(_STATEMENT) or f"vocabulary from {folder.name}"
-        return cls(model, specials, statement)
+        return cls(
+            model,
+            specials,
+            settings.get(_STATEMENT) or f"vocabulary from {folder.name}",
+            settings.get("truncation_side") or "right",
+            settings.get("model_max_length"),
+        )
 
     @classmethod
     def train(
@@ -151,31 +186,13 @@ class TextTokenizer:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save(str(folder / "tokenizer.json"))
-        settings = {f"{name}_token": token for name, token in self.specials.items()}
+        settings: dict[str, Any] = {f"{name}_token": t for name, t in self.specials.items()}
         settings |= {"tokenizer_class": "PreTrainedTokenizerFast", _STATEMENT: self.statement}
+        settings |= {"truncation_side": self.truncation_side}
+        settings |= {"split_special_tokens": self.model.encode_special_tokens}
+        if self.model_max_length is not None:
+            settings["model_max_length"] = self.model_max_length
         (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def _run(model, max_length, text, pair, special) -> Encoded:
-    frame = model.num_special_tokens_to_add(pair is not None) if special else 0
-    if max_length is not None:
-        if max_length <= frame:
-            raise ValueError(f"`max_length` must be more than {frame}, got {max_length!r}.")
-        model.enable_truncation(max_length, strategy="longest_first")
-    try:
-        found = model.encode(
-            text, pair, is_pretokenized=not isinstance(text, str), add_special_tokens=special
-        )
-    finally:
-        model.no_truncation()
-    columns = (found.ids, found.type_ids, found.word_ids, found.offsets, found.sequence_ids)
-    # Special tokens belong to no word and no text, whatever a template says.
-    inner = [flag == 0 for flag in found.special_tokens_mask]
-    words, sequence = (
-        [entry if keep else None for entry, keep in zip(column, inner, strict=True)]
-        for column in (columns[2], columns[4])
-    )
-    return Encoded(found.ids, found.type_ids, words, found.offsets, sequence)
 
 
 def _of_words(model):
@@ -188,80 +205,10 @@ def _of_words(model):
     for part in (before, *before.get("pretokenizers", ())):
         if part.get("type") == "ByteLevel" and not part["add_prefix_space"]:
             part["add_prefix_space"] = changed = True
-    return tokenizers.Tokenizer.from_str(json.dumps(described)) if changed else model
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = folder / name
-        if path.exists():
-            try:
-                found |= json.loads(path.read_text())
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{path} must be a readable JSON file: {error}.") from None
-    return found
-
-
-def _read(folder: Path, settings: dict[str, Any]):
-    import tokenizers
-
-    whole, words = folder / "tokenizer.json", folder / "vocab.txt"
-    pieces, merges = folder / "vocab.json", folder / "merges.txt"
-    at = whole
-    try:
-        if whole.exists():
-            return tokenizers.Tokenizer.from_file(str(whole))
-        if words.exists():
-            at = words
-            lower = bool(settings.get("do_lower_case", True))
-            kind = tokenizers.implementations.BertWordPieceTokenizer
-            return tokenizers.Tokenizer.from_str(kind(str(words), lowercase=lower).to_str())
-        if pieces.exists() and merges.exists():
-            at = pieces
-            kind = tokenizers.implementations.ByteLevelBPETokenizer
-            found = tokenizers.Tokenizer.from_str(kind(str(pieces), str(merges)).to_str())
-            return _framed(found)
-    except Exception as error:  # the library raises bare Exception
-        raise ValueError(f"{at} must be a readable vocabulary: {error}.") from None
-    raise ValueError(
-        f"{folder} must hold tokenizer.json, vocab.txt, or vocab.json with merges.txt, "
-        "got none of them."
-    )
-
-
-def _framed(model):
-    """RoBERTa's and BART's special tokens around each text; GPT-2 has none of them."""
-    from tokenizers import processors
-
-    start, end = model.token_to_id("<s>"), model.token_to_id("</s>")
-    if start is not None and end is not None:
-        model.post_processor = processors.RobertaProcessing(("</s>", end), ("<s>", start))
-    known = [t for t in ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>")]
-    model.add_special_tokens([token for token in known if model.token_to_id(token) is not None])
-    return model
-
-
-_USUAL = {
-    "pad": ("<pad>", "[PAD]"),
-    "bos": ("<s>", "<|endoftext|>"),
-    "eos": ("</s>", "<|endoftext|>"),
-    "unk": ("<unk>", "[UNK]", "<|endoftext|>"),
-    "mask": ("<mask>", "[MASK]"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-}
-
-
-def _specials(model, settings: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    for name in SPECIALS:
-        given = settings.get(f"{name}_token")
-        given = given.get("content") if isinstance(given, dict) else given
-        for token in (given,) if given else _USUAL[name]:
-            if token is not None and model.token_to_id(token) is not None:
-                found[name] = token
-                break
+    if not changed:
+        return model
+    found = tokenizers.Tokenizer.from_str(json.dumps(described))
+    found.encode_special_tokens = model.encode_special_tokens
     return found
 
 
