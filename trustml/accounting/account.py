@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 from trustml.accounting.curves import FINE, Method, curve, methods, rounding
 from trustml.accounting.least import MAX_NOISE_MULTIPLIER, least_noise
@@ -17,6 +18,8 @@ from trustml.accounting.steps import (
 
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
 _POINTS = 3e6  # about a second of work, 300 MB
+_TRIES = 8  # with "pld", of which each takes up to a second
+_NONE = 1e-100  # noise that floats cannot square
 _CALIBRATING = 2e6  # which asks for some ten distributions
 
 
@@ -82,9 +85,9 @@ class Accounting:
         if _without_noise(run):
             return 1.0
         steps = self._checked(run)
-        found = self._delta_by(self._methods(steps)[0], steps, epsilon) if steps else 0.0
+        found = self._delta_by(self._methods(steps), steps, epsilon)
         if steps and found < 10 * rounding(steps):  # where `epsilon` would not ask "pld"
-            found = min(found, self._delta_by(Method("rdp"), steps, epsilon))
+            found = min(found, self._delta_by([Method("rdp")], steps, epsilon))
         return min(1.0, found + _overhead(epsilon, distance))
 
     def noise_multiplier(
@@ -114,12 +117,13 @@ class Accounting:
                 f"{_way_out(epsilon, delta, distance)}"
             )
 
-        guess, ratio = 1.0, 0.5
+        start: dict[str, Any] = {"start": 1.0, "ratio": 0.5}
         if self.accountant == "pld":
-            guess, ratio = self._guess(make_run, epsilon=epsilon, delta=delta), 0.9995
-        trial = dataclasses.replace(self, points=min(self.points, _CALIBRATING))
+            guess = self._guess(make_run, epsilon=epsilon, delta=delta)
+            start = {"start": guess, "ratio": 0.9995, "tries": _TRIES}
+        trial = self._calibrating(make_run(start["start"]), delta)
         excess = trial._excess(make_run, epsilon=epsilon, delta=delta, distance=distance)
-        multiplier = least_noise(excess, start=guess, ratio=ratio)
+        multiplier = least_noise(excess, **start)
         if multiplier is None:
             run = make_run(MAX_NOISE_MULTIPLIER)
             nearest = self.epsilon(run, delta=delta, distance=distance)
@@ -128,8 +132,10 @@ class Accounting:
                 f"up to {MAX_NOISE_MULTIPLIER:g}. The nearest that can is epsilon={nearest:.4g}; "
                 "or take fewer steps or a smaller batch."
             )
+        more = 1.0005
         while self.epsilon(make_run(multiplier), delta=delta, distance=distance) > epsilon:
-            multiplier *= 1.0005  # RDP's two conversions differ in the last digits
+            multiplier *= more  # RDP's two conversions differ in the last digits
+            more *= more
         return multiplier
 
     def steps_within(
@@ -178,7 +184,15 @@ class Accounting:
         rough = rdp._excess(without_replacing, epsilon=epsilon, delta=delta)
         start = least_noise(rough, start=1.0, ratio=0.5) or 1.0
         excess = self.coarse()._excess(make_run, epsilon=epsilon, delta=delta)
-        return least_noise(excess, start=start, ratio=0.9) or start
+        return least_noise(excess, start=start, ratio=0.9, tries=_TRIES) or start
+
+    def _calibrating(self, run, delta):
+        """The same for some ten distributions: with less work, least where the grid is coarse."""
+        trial = dataclasses.replace(self, points=min(self.points, _CALIBRATING))
+        steps = self._checked(run)
+        if all(method.as_asked for method in trial._methods(steps, delta)[:1]):
+            return trial
+        return dataclasses.replace(trial, points=trial.points / 4)
 
     def _excess(self, make_run, *, epsilon, delta, distance=0.0):
         """By how much a run costs more than its budget, as a function of its noise."""
@@ -194,7 +208,7 @@ class Accounting:
         if _without_noise(run):
             return 1.0
         steps = self._checked(run)
-        found = self._delta_by(self._methods(steps, delta)[0], steps, epsilon) if steps else 0.0
+        found = self._delta_by(self._methods(steps, delta), steps, epsilon)
         return min(1.0, found + _overhead(epsilon, distance))
 
     def _priced(self, run, delta, distance) -> tuple[float, Method]:
@@ -204,19 +218,27 @@ class Accounting:
         steps = self._checked(run)
         if not steps:
             return 0.0, Method(self.accountant)
-        tried = self._methods(steps, delta)
-        for method in tried:
+        found = []
+        for method in self._methods(steps, delta):
             priced = curve(steps, self.adjacency, method)
             value = _with_overhead(priced.get_epsilon, delta, distance)
-            if math.isfinite(value):
-                return max(value, 0.0), method
-        return math.inf, tried[0]
+            found.append((max(value, 0.0), method))
+            if math.isfinite(value) and method.as_asked:
+                break
+        return min(found, key=lambda each: each[0])
 
     def _methods(self, steps, delta=None):
+        if not steps:
+            return []
         return methods(steps, self.adjacency, self.accountant, self.grid, self.points, delta)
 
-    def _delta_by(self, method, steps, epsilon):
-        return curve(steps, self.adjacency, method).get_delta(epsilon)
+    def _delta_by(self, tried, steps, epsilon):
+        found = []
+        for method in tried:
+            found.append(curve(steps, self.adjacency, method).get_delta(epsilon))
+            if method.as_asked:
+                break
+        return min(found, default=0.0)
 
     def _checked(self, run):
         """The steps that were carried out, as a key."""
@@ -234,20 +256,21 @@ def _with_overhead(epsilon_at, delta, distance):
     if distance == 0 or not math.isfinite(value):
         return value
     # From below: more epsilon costs more overhead, which asks for more epsilon.
-    for _ in range(200):
+    for tries in range(40):
         left = delta - _overhead(value, distance)
         if left <= 0:
             return math.inf
         needed = epsilon_at(left)
         if needed <= value:
             return value
-        value = needed + 1e-7 * max(needed, 1e-3)
+        # Where epsilon hangs on the last digits of delta it creeps: then in ever longer steps.
+        value = needed + 1e-7 * 2 ** max(0, tries - 5) * max(needed, 1e-3)
     return math.inf
 
 
 def _without_noise(run) -> bool:
-    """Whether some step adds none, which not every accountant can be asked about."""
-    return any(count > 0 and step.noise_multiplier == 0 for step, count in run)
+    """Whether some step adds none, or less than floats can square."""
+    return any(count > 0 and step.noise_multiplier < _NONE for step, count in run)
 
 
 def _overhead(epsilon, distance):

@@ -37,6 +37,11 @@ class Method(NamedTuple):
     grid: float = 0.0
     why: str = ""  # where it is not what was asked for
 
+    @property
+    def as_asked(self) -> bool:
+        """Whether this is the accountant that was asked for, on the grid that was asked for."""
+        return not self.why
+
     def __str__(self) -> str:
         """The words of a statement."""
         name = self.accountant.upper()
@@ -65,7 +70,9 @@ class LossCurve(NamedTuple):
 def methods(
     run: Steps, adjacency: str, accountant: str, grid: float, points: float, delta: float | None
 ) -> list[Method]:
-    """What can price `run`, the tightest first; the last has an answer wherever there is one.
+    """What prices `run`: one method, or several of which the lowest bound counts.
+
+    The last has an answer wherever there is one.
 
     Args:
       run: Steps with their counts.
@@ -82,7 +89,7 @@ def methods(
         return [Method("rdp", why=why)]
     fallback = Method("rdp", why="PLD is too large for this run")
     spacing = _spacing(run, adjacency, grid, points)
-    if spacing > _WIDEST:
+    if spacing == math.inf:
         return [fallback]
     why = "" if spacing == grid else f"{grid:g} is too fine for this run"
     return [Method("pld", spacing, why), fallback]
@@ -115,21 +122,40 @@ def _paid(rounding, delta):
 def _spacing(run, adjacency, grid, points):
     if len(run) > _MOST_KINDS:
         return math.inf
-    wide = width(run, adjacency)
-    factor = (_MAKING * wide.step + wide.run) / (points * FINE)
-    return grid if factor <= 1 else _round_number(grid * factor)
+    least = grid  # a coarser grid makes nothing narrower: what is below this cannot be enough
+    for spacing in _grids(grid):
+        if spacing >= least:
+            wide = width(run, adjacency, spacing)
+            least = (_MAKING * wide.step + wide.run) / (points * FINE) * grid
+            if least <= spacing:
+                return spacing
+    return math.inf
 
 
-def _round_number(value):
-    """The next of 1, 2, 5, 10, ... times a power of ten."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(float(f"{n * power:.6g}") for n in (1, 2, 5, 10) if n * power >= value)
+def _grids(finest):
+    """`finest`, then the round numbers above it."""
+    yield finest
+    for power in range(math.floor(math.log10(finest)), 0):
+        for number in (1, 2, 5):
+            spacing = float(f"{number}e{power}")
+            if finest < spacing <= _WIDEST:
+                yield spacing
 
 
 def _composed(step, count, adjacency, grid):
     if step.sampling == "poisson" and step.sample_rate == 1:  # exact, and the same in one
         return _gaussian(step.noise_multiplier / math.sqrt(count), 1.0, adjacency, grid)
-    return _one(step, adjacency, grid).self_compose(count)
+    one = _one(step, adjacency, grid)
+    # From ten steps on dp_accounting does so itself, by the size to the power of the count: an
+    # integer of gigabytes where that is ten million.
+    return (_dense(one) if count >= 10 else one).self_compose(count)
+
+
+def _dense(one):
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    parts = [one._pmf_remove] if one._symmetric else [one._pmf_remove, one._pmf_add]
+    return pld.PrivacyLossDistribution(*(part.to_dense_pmf() for part in parts))
 
 
 @functools.lru_cache(maxsize=4)

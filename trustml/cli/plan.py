@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from trustml.cli.ledgers import compose, upward
 from trustml.cli.options import add_output, count, number, show_json, show_table
+from trustml.cli.waiting import waiting
 from trustml.plan import (
     AutoPlan,
     PrivacyPlan,
@@ -82,20 +83,23 @@ def run(chosen: argparse.Namespace) -> int:
     """Prints the plan, or what was spent."""
     if chosen.ledger:
         return _show_spent(chosen)
-    auto = _auto(chosen) if chosen.auto else None
-    plan = _plan(chosen) if auto is None else auto.plan
-    search = _search(chosen, plan)
-    if search is not None:
-        plan = search.plan
-    marks = sorted({max(1, round(plan.steps * part)) for part in (0.1, 0.25, 0.5, 0.75, 1.0)})
-    spent = {steps: plan.epsilon(chosen.delta, steps=steps) for steps in marks}
+    with waiting("plan: accounting, which takes some seconds for a large plan"):
+        auto = _auto(chosen) if chosen.auto else None
+        plan = _plan(chosen) if auto is None else auto.plan
+        search = _search(chosen, plan)
+        if search is not None:
+            plan = search.plan
+        marks = sorted({max(1, round(plan.steps * part)) for part in (0.1, 0.25, 0.5, 0.75, 1.0)})
+        spent = {steps: plan.epsilon(chosen.delta, steps=steps) for steps in marks}
+        method = plan.accounted_by(chosen.delta)
     if chosen.json:
         show_json(
             {
                 "plan": plan.to_dict(),
                 "delta": chosen.delta,
-                "epsilon": spent[plan.steps],
-                "epsilon_by_steps": {str(steps): value for steps, value in spent.items()},
+                "epsilon": _finite(spent[plan.steps]),
+                "accounted_by": method,
+                "epsilon_by_steps": {str(steps): _finite(value) for steps, value in spent.items()},
                 "statement": plan.statement(chosen.delta),
                 **({} if auto is None else {"auto": _described(auto)}),
                 **({} if search is None else {"search": _finite(search.cost._asdict())}),
@@ -114,6 +118,7 @@ def run(chosen: argparse.Namespace) -> int:
             ["capacity of a padded batch", str(plan.capacity)],
             ["expected batch", f"{plan.expected_batch:g}"],
             ["steps", str(plan.steps)],
+            ["accountant", method],
             *([] if auto is None else [["peak learning rate", f"{auto.learning_rate:.3g}"]]),
             *([f"epsilon after {steps} steps", f"{value:.4f}"] for steps, value in spent.items()),
         ],

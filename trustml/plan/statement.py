@@ -4,8 +4,10 @@ import math
 from typing import Any
 
 
-def write_statement(plan: Any, epsilon: float, delta: float, steps: int, reproducible: bool) -> str:
-    """The words of `PrivacyPlan.statement`."""
+def write_statement(
+    plan: Any, epsilon: float, delta: float, steps: int, method: str, reproducible: bool
+) -> str:
+    """The words of `PrivacyPlan.statement`; `method` is what `epsilon` was computed by."""
     change = {
         "add-or-remove-one": f"adding or removing one {plan.unit}",
         "replace-one": f"replacing one {plan.unit} by another",
@@ -19,7 +21,7 @@ def write_statement(plan: Any, epsilon: float, delta: float, steps: int, reprodu
         f"Promise: {claim} under {change}.",
         f"Unit of privacy: one {plan.unit}, of {plan.num_units} (a public number).",
         _mechanism(plan, steps),
-        f"Accountant: {plan.accountant.upper()}; the delta includes sampler overflow and the "
+        f"Accountant: {method}; the delta includes sampler overflow and the "
         f"finite tails of the noise for up to {plan.dimension:g} trained values.",
         "Covers: the trained weights of every step, and what is computed from them without the "
         "data. Not covered: losses, norms and other metrics, reports, the baseline, timing, and "
