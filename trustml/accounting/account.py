@@ -15,6 +15,7 @@ from trustml.accounting.steps import (
     check_step,
     check_supported,
 )
+from trustml.formatting import round_down, round_up
 
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
 _POINTS = 3e6  # about a second of work, 300 MB
@@ -113,7 +114,7 @@ class Accounting:
         if _overhead(epsilon, distance) >= delta:
             raise ValueError(
                 f"`delta`={delta!r} cannot be met at epsilon={epsilon!r} with any noise: sampler "
-                f"overflow and noise tails alone cost {_overhead(epsilon, distance):.3g}. "
+                f"overflow and noise tails alone cost {round_up(_overhead(epsilon, distance))}. "
                 f"{_way_out(epsilon, delta, distance)}"
             )
 
@@ -129,8 +130,8 @@ class Accounting:
             nearest = self.epsilon(run, delta=delta, distance=distance)
             raise ValueError(
                 f"`epsilon`={epsilon!r} cannot be met at delta={delta!r} with a noise multiplier "
-                f"up to {MAX_NOISE_MULTIPLIER:g}. The nearest that can is epsilon={nearest:.4g}; "
-                "or take fewer steps or a smaller batch."
+                f"up to {MAX_NOISE_MULTIPLIER:g}. The nearest that can is "
+                f"epsilon={round_up(nearest, 4)}; or take fewer steps or a smaller batch."
             )
         more = 1.0005
         while self.epsilon(make_run(multiplier), delta=delta, distance=distance) > epsilon:
@@ -281,8 +282,8 @@ def _way_out(epsilon, delta, distance):
     """The nearest budget above what overflow and tails cost."""
     needed = 2 * _overhead(epsilon, distance)
     below = math.log(delta / (2 * distance)) if delta > 2 * distance else 0.0
-    ways = [f"a delta above {needed:.3g}"] if needed < 1 else []
-    ways += [f"an epsilon below {below:.4g}"] if below > 0 else []
+    ways = [f"a delta above {round_up(needed)}"] if needed < 1 else []
+    ways += [f"an epsilon below {round_down(below, 4)}"] if below > 0 else []
     ways += ["fewer steps", "a smaller `dimension`", "a smaller `overflow_probability`"]
     return f"Use {', '.join(ways[:-1])} or {ways[-1]}."
 

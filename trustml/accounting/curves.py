@@ -85,7 +85,7 @@ def methods(
     if accountant == "rdp":
         return [Method("rdp")]
     if delta is not None and delta < 10 * rounding(run):
-        why = f"PLD in floats cannot resolve a delta of {delta:g} over so many steps"
+        why = f"PLD in floats cannot resolve a delta of {delta} over so many steps"
         return [Method("rdp", why=why)]
     fallback = Method("rdp", why="PLD is too large for this run")
     spacing = _spacing(run, adjacency, grid, points)

@@ -19,7 +19,7 @@ class Width(NamedTuple):
     """Privacy losses that are kept, from the least to the largest; points are these over a grid."""
 
     step: float  # of one step, both directions of neighbours together: the slow ones to make
-    run: float  # of the composition
+    run: float  # twice the wider composition of the two: memory goes by that
 
 
 def width(run: tuple[tuple[SampledGaussian, int], ...], adjacency: str, grid: float) -> Width:
@@ -49,7 +49,7 @@ def _width(step, count, adjacency, grid):
             (np.append(losses, moved), np.append((1 - cut) * chance, cut * weight))
             for losses, chance in laws
         ]
-    return Width(made, sum(_composed(*_on_grid(*law, grid), count) for law in laws))
+    return Width(made, 2 * max(_composed(*_on_grid(*law, grid), count) for law in laws))
 
 
 def _laws(noise, rate, adjacency):

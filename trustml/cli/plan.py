@@ -5,9 +5,10 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from trustml.cli.ledgers import compose, upward
+from trustml.cli.ledgers import compose
 from trustml.cli.options import add_output, count, number, show_json, show_table
 from trustml.cli.waiting import waiting
+from trustml.formatting import round_up
 from trustml.plan import (
     AutoPlan,
     PrivacyPlan,
@@ -120,7 +121,7 @@ def run(chosen: argparse.Namespace) -> int:
             ["steps", str(plan.steps)],
             ["accountant", method],
             *([] if auto is None else [["peak learning rate", f"{auto.learning_rate:.3g}"]]),
-            *([f"epsilon after {steps} steps", f"{value:.4f}"] for steps, value in spent.items()),
+            *([f"epsilon after {steps} steps", _epsilon(value)] for steps, value in spent.items()),
         ],
     )
     if search is not None:
@@ -207,7 +208,10 @@ def _show_search(search: _Search) -> None:
     show_table(
         f"A private search of {search.trials.mean:g} trials on average",
         ["epsilon of", "value"],
-        [["one trial", upward(search.cost.one_run)], ["the whole", upward(search.cost.epsilon)]],
+        [
+            ["one trial", _epsilon(search.cost.one_run)],
+            ["the whole", _epsilon(search.cost.epsilon)],
+        ],
     )
     print(
         "Publish the best trial alone: neither another one, nor how many there were, nor how long "
@@ -222,13 +226,13 @@ def _show_spent(chosen) -> int:
         return 0
     for total in totals:
         rows = [
-            [row["run"], f"{row['steps']} of {row['planned']}", upward(row["epsilon"])]
+            [row["run"], f"{row['steps']} of {row['planned']}", _epsilon(row["epsilon"])]
             for row in total.runs
         ]
         show_table(
-            f"Data {total.source[:16]}: epsilon at delta {chosen.delta:g}",
+            f"Data {total.source[:16]}: epsilon at delta {chosen.delta}",
             ["run", "steps charged", "epsilon"],
-            [*rows, ["together", "", upward(total.epsilon)]],
+            [*rows, ["together", "", _epsilon(total.epsilon)]],
         )
         for note in total.notes:
             print(f"Note: {note}")
@@ -238,6 +242,10 @@ def _show_spent(chosen) -> int:
             "unless it lies in both."
         )
     return 0
+
+
+def _epsilon(value: float) -> str:
+    return round_up(value, places=4)
 
 
 def _finite(value):

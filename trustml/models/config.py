@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trustml.strict_json import dumps
+
 ACTIVATIONS = ("gelu", "gelu_python", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
 
 # Our name of a field to that of config.json, per architecture. All of these must be there.
@@ -188,7 +190,7 @@ class ModelConfig:
         known_names = {*_REQUIRED[kind].values(), *(n for n, _ in _OPTIONAL[kind].values())}
         rest = {k: v for k, v in fields.items() if k not in known_names and k not in _NOT_KEPT}
         found |= {"labels": _labels(fields), "tags": tuple(fields.get(_TAGS) or ())}
-        return cls(**found, rest=json.dumps(rest, sort_keys=True))
+        return cls(**found, rest=dumps(rest, sort_keys=True))
 
     @classmethod
     def from_file(cls, path: Path) -> "ModelConfig":

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.strict_json import dumps
+
 SPECIALS = ("pad", "bos", "eos", "unk", "mask", "cls", "sep")
 _TRAINED = {
     "bpe": {
@@ -153,7 +155,7 @@ class TextTokenizer:
         self.model.save(str(folder / "tokenizer.json"))
         settings = {f"{name}_token": token for name, token in self.specials.items()}
         settings |= {"tokenizer_class": "PreTrainedTokenizerFast", _STATEMENT: self.statement}
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        (folder / "tokenizer_config.json").write_text(dumps(settings, indent=2) + "\n")
 
 
 def _run(model, max_length, text, pair, special) -> Encoded:
@@ -188,7 +190,7 @@ def _of_words(model):
     for part in (before, *before.get("pretokenizers", ())):
         if part.get("type") == "ByteLevel" and not part["add_prefix_space"]:
             part["add_prefix_space"] = changed = True
-    return tokenizers.Tokenizer.from_str(json.dumps(described)) if changed else model
+    return tokenizers.Tokenizer.from_str(dumps(described)) if changed else model
 
 
 def _settings(folder: Path) -> dict[str, Any]:

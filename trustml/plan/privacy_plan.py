@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from trustml.plan.calibration import calibrated
 from trustml.plan.checks import check_batch, check_capacity, check_count, check_fields
 from trustml.plan.statement import write_statement
 from trustml.sampling import Draw, Sampler, new_secret, secret_from_seed
+from trustml.strict_json import dumps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,7 +214,7 @@ class PrivacyPlan:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that two plans share only if all their fields agree."""
-        text = json.dumps(self.to_dict(), sort_keys=True, default=str)
+        text = dumps(self.to_dict(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def epsilon(self, delta: float, *, steps: int | None = None, coarse: bool = False) -> float:

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from trustml.formatting import round_up
+
 
 def write_statement(
     plan: Any, epsilon: float, delta: float, steps: int, method: str, reproducible: bool
@@ -13,10 +15,9 @@ def write_statement(
         "replace-one": f"replacing one {plan.unit} by another",
     }[plan.adjacency]
     if math.isfinite(epsilon):
-        # Rounded up: what is printed must not claim more than what was computed.
-        claim = f"({math.ceil(epsilon * 1e4) / 1e4:.4f}, {delta:g})-differential privacy"
+        claim = f"({round_up(epsilon, places=4)}, {delta})-differential privacy"
     else:
-        claim = f"no differential privacy: epsilon is infinite at delta = {delta:g}"
+        claim = f"no differential privacy: epsilon is infinite at delta = {delta}"
     lines = [
         f"Promise: {claim} under {change}.",
         f"Unit of privacy: one {plan.unit}, of {plan.num_units} (a public number).",
