@@ -292,10 +292,13 @@ def test_a_truncated_batch_of_all_units_is_a_plan():
         plan(sampling="truncated_poisson", sample_rate=1.0, capacity=101)
 
 
-def test_waiting_says_so_only_when_it_lasts(capfd):
+def test_waiting_says_so_on_a_terminal_and_only_when_it_lasts(capfd, monkeypatch):
+    with waiting("no terminal", seconds=0.01):
+        time.sleep(0.3)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # by which rich takes it for a terminal
     with waiting("quick"):
         pass
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr() == ("", "")
     with waiting("slow", seconds=0.01):
         time.sleep(0.5)
     assert capfd.readouterr() == ("", "slow ...\n")

@@ -19,9 +19,10 @@ from trustml.formatting import round_down, round_up
 
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
 _POINTS = 3e6  # about a second of work, 300 MB
-_TRIES = 8  # with "pld", of which each takes up to a second
+_LESS = 4  # times as little work where even that asks for a coarser grid
+_TRIES = 6  # with "pld", of which each takes up to a second
 _NONE = 1e-100  # noise that floats cannot square
-_CALIBRATING = 2e6  # which asks for some ten distributions
+_CALIBRATING = 2.7e6  # which asks for some ten distributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,9 @@ class Accounting:
         if self.accountant == "pld":
             guess = self._guess(make_run, epsilon=epsilon, delta=delta)
             start = {"start": guess, "ratio": 0.9995, "tries": _TRIES}
-        trial = self._calibrating(make_run(start["start"]), delta)
+        large = self._is_large(make_run(start["start"]), delta)
+        points = min(self.points, _CALIBRATING) / (_LESS if large else 1)
+        trial = dataclasses.replace(self, points=points)
         excess = trial._excess(make_run, epsilon=epsilon, delta=delta, distance=distance)
         multiplier = least_noise(excess, **start)
         if multiplier is None:
@@ -184,16 +187,16 @@ class Accounting:
         rdp = Accounting("add-or-remove-one", "rdp")
         rough = rdp._excess(without_replacing, epsilon=epsilon, delta=delta)
         start = least_noise(rough, start=1.0, ratio=0.5) or 1.0
-        excess = self.coarse()._excess(make_run, epsilon=epsilon, delta=delta)
+        less = _LESS if self._is_large(make_run(start), delta) else 1
+        coarse = dataclasses.replace(self.coarse(), points=self.points / less)
+        excess = coarse._excess(make_run, epsilon=epsilon, delta=delta)
         return least_noise(excess, start=start, ratio=0.9, tries=_TRIES) or start
 
-    def _calibrating(self, run, delta):
-        """The same for some ten distributions: with less work, least where the grid is coarse."""
+    def _is_large(self, run, delta) -> bool:
+        """Whether `run` asks for a coarser grid where ten distributions like it are needed."""
         trial = dataclasses.replace(self, points=min(self.points, _CALIBRATING))
         steps = self._checked(run)
-        if all(method.as_asked for method in trial._methods(steps, delta)[:1]):
-            return trial
-        return dataclasses.replace(trial, points=trial.points / 4)
+        return not all(method.as_asked for method in trial._methods(steps, delta)[:1])
 
     def _excess(self, make_run, *, epsilon, delta, distance=0.0):
         """By how much a run costs more than its budget, as a function of its noise."""
@@ -265,13 +268,13 @@ def _with_overhead(epsilon_at, delta, distance):
         if needed <= value:
             return value
         # Where epsilon hangs on the last digits of delta it creeps: then in ever longer steps.
-        value = needed + 1e-7 * 2 ** max(0, tries - 5) * max(needed, 1e-3)
+        value = needed + 1e-7 * 2 ** max(0, tries - 3) * max(needed, 1e-3)
     return math.inf
 
 
 def _without_noise(run) -> bool:
     """Whether some step adds none, or less than floats can square."""
-    return any(count > 0 and step.noise_multiplier < _NONE for step, count in run)
+    return any(count > 0 and 0 <= step.noise_multiplier < _NONE for step, count in run)
 
 
 def _overhead(epsilon, distance):

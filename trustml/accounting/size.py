@@ -49,7 +49,8 @@ def _width(step, count, adjacency, grid):
             (np.append(losses, moved), np.append((1 - cut) * chance, cut * weight))
             for losses, chance in laws
         ]
-    return Width(made, 2 * max(_composed(*_on_grid(*law, grid), count) for law in laws))
+    placed = [_on_grid(losses, chance, grid) for losses, chance in laws]
+    return Width(made, 2 * max(_composed(losses, chance, count) for losses, chance in placed))
 
 
 def _laws(noise, rate, adjacency):

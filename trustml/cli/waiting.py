@@ -11,19 +11,21 @@ _SECONDS = 2.0
 
 @contextlib.contextmanager
 def waiting(words: str, seconds: float = _SECONDS) -> Iterator[None]:
-    """Prints a line on standard error if what happens within lasts longer.
+    """Prints a line on a terminal's standard error if what happens within lasts longer.
 
     Args:
       words: What is done.
       seconds: After which to say so.
     """
+    console = Console(stderr=True)
 
     def say():
-        Console(stderr=True).print(f"{words} ...", highlight=False, markup=False)
+        console.print(f"{words} ...", highlight=False, markup=False)
 
     timer = threading.Timer(seconds, say)
     timer.daemon = True
-    timer.start()
+    if console.is_terminal:
+        timer.start()
     try:
         yield
     finally:

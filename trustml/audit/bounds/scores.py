@@ -181,7 +181,8 @@ def _after_split(member, nonmember, rule: Split, method, delta, level):
         *(_parted("member_scores", member, rule), _parted("nonmember_scores", nonmember, rule)),
         strict=True,
     )
-    used = [np.sort(part) for part in used]
+    first, second = (np.sort(part) for part in used)
+    used = (first, second)
     thresholds = _candidates(used)
     tp, fp = (len(part) - np.searchsorted(part, thresholds, side="left") for part in used)
     sizes = (len(used[0]), len(used[1]))
