@@ -87,7 +87,7 @@ def methods(
     if delta is not None and delta < 10 * rounding(run):
         why = f"PLD in floats cannot resolve a delta of {delta} over so many steps"
         return [Method("rdp", why=why)]
-    fallback = Method("rdp", why="PLD is too large for this run")
+    fallback = Method("rdp", why="this run is too large for PLD")
     spacing = _spacing(run, adjacency, grid, points)
     if spacing == math.inf:
         return [fallback]

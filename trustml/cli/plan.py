@@ -91,8 +91,12 @@ def run(chosen: argparse.Namespace) -> int:
         if search is not None:
             plan = search.plan
         marks = sorted({max(1, round(plan.steps * part)) for part in (0.1, 0.25, 0.5, 0.75, 1.0)})
-        spent = {steps: plan.epsilon(chosen.delta, steps=steps) for steps in marks}
         method = plan.accounted_by(chosen.delta)
+        large = method != plan.accountant.upper()  # then what is shown on the way is coarser still
+        spent = {
+            steps: plan.epsilon(chosen.delta, steps=steps, coarse=large and steps < plan.steps)
+            for steps in marks
+        }
     if chosen.json:
         show_json(
             {
@@ -119,7 +123,6 @@ def run(chosen: argparse.Namespace) -> int:
             ["capacity of a padded batch", str(plan.capacity)],
             ["expected batch", f"{plan.expected_batch:g}"],
             ["steps", str(plan.steps)],
-            ["accountant", method],
             *([] if auto is None else [["peak learning rate", f"{auto.learning_rate:.3g}"]]),
             *([f"epsilon after {steps} steps", _epsilon(value)] for steps, value in spent.items()),
         ],
