@@ -111,7 +111,12 @@ def curve(run: Steps, adjacency: str, method: Method) -> Curve:
 
 def rounding(run: Steps) -> float:
     """A bound of what composing in floats may take from delta."""
-    return sum(_ROUNDING * (1 if step.sample_rate == 1 else n) + 2 * _CUT for step, n in run)
+    return sum(_ROUNDING * (1 if _is_one(step) else count) + 2 * _CUT for step, count in run)
+
+
+def _is_one(step):
+    """Whether many are one Gaussian mechanism, in closed form."""
+    return step.sampling == "poisson" and step.sample_rate == 1
 
 
 def _paid(rounding, delta):
@@ -143,7 +148,7 @@ def _grids(finest):
 
 
 def _composed(step, count, adjacency, grid):
-    if step.sampling == "poisson" and step.sample_rate == 1:  # exact, and the same in one
+    if _is_one(step):
         return _gaussian(step.noise_multiplier / math.sqrt(count), 1.0, adjacency, grid)
     one = _one(step, adjacency, grid)
     # From ten steps on dp_accounting does so itself, by the size to the power of the count: an
