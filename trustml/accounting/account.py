@@ -19,7 +19,7 @@ from trustml.formatting import round_down, round_up
 
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
 _POINTS = 3e6  # about a second of work, 300 MB
-_LESS = 4  # times as little work where even that asks for a coarser grid
+_LESS = 8  # times as little work where even that asks for a coarser grid
 _TRIES = 6  # with "pld", of which each takes up to a second
 _NONE = 1e-100  # noise that floats cannot square
 _CALIBRATING = 2.7e6  # which asks for some ten distributions
