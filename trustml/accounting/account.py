@@ -187,9 +187,7 @@ class Accounting:
         rdp = Accounting("add-or-remove-one", "rdp")
         rough = rdp._excess(without_replacing, epsilon=epsilon, delta=delta)
         start = least_noise(rough, start=1.0, ratio=0.5) or 1.0
-        less = _LESS if self._is_large(make_run(start), delta) else 1
-        coarse = dataclasses.replace(self.coarse(), points=self.points / less)
-        excess = coarse._excess(make_run, epsilon=epsilon, delta=delta)
+        excess = self.coarse()._excess(make_run, epsilon=epsilon, delta=delta)
         return least_noise(excess, start=start, ratio=0.9, tries=_TRIES) or start
 
     def _is_large(self, run, delta) -> bool:
