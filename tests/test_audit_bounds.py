@@ -21,7 +21,7 @@ from trustml.audit import (
     one_run_refutes,
     rate_ratio_bound,
 )
-from trustml.audit.bounds.scores import _at_ranks
+from trustml.audit.bounds.scores import _at_ranks, _candidates, _reaching
 from trustml.audit.intervals import rate_at_least, rate_at_most
 from trustml.verify import CHECKS, audit_values, audits
 
@@ -161,9 +161,8 @@ def test_ranks_are_tried_from_both_samples(scores):
     member, nonmember = scores
     found = epsilon_from_scores(member, nonmember, delta=0.0)
     rules = _at_ranks(member, nonmember)
-    ranks = [0, *(2**power for power in range(8))]
-    assert rules.fp[:9].tolist() == ranks
-    assert (400 - rules.tp[9:]).tolist() == ranks
+    assert rules.fp[:9].tolist() == [0, 1, 2, 4, 9, 18, 37, 75, 150]
+    assert (400 - rules.tp[9:]).tolist() == [0, 1, 3, 6, 12, 25, 50, 100, 200]
     for threshold, tp, fp in zip(*rules, strict=True):
         assert counts_at(member, nonmember, threshold)[::2] == (tp, fp)
     each = 1 - 0.05 / 18
@@ -200,6 +199,107 @@ def test_tied_scores_are_counted_as_errors_of_the_rank():
     rules = _at_ranks(np.full(8, np.inf), np.array([np.inf] * 4 + [0.0] * 4))
     assert rules.tp[:3].tolist() == [0, 0, 0]
     assert epsilon_from_scores(np.full(80, np.inf), np.zeros(80), delta=0.0).epsilon > 1
+
+
+def spread(count, mean=0.0):
+    """Scores that stand where those of a normal law stand on average: nothing is drawn."""
+    return stats.norm.ppf((np.arange(count) + 0.5) / count) + mean
+
+
+def most_shown(mean, delta):
+    """The epsilon at delta that the best threshold between N(0, 1) and N(mean, 1) shows."""
+    cuts = np.linspace(-4.0, 6.0, 100_001)
+    right = stats.norm.sf(cuts - mean) - delta
+    shown = np.log(np.maximum(right, 1e-300)) - stats.norm.logsf(cuts)
+    return float(shown.max())
+
+
+MILLION = 1_000_000
+
+
+@pytest.mark.parametrize("nonmembers", [MILLION, 2 * MILLION, 4 * MILLION])
+def test_a_small_effect_on_many_scores_is_found(nonmembers):
+    member, nonmember = spread(2 * MILLION, 0.3), spread(nonmembers)
+    truth = most_shown(0.3, 0.1)
+    assert truth == pytest.approx(gaussian_epsilon(0.3, 0.1), rel=1e-3)  # the law's own epsilon
+    for rule in (Bonferroni(), Split(np.random.default_rng(0))):
+        options = {"delta": 0.1, "confidence": 0.8, "threshold": rule}
+        found = epsilon_from_scores(member, nonmember, **options).epsilon
+        assert 0.8 * truth < found < truth
+
+
+@pytest.mark.parametrize(
+    ("members", "nonmembers", "mean", "delta", "confidence"),
+    [
+        (2 * MILLION, 2 * MILLION, 0.3, 0.1, 0.8),
+        (2 * MILLION, MILLION, 0.3, 0.1, 0.8),
+        (2 * MILLION, 4 * MILLION, 0.3, 0.1, 0.8),
+        (100_000, 100_000, 1.0, 1e-5, 0.95),
+        (100_000, 30_000, 2.0, 0.1, 0.95),
+        (10_000, 10_000, 0.3, 0.0, 0.95),
+        (1_000, 1_000, 1.0, 0.0, 0.95),
+        (1_000, 1_000, 2.0, 1e-5, 0.95),
+        (100, 100, 1.0, 0.0, 0.95),
+    ],
+)
+def test_ranks_show_as_much_as_jax_privacys_thresholds(
+    members, nonmembers, mean, delta, confidence
+):
+    auditing = pytest.importorskip("jax_privacy.auditing", reason="the rival is not installed")
+    member, nonmember = spread(members, mean), spread(nonmembers)
+    rival = auditing.CanaryScoreAuditor(member, nonmember).epsilon_clopper_pearson(
+        1 - confidence, delta, one_sided=False
+    )
+    found = epsilon_from_scores(member, nonmember, delta=delta, confidence=confidence)
+    assert rival <= found.epsilon < most_shown(mean, delta)
+
+
+@pytest.mark.parametrize("rule", [Bonferroni(), Split(np.random.default_rng(0))], ids=type)
+def test_four_million_scores_take_less_than_a_second(rule):
+    rng = np.random.default_rng(1)
+    member, nonmember = rng.normal(0.3, 1, 2 * MILLION), rng.normal(0.0, 1, 2 * MILLION)
+    times = []
+    for _ in range(3):  # others may use the machine too
+        began = time.process_time()
+        epsilon_from_scores(member, nonmember, delta=0.1, confidence=0.8, threshold=rule)
+        times.append(time.process_time() - began)
+    assert min(times) < 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "mean", "delta"), [((300, 200), 0.0, 0.0), ((900, 900), 0.5, 0.1)]
+)
+def test_in_a_thousand_audits_the_bound_by_ranks_exceeds_the_truth_in_few(sizes, mean, delta):
+    rng, audits_made = np.random.default_rng(0), 1_000
+    truth = gaussian_epsilon(mean, delta) if mean else 0.0
+    above = sum(
+        epsilon_from_scores(
+            rng.normal(mean, 1, sizes[0]), rng.normal(0, 1, sizes[1]), delta=delta
+        ).epsilon
+        > truth
+        for _ in range(audits_made)
+    )
+    # What a rate of 5 % shows with probability 0.999.
+    assert above <= stats.binom.ppf(0.999, audits_made, 0.05)
+
+
+def test_counts_beyond_many_thresholds_are_those_of_counting():
+    rng = np.random.default_rng(2)
+    scores = rng.integers(-3, 4, 500) + np.array([0.0, 0.5])[rng.integers(0, 2, 500)]
+    scores[:4] = [-np.inf, np.inf, np.inf, -np.inf]
+    cuts = np.array([1.0, -np.inf, 0.5, np.inf, 1.0, -9.0, 9.0])
+    assert _reaching(scores, cuts).tolist() == [(scores >= cut).sum() for cut in cuts]
+    above = _reaching(scores, cuts, strictly=True)
+    assert above.tolist() == [(scores > cut).sum() for cut in cuts]
+
+
+def test_a_split_of_very_many_scores_chooses_among_fewer():
+    used = [np.sort(spread(5_000, mean)) for mean in (1.0, 0.0)]
+    found = _candidates(used)
+    assert len(found) <= 2_000
+    assert {used[0][0], used[0][-1], used[1][0], used[1][-1]} <= set(found.tolist())
+    few = [part[:100] for part in used]
+    assert _candidates(few).tolist() == np.unique(np.concatenate(few)).tolist()
 
 
 def test_a_split_is_tested_on_what_it_did_not_choose_from(scores):

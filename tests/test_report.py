@@ -10,6 +10,7 @@ import zlib
 
 import pytest
 
+from trustml.formatting import round_down, round_up
 from trustml.report import digits, plots, words
 from trustml.report.page import render
 from trustml.report.schema import SCHEMA_VERSION, check, load_schema
@@ -381,7 +382,7 @@ def test_a_run_without_a_baseline_is_shown(part):
 
 def test_several_runs_are_compared_and_their_budgets_added():
     page = Page(render(several()))
-    assert "who publishes all spends epsilon at most 12.0 at delta 3e-05" in page.text
+    assert "who publishes all spends epsilon at most 12.0 at delta 3.00e-5" in page.text
     assert "All together: epsilon at most 9.13" in Page(render(several(), composed=9.1234)).text
     assert page.text.count("In plain words") == 3
     apart = several()
@@ -434,7 +435,7 @@ def test_the_words_follow_the_report():
 
 @pytest.mark.parametrize("value", [2.9997, 2.1, 0.1, 1e-7, 123.4, 9.999, 0.0, 7e22])
 def test_a_claim_is_rounded_up_and_a_lower_bound_down(value):
-    up, down = float(digits.rounded_up(value)), float(digits.rounded_down(value))
+    up, down = float(round_up(value)), float(round_down(value))
     assert down <= value <= up
     assert up - down <= 0.0101 * value
     share = min(1.0, value / 100)

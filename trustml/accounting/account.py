@@ -1,24 +1,28 @@
 """Epsilon, delta and the noise they ask for. Float64, imports no JAX."""
 
-import contextlib
 import dataclasses
-import functools
-import logging
 import math
 from collections.abc import Callable
 from typing import Any
 
+from trustml.accounting.curves import FINE, Method, curve, methods, rounding
+from trustml.accounting.least import MAX_NOISE_MULTIPLIER, least_noise
 from trustml.accounting.steps import (
     ACCOUNTANTS,
     ADJACENCIES,
     Run,
     check_one_of,
+    check_step,
     check_supported,
-    dp_event,
 )
+from trustml.formatting import round_down, round_up
 
-MAX_NOISE_MULTIPLIER = 1e5
 _COARSE = 1e-3  # eight times quicker than 1e-4, and the same epsilon to four digits
+_POINTS = 3e6  # about a second of work, 300 MB
+_LESS = 8  # times as little work where even that asks for a coarser grid
+_TRIES = 6  # with "pld", of which each takes up to a second
+_NONE = 1e-100  # noise that floats cannot square
+_CALIBRATING = 2.7e6  # which asks for some ten distributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +37,17 @@ class Accounting:
     Args:
       adjacency: "add-or-remove-one" or "replace-one".
       accountant: "pld", or "rdp", which is looser but covers fixed batches.
-      grid: Spacing of the privacy losses that "pld" keeps; a coarser one is quicker and looser.
+      grid: Finest spacing of the privacy losses that "pld" keeps; a coarser one is quicker and
+        looser.
+      points: The work that "pld" may take, in losses kept. A run that asks for more is priced on a
+        coarser grid, or by "rdp" where that would say no more; `method` tells.
 
     Guarantee:
       Results are upper bounds. With `distance`, the total variation distance between the run
       that is described and the one that is carried out (a sampler that overflows, noise with
       finite tails), they hold for the latter: delta grows by (1 + e^epsilon) distance.
+      That holds of every grid and of both accountants. What floats lose in composing privacy
+      losses (up to 1e-16 of delta a step) is added to delta where it counts.
 
     References:
       Mironov, Talwar, Zhang, Rényi differential privacy of the sampled Gaussian mechanism, 2019.
@@ -48,7 +57,8 @@ class Accounting:
 
     adjacency: str = "add-or-remove-one"
     accountant: str = "pld"
-    grid: float = 1e-4
+    grid: float = FINE
+    points: float = _POINTS
 
     def __post_init__(self):
         check_one_of("adjacency", self.adjacency, ADJACENCIES)
@@ -64,25 +74,11 @@ class Accounting:
 
     def epsilon(self, run: Run, *, delta: float, distance: float = 0.0) -> float:
         """The smallest epsilon that holds at `delta`; infinite where none does."""
-        _check_delta(delta)
-        if _without_noise(run):
-            return math.inf
-        composed = self._compose(run)
-        if composed is None:
-            return 0.0
-        value = float(_quietly(composed.get_epsilon, delta))
-        if distance == 0 or not math.isfinite(value):
-            return max(value, 0.0)
-        # From below: more epsilon costs more overhead, which asks for more epsilon.
-        for _ in range(200):
-            left = delta - _overhead(value, distance)
-            if left <= 0:
-                return math.inf
-            needed = float(_quietly(composed.get_epsilon, left))
-            if needed <= value:
-                return value
-            value = needed + 1e-7 * max(needed, 1e-3)
-        return math.inf
+        return self._priced(run, delta, distance)[0]
+
+    def method(self, run: Run, *, delta: float, distance: float = 0.0) -> Method:
+        """What `epsilon` is priced by: the accountant, and the grid where it is a coarser one."""
+        return self._priced(run, delta, distance)[1]
 
     def delta(self, run: Run, *, epsilon: float, distance: float = 0.0) -> float:
         """The delta that holds at `epsilon`, at most 1."""
@@ -90,9 +86,11 @@ class Accounting:
             raise ValueError(f"`epsilon` must not be negative, got {epsilon!r}.")
         if _without_noise(run):
             return 1.0
-        composed = self._compose(run)
-        mechanism = 0.0 if composed is None else float(_quietly(composed.get_delta, epsilon))
-        return min(1.0, mechanism + _overhead(epsilon, distance))
+        steps = self._checked(run)
+        found = self._delta_by(self._methods(steps), steps, epsilon)
+        if steps and found < 10 * rounding(steps):  # where `epsilon` would not ask "pld"
+            found = min(found, self._delta_by([Method("rdp")], steps, epsilon))
+        return min(1.0, found + _overhead(epsilon, distance))
 
     def noise_multiplier(
         self,
@@ -117,28 +115,31 @@ class Accounting:
         if _overhead(epsilon, distance) >= delta:
             raise ValueError(
                 f"`delta`={delta!r} cannot be met at epsilon={epsilon!r} with any noise: sampler "
-                f"overflow and noise tails alone cost {_overhead(epsilon, distance):.3g}. "
+                f"overflow and noise tails alone cost {round_up(_overhead(epsilon, distance))}. "
                 f"{_way_out(epsilon, delta, distance)}"
             )
 
-        def excess(multiplier):
-            run = make_run(multiplier)
-            return _log_ratio(self.delta(run, epsilon=epsilon, distance=distance), delta)
-
-        guess, ratio = 1.0, 0.5
+        start: dict[str, Any] = {"start": 1.0, "ratio": 0.5}
         if self.accountant == "pld":
-            guess, ratio = self._guess(make_run, epsilon=epsilon, delta=delta), 0.9995
-        multiplier = _least_noise(excess, start=guess, ratio=ratio)
+            guess = self._guess(make_run, epsilon=epsilon, delta=delta)
+            start = {"start": guess, "ratio": 0.9995, "tries": _TRIES}
+        large = self._is_large(make_run(start["start"]), delta)
+        points = min(self.points, _CALIBRATING) / (_LESS if large else 1)
+        trial = dataclasses.replace(self, points=points)
+        excess = trial._excess(make_run, epsilon=epsilon, delta=delta, distance=distance)
+        multiplier = least_noise(excess, **start)
         if multiplier is None:
             run = make_run(MAX_NOISE_MULTIPLIER)
             nearest = self.epsilon(run, delta=delta, distance=distance)
             raise ValueError(
                 f"`epsilon`={epsilon!r} cannot be met at delta={delta!r} with a noise multiplier "
-                f"up to {MAX_NOISE_MULTIPLIER:g}. The nearest that can is epsilon={nearest:.4g}; "
-                "or take fewer steps or a smaller batch."
+                f"up to {MAX_NOISE_MULTIPLIER:g}. The nearest that can is "
+                f"epsilon={round_up(nearest, 4)}; or take fewer steps or a smaller batch."
             )
+        more = 1.0005
         while self.epsilon(make_run(multiplier), delta=delta, distance=distance) > epsilon:
-            multiplier *= 1.0005  # RDP's two conversions differ in the last digits
+            multiplier *= more  # RDP's two conversions differ in the last digits
+            more *= more
         return multiplier
 
     def steps_within(
@@ -162,8 +163,8 @@ class Accounting:
         _check_budget(epsilon, delta)
 
         def fits(count):
-            run = make_run(count)
-            return self.delta(run, epsilon=epsilon, distance=distance(count)) <= delta
+            far = distance(count)
+            return self._delta_near(make_run(count), epsilon, delta, distance=far) <= delta
 
         if not fits(1):
             return 0
@@ -178,58 +179,100 @@ class Accounting:
 
     def _guess(self, make_run, *, epsilon, delta):
         """Near the answer: a fine PLD costs up to seconds a try, a coarse one a tenth, RDP less."""
-        rdp = Accounting("add-or-remove-one", "rdp")
-        coarse = self.coarse()
 
-        def rdp_excess(multiplier):
-            run = [
-                (dataclasses.replace(step, sampling="poisson"), count)
-                for step, count in make_run(multiplier)
-            ]
-            return _log_ratio(rdp.delta(run, epsilon=epsilon), delta)
+        def without_replacing(multiplier):
+            run = make_run(multiplier)
+            return [(dataclasses.replace(step, sampling="poisson"), count) for step, count in run]
+
+        rdp = Accounting("add-or-remove-one", "rdp")
+        rough = rdp._excess(without_replacing, epsilon=epsilon, delta=delta)
+        start = least_noise(rough, start=1.0, ratio=0.5) or 1.0
+        excess = self.coarse()._excess(make_run, epsilon=epsilon, delta=delta)
+        return least_noise(excess, start=start, ratio=0.9, tries=_TRIES) or start
+
+    def _is_large(self, run, delta) -> bool:
+        """Whether `run` asks for a coarser grid where ten distributions like it are needed."""
+        trial = dataclasses.replace(self, points=min(self.points, _CALIBRATING))
+        steps = self._checked(run)
+        return not all(method.as_asked for method in trial._methods(steps, delta)[:1])
+
+    def _excess(self, make_run, *, epsilon, delta, distance=0.0):
+        """By how much a run costs more than its budget, as a function of its noise."""
 
         def excess(multiplier):
-            return _log_ratio(coarse.delta(make_run(multiplier), epsilon=epsilon), delta)
+            found = self._delta_near(make_run(multiplier), epsilon, delta, distance)
+            return math.log(max(found, 1e-300) / delta)
 
-        start = _least_noise(rdp_excess, start=1.0, ratio=0.5) or 1.0
-        return _least_noise(excess, start=start, ratio=0.9) or start
+        return excess
 
-    def _compose(self, run):
-        return _composed(self, tuple((step, count) for step, count in run))
+    def _delta_near(self, run, epsilon, delta, distance):
+        """Delta at `epsilon`, by what `epsilon` would ask at `delta`."""
+        if _without_noise(run):
+            return 1.0
+        steps = self._checked(run)
+        found = self._delta_by(self._methods(steps, delta), steps, epsilon)
+        return min(1.0, found + _overhead(epsilon, distance))
 
-    def _compose_anew(self, run):
-        if not any(count for _, count in run):
-            return None
-        accountant = self._new_accountant()
+    def _priced(self, run, delta, distance) -> tuple[float, Method]:
+        _check_delta(delta)
+        if _without_noise(run):
+            return math.inf, Method(self.accountant)
+        steps = self._checked(run)
+        if not steps:
+            return 0.0, Method(self.accountant)
+        found = []
+        for method in self._methods(steps, delta):
+            priced = curve(steps, self.adjacency, method)
+            value = _with_overhead(priced.get_epsilon, delta, distance)
+            found.append((max(value, 0.0), method))
+            if math.isfinite(value) and method.as_asked:
+                break
+        return min(found, key=lambda each: each[0])
+
+    def _methods(self, steps, delta=None):
+        if not steps:
+            return []
+        return methods(steps, self.adjacency, self.accountant, self.grid, self.points, delta)
+
+    def _delta_by(self, tried, steps, epsilon):
+        found = []
+        for method in tried:
+            found.append(curve(steps, self.adjacency, method).get_delta(epsilon))
+            if method.as_asked:
+                break
+        return min(found, default=0.0)
+
+    def _checked(self, run):
+        """The steps that were carried out, as a key."""
         for step, count in run:
             self.check(step.sampling)
+            check_step(step)
             if count < 0:
                 raise ValueError(f"`run` must not hold negative counts, got {count!r}.")
-            if count:
-                _quietly(accountant.compose, dp_event(step, self.adjacency), int(count))
-        return accountant
-
-    def _new_accountant(self) -> Any:
-        from dp_accounting import NeighboringRelation, pld, rdp
-
-        relation = {
-            "add-or-remove-one": NeighboringRelation.ADD_OR_REMOVE_ONE,
-            "replace-one": NeighboringRelation.REPLACE_ONE,
-        }[self.adjacency]
-        if self.accountant == "pld":
-            return pld.PLDAccountant(relation, self.grid)
-        return rdp.RdpAccountant(neighboring_relation=relation)
+        return tuple((step, int(count)) for step, count in run if count)
 
 
-@functools.lru_cache(maxsize=8)
-def _composed(accounting, run):
-    # Composing costs seconds, asking nothing; a statement, a report and a plot ask about one run.
-    return accounting._compose_anew(run)
+def _with_overhead(epsilon_at, delta, distance):
+    """Epsilon where delta also pays for `distance`."""
+    value = epsilon_at(delta)
+    if distance == 0 or not math.isfinite(value):
+        return value
+    # From below: more epsilon costs more overhead, which asks for more epsilon.
+    for tries in range(40):
+        left = delta - _overhead(value, distance)
+        if left <= 0:
+            return math.inf
+        needed = epsilon_at(left)
+        if needed <= value:
+            return value
+        # Where epsilon hangs on the last digits of delta it creeps: then in ever longer steps.
+        value = needed + 1e-7 * 2 ** max(0, tries - 3) * max(needed, 1e-3)
+    return math.inf
 
 
 def _without_noise(run) -> bool:
-    """Whether some step adds none, which not every accountant can be asked about."""
-    return any(count > 0 and step.noise_multiplier == 0 for step, count in run)
+    """Whether some step adds none, or less than floats can square."""
+    return any(count > 0 and 0 <= step.noise_multiplier < _NONE for step, count in run)
 
 
 def _overhead(epsilon, distance):
@@ -240,56 +283,10 @@ def _way_out(epsilon, delta, distance):
     """The nearest budget above what overflow and tails cost."""
     needed = 2 * _overhead(epsilon, distance)
     below = math.log(delta / (2 * distance)) if delta > 2 * distance else 0.0
-    ways = [f"a delta above {needed:.3g}"] if needed < 1 else []
-    ways += [f"an epsilon below {below:.4g}"] if below > 0 else []
+    ways = [f"a delta above {round_up(needed)}"] if needed < 1 else []
+    ways += [f"an epsilon below {round_down(below, 4)}"] if below > 0 else []
     ways += ["fewer steps", "a smaller `dimension`", "a smaller `overflow_probability`"]
     return f"Use {', '.join(ways[:-1])} or {ways[-1]}."
-
-
-def _log_ratio(value, target):
-    return math.log(max(value, 1e-300) / target)
-
-
-def _least_noise(excess, *, start, ratio):
-    """The least x, within 6e-4 of itself upward, with `excess(x) <= 0`; None if there is none."""
-    from scipy.optimize import brentq
-
-    excess = functools.cache(excess)
-    high = start
-    while excess(high) > 0:
-        if high >= MAX_NOISE_MULTIPLIER:
-            return None
-        high = min(high / ratio, MAX_NOISE_MULTIPLIER)
-        ratio *= ratio
-    low = high * ratio
-    while excess(low) <= 0:
-        ratio *= ratio
-        low, high = low * ratio, low
-        if high < 1e-2:  # below, epsilon is in the thousands and PLD grids become huge
-            return high
-    if low > 0.9994 * high:
-        return high
-    found = 1.0001 * brentq(excess, low, high, rtol=1e-4)
-    while excess(found) > 0:
-        found *= 1.0001
-    return found
-
-
-@contextlib.contextmanager
-def _silent_absl():
-    # RDP says of every order that did not converge that it leaves it out; the result stays a bound.
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-def _quietly(function, *args):
-    with _silent_absl():
-        return function(*args)
 
 
 def _check_delta(delta):

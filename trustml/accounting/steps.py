@@ -89,6 +89,30 @@ def dp_event(step: SampledGaussian, adjacency: str) -> Any:
     )
 
 
+def truncation(step: SampledGaussian, adjacency: str) -> tuple[float, float]:
+    """How often a batch with a given unit is cut, and how often that unit is then kept.
+
+    As in dp_accounting's distribution for truncated Poisson sampling.
+    """
+    from scipy.stats import binom
+
+    event = dp_event(step, adjacency)
+    size, rate, batch = event.dataset_size, step.sample_rate, step.batch_size
+    cut = binom.sf(batch - 1, size - 1, rate)
+    kept = binom.sf(batch, size, rate) * batch / cut / size if cut > 0 else rate
+    return float(cut), float(min(max(kept, 1e-300), 1.0))
+
+
+def relation(adjacency: str) -> Any:
+    """`adjacency` in dp_accounting's terms."""
+    from dp_accounting import NeighboringRelation
+
+    return {
+        "add-or-remove-one": NeighboringRelation.ADD_OR_REMOVE_ONE,
+        "replace-one": NeighboringRelation.REPLACE_ONE,
+    }[adjacency]
+
+
 def check_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     """Refuses a name that is not in the list."""
     if value not in allowed:

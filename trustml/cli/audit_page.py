@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from trustml.formatting import round_down
 from trustml.report import markup
-from trustml.report.digits import rounded_down
 from trustml.report.measured import attack_plot
 from trustml.report.page import frame
 
@@ -40,6 +40,6 @@ def page(document: dict[str, Any], verdict: str) -> str:
 
 def _rows(attack) -> list[tuple[str, ...]]:
     return [
-        (one["method"], rounded_down(one["epsilon"]), f"{one['confidence']:.6g}", one["holds_for"])
+        (one["method"], round_down(one["epsilon"]), f"{one['confidence']:.6g}", one["holds_for"])
         for one in attack["bounds"]
     ]

@@ -18,6 +18,7 @@ from trustml.cli.score_audits import (
     finite,
 )
 from trustml.cli.score_files import Scores, read_scores
+from trustml.formatting import round_down, round_up
 
 FILE = "audit.json"
 
@@ -214,7 +215,7 @@ def _show_bounds(asked: Question, attacks) -> None:
         [label, _least(bound), _percent(bound["confidence"]), bound["holds_for"]]
         for label, (_, bound) in zip(labels, bounds, strict=True)
     ]
-    title = f"Lower bounds of epsilon at delta {asked.delta:g}"
+    title = f"Lower bounds of epsilon at delta {asked.delta}"
     show_table(title, ["bound", "at least", "confidence", "holds for"], rows)
     if len(attacks) > 1:
         print(f"All by: {bounds[0][1]['method']}. Other bounds: --json.")
@@ -264,10 +265,10 @@ def _show_slices(by: str, head, attacks) -> None:
 def _verdict(asked: Question, document) -> str:
     claim = document["claim"]
     said = (
-        f"the claim of epsilon {claim['epsilon']:g} at delta {claim['delta']:g} under adding or "
+        f"the claim of epsilon {claim['epsilon']} at delta {claim['delta']} under adding or "
         "removing one row"
     )
-    least = _rounded_down(claim["largest_bound"])
+    least = round_down(claim["largest_bound"])
     if claim["refuted"]:
         return (
             f"REFUTED: {said} does not hold, with {_percent(asked.confidence)} confidence: epsilon "
@@ -282,14 +283,8 @@ def _verdict(asked: Question, document) -> str:
 def _least(bound) -> str:
     if bound["note"]:
         return "too few"
-    least = _rounded_down(bound["epsilon"])
-    return f"{least} to {bound['upper']:.3g}" if bound["holds_for"] == PRIOR else least
-
-
-def _rounded_down(value: float) -> str:
-    from trustml.report.digits import rounded_down
-
-    return rounded_down(value) if value < float("inf") else "inf"
+    least = round_down(bound["epsilon"])
+    return f"{least} to {round_up(bound['upper'])}" if bound["holds_for"] == PRIOR else least
 
 
 def _estimate(estimate, scale: int = 1) -> str:

@@ -105,8 +105,3 @@ def _common(entries, other) -> int:
     pairs = zip(entries, other, strict=False)
     apart = (place for place, (a, b) in enumerate(pairs) if a["hash"] != b["hash"])
     return next(apart, min(len(entries), len(other)))
-
-
-def upward(epsilon: float) -> str:
-    """A claim in words, rounded up."""
-    return f"{math.ceil(1e4 * epsilon) / 1e4:.4f}" if math.isfinite(epsilon) else "infinite"

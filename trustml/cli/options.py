@@ -1,13 +1,14 @@
 """Pieces that several sub-commands share."""
 
 import argparse
-import json
 import sys
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from trustml.strict_json import dumps
 
 
 def number(text: str) -> float:
@@ -42,8 +43,7 @@ def add_output(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> Non
 
 def show_json(value: Any) -> None:
     """Prints one JSON document."""
-    json.dump(value, sys.stdout, indent=2, allow_nan=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(dumps(value, indent=2) + "\n")
 
 
 def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:

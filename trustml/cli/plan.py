@@ -5,8 +5,10 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from trustml.cli.ledgers import compose, upward
+from trustml.cli.ledgers import compose
 from trustml.cli.options import add_output, count, number, show_json, show_table
+from trustml.cli.waiting import waiting
+from trustml.formatting import round_up
 from trustml.plan import (
     AutoPlan,
     PrivacyPlan,
@@ -82,20 +84,27 @@ def run(chosen: argparse.Namespace) -> int:
     """Prints the plan, or what was spent."""
     if chosen.ledger:
         return _show_spent(chosen)
-    auto = _auto(chosen) if chosen.auto else None
-    plan = _plan(chosen) if auto is None else auto.plan
-    search = _search(chosen, plan)
-    if search is not None:
-        plan = search.plan
-    marks = sorted({max(1, round(plan.steps * part)) for part in (0.1, 0.25, 0.5, 0.75, 1.0)})
-    spent = {steps: plan.epsilon(chosen.delta, steps=steps) for steps in marks}
+    with waiting("plan: accounting, which takes some seconds for a large plan"):
+        auto = _auto(chosen) if chosen.auto else None
+        plan = _plan(chosen) if auto is None else auto.plan
+        search = _search(chosen, plan)
+        if search is not None:
+            plan = search.plan
+        marks = sorted({max(1, round(plan.steps * part)) for part in (0.1, 0.25, 0.5, 0.75, 1.0)})
+        method = plan.accounted_by(chosen.delta)
+        large = method != plan.accountant.upper()  # then what is shown on the way is coarser still
+        spent = {
+            steps: plan.epsilon(chosen.delta, steps=steps, coarse=large and steps < plan.steps)
+            for steps in marks
+        }
     if chosen.json:
         show_json(
             {
                 "plan": plan.to_dict(),
                 "delta": chosen.delta,
-                "epsilon": spent[plan.steps],
-                "epsilon_by_steps": {str(steps): value for steps, value in spent.items()},
+                "epsilon": _finite(spent[plan.steps]),
+                "accounted_by": method,
+                "epsilon_by_steps": {str(steps): _finite(value) for steps, value in spent.items()},
                 "statement": plan.statement(chosen.delta),
                 **({} if auto is None else {"auto": _described(auto)}),
                 **({} if search is None else {"search": _finite(search.cost._asdict())}),
@@ -115,7 +124,7 @@ def run(chosen: argparse.Namespace) -> int:
             ["expected batch", f"{plan.expected_batch:g}"],
             ["steps", str(plan.steps)],
             *([] if auto is None else [["peak learning rate", f"{auto.learning_rate:.3g}"]]),
-            *([f"epsilon after {steps} steps", f"{value:.4f}"] for steps, value in spent.items()),
+            *([f"epsilon after {steps} steps", _epsilon(value)] for steps, value in spent.items()),
         ],
     )
     if search is not None:
@@ -202,7 +211,10 @@ def _show_search(search: _Search) -> None:
     show_table(
         f"A private search of {search.trials.mean:g} trials on average",
         ["epsilon of", "value"],
-        [["one trial", upward(search.cost.one_run)], ["the whole", upward(search.cost.epsilon)]],
+        [
+            ["one trial", _epsilon(search.cost.one_run)],
+            ["the whole", _epsilon(search.cost.epsilon)],
+        ],
     )
     print(
         "Publish the best trial alone: neither another one, nor how many there were, nor how long "
@@ -217,13 +229,13 @@ def _show_spent(chosen) -> int:
         return 0
     for total in totals:
         rows = [
-            [row["run"], f"{row['steps']} of {row['planned']}", upward(row["epsilon"])]
+            [row["run"], f"{row['steps']} of {row['planned']}", _epsilon(row["epsilon"])]
             for row in total.runs
         ]
         show_table(
-            f"Data {total.source[:16]}: epsilon at delta {chosen.delta:g}",
+            f"Data {total.source[:16]}: epsilon at delta {chosen.delta}",
             ["run", "steps charged", "epsilon"],
-            [*rows, ["together", "", upward(total.epsilon)]],
+            [*rows, ["together", "", _epsilon(total.epsilon)]],
         )
         for note in total.notes:
             print(f"Note: {note}")
@@ -233,6 +245,10 @@ def _show_spent(chosen) -> int:
             "unless it lies in both."
         )
     return 0
+
+
+def _epsilon(value: float) -> str:
+    return round_up(value, places=4)
 
 
 def _finite(value):

@@ -14,6 +14,7 @@ from trustml.cli.choices import chosen_model, for_model, load_task, preset_name,
 from trustml.cli.config import TrainConfig, changed
 from trustml.cli.presets import PRESETS, Preset
 from trustml.cli.text_models import Public
+from trustml.cli.waiting import waiting
 from trustml.clipping import layer_bounds, partition
 from trustml.clipping.trainable import path_name, trainable_mask
 from trustml.data import snips
@@ -224,26 +225,27 @@ def private_plan(setting: Setting) -> PrivacyPlan:
     size = {}
     if config.noise == "grid":  # the grid is made by it
         size["dimension"] = float(sum(leaf.size for leaf in jax.tree.leaves(_trained(setting))))
-    return PrivacyPlan.calibrate(
-        epsilon=preset.epsilon,
-        delta=preset.delta,
-        num_units=setting.private_units,
-        expected_batch=batch,
-        steps=preset.private.steps,
-        clip_norm=_bounds(setting),
-        clipping=config.clipping,
-        clip_quantile=config.clip_quantile,
-        micro_batches=config.micro_batches,
-        noise=config.noise,
-        noise_memory=config.noise_memory,
-        noise_decay=config.noise_decay,
-        cycle=cycle,
-        sampling=config.sampling,
-        adjacency=config.adjacency,
-        accountant=config.accountant,
-        unit=setting.level,
-        **size,
-    )
+    with waiting("train: looking for the noise that the budget asks for"):
+        return PrivacyPlan.calibrate(
+            epsilon=preset.epsilon,
+            delta=preset.delta,
+            num_units=setting.private_units,
+            expected_batch=batch,
+            steps=preset.private.steps,
+            clip_norm=_bounds(setting),
+            clipping=config.clipping,
+            clip_quantile=config.clip_quantile,
+            micro_batches=config.micro_batches,
+            noise=config.noise,
+            noise_memory=config.noise_memory,
+            noise_decay=config.noise_decay,
+            cycle=cycle,
+            sampling=config.sampling,
+            adjacency=config.adjacency,
+            accountant=config.accountant,
+            unit=setting.level,
+            **size,
+        )
 
 
 def _bounds(setting: Setting) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 
 from trustml.cli.study import Cell, Study, settings_of
 from trustml.cli.study_correlation import correlation
+from trustml.formatting import round_down, round_up
 from trustml.training.ledger import read_ledger, summarize
 
 PRIVATE = "utility, attacks and audits were measured on people's rows without noise"
@@ -170,25 +171,26 @@ def document_of(study: Study, out: Path, reports, skipped) -> dict[str, Any]:
 
 
 def _said(total, cells: int) -> str:
-    from trustml.cli.ledgers import upward
-
-    epsilon = "infinite" if total["epsilon"] is None else f"at most {upward(total['epsilon'])}"
+    epsilon = (
+        "infinite"
+        if total["epsilon"] is None
+        else f"at most {round_up(total['epsilon'], places=4)}"
+    )
     return (
         f"All {cells} cells were trained on the same data: publishing several adds their budgets. "
-        f"All together epsilon is {epsilon} at delta {total['delta']:.3g}, {total['how']}. "
+        f"All together epsilon is {epsilon} at delta {round_up(total['delta'])}, {total['how']}. "
         "Trainings without privacy have no guarantee."
     )
 
 
 def _dangers(rows, *, seeded: bool) -> list[str]:
     """What must be read first."""
-    from trustml.report.digits import rounded_down, rounded_up
     from trustml.report.words import SEEDED
 
     dangers = [
         f"{row['cell']}: the audit contradicts the claim. With "
         f"{row['audited']['confidence']:.0%} confidence epsilon is at least "
-        f"{rounded_down(row['audited']['value'])}, more than the {rounded_up(row['epsilon'])} "
+        f"{round_down(row['audited']['value'])}, more than the {round_up(row['epsilon'])} "
         f"claimed. Take the claim as void until this is explained."
         for row in rows
         if row["contradicted"]

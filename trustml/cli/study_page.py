@@ -1,10 +1,10 @@
 """The page of `trustml audit study`: claims against attacks, audits and utility."""
 
-import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from trustml.formatting import round_down, round_up
 from trustml.report import digits, markup
 from trustml.report.page import frame
 from trustml.report.plots import Axis, Series, line_plot
@@ -142,7 +142,7 @@ def _cells(document) -> str:
 def _audit(cell: str, one) -> tuple[str, ...]:
     right = f"{one['correct']} of {one['guesses']}"
     sizes = (str(one["members"]), str(one["nonmembers"]))
-    least = digits.rounded_down(one["value"])
+    least = round_down(one["value"])
     return (cell, one["canaries"], least, f"{one['confidence']:.1%}", *sizes, right, one["method"])
 
 
@@ -163,7 +163,7 @@ def cell_rows(document: dict[str, Any]) -> list[list[str]]:
     """One line a cell; then trainings without privacy, and cells that could not be planned."""
     metrics = document["metrics"]
     rows = [
-        [_label(row), digits.rounded_up(row["epsilon"]), _audited(row), *_found(row, metrics)]
+        [_label(row), round_up(row["epsilon"]), _audited(row), *_found(row, metrics)]
         for row in document["rows"]
     ]
     rows += [
@@ -177,7 +177,7 @@ def cell_rows(document: dict[str, Any]) -> list[list[str]]:
 
 def _label(row) -> str:
     seed = f", seed {row['seed']}" if row["seed"] > 1 else ""
-    return f"{row['model']} {row['mechanism']} {row['budget_epsilon']:g}{seed}"
+    return f"{row['model']} {row['mechanism']} {row['budget_epsilon']}{seed}"
 
 
 def _audited(row) -> str:
@@ -185,7 +185,7 @@ def _audited(row) -> str:
     if bound is None:
         return digits.NONE
     against = " ABOVE THE CLAIM" if row.get("contradicted") else ""
-    return digits.rounded_down(bound["value"]) + against
+    return round_down(bound["value"]) + against
 
 
 def _found(row, metrics) -> list[str]:
@@ -235,5 +235,5 @@ def _correlation_row(one) -> list[str]:
     interval = f"{one['spearman']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}]"
     p = "<0.0001" if one["p"] < 1e-4 else f"{one['p']:.2g}"
     # Rounded up: the true range is never wider than what is said.
-    within = f"within {math.ceil(100 * one['by_chance'] - 1e-9) / 100:.2f}"
+    within = f"within {round_up(one['by_chance'], places=2)}"
     return [*head, interval, within, p, f"{one['kendall']:+.2f}"]

@@ -1,7 +1,6 @@
 """Train a model on text privately, beside its non-private baseline."""
 
 import argparse
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from trustml.cli.config import TrainConfig, flags_given, read_yaml
 from trustml.cli.options import add_output, count, number, plural, show_json, show_table
 from trustml.clipping.gradient import STRATEGIES
+from trustml.formatting import round_down, round_up
 
 DESCRIPTION = """\
 Trains a model with differential privacy, and the same model without, on the same data; prints
@@ -220,7 +220,7 @@ def show(report) -> None:
         rows.append(
             [
                 name,
-                "none" if side["epsilon"] is None else f"{side['epsilon']:.3f}",
+                "none" if side["epsilon"] is None else round_up(side["epsilon"], places=3),
                 _audited(found),
                 *(
                     _estimate(side["metrics"][metric["name"]], percent=metric["percent"])
@@ -235,7 +235,7 @@ def show(report) -> None:
     show_table(
         f"{data['name']}{kind}: {data['train']} {plural(data['privacy_unit'])} to train on; judged "
         f"on {data['judged']} rows of the {data['judged_on']} part, with 95 % intervals; epsilon "
-        f"at delta {delta:g}: at most, and at least by an attack; both steps timed at a batch of "
+        f"at delta {delta}: at most, and at least by an attack; both steps timed at a batch of "
         f"{batch}. Private quantities:",
         ["training", "epsilon", "audited", *metrics, "step"],
         rows,
@@ -247,7 +247,7 @@ def show(report) -> None:
 
 def _audited(found) -> str:
     bound = (found or {}).get("epsilon_lower_bound")
-    return "" if bound is None else f"{math.floor(100 * bound['value']) / 100:.2f}"
+    return "" if bound is None else round_down(bound["value"], places=2)
 
 
 def _estimate(estimate, *, percent: bool) -> str:

@@ -14,6 +14,7 @@ from trustml.data.catalogue import DataFile
 from trustml.data.corpus import DataError
 from trustml.data.readers.schemas import HWU64
 from trustml.data.snips import combine
+from trustml.strict_json import dumps
 
 _SLOT = re.compile(r"\[\s*([^:\]]+?)\s*:\s*([^\]]*?)\s*\]")
 # A handle is a word behind an @ that no word precedes: addresses of mail stay.
@@ -113,7 +114,7 @@ def _stereoset(parts: list[bytes]) -> bytes:
             "anti_stereotype": anti["sentence"],
             "unrelated": others[anti["id"]],
         }
-        rows.append(json.dumps(row, ensure_ascii=False))
+        rows.append(dumps(row, ascii_only=False))
     return "".join(f"{row}\n" for row in rows).encode()
 
 

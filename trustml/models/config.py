@@ -7,6 +7,7 @@ from typing import Any
 
 from trustml.models.activations import ACTIVATIONS
 from trustml.models.problem_types import PROBLEM_TYPES
+from trustml.strict_json import dumps
 
 # Our name of a field to that of config.json, per architecture. All of these must be there.
 _BERT = {
@@ -211,7 +212,7 @@ class ModelConfig:
         rest = {k: v for k, v in fields.items() if k not in known_names and k not in _NOT_KEPT}
         found |= {"labels": _labels(fields), "tags": tuple(fields.get(_TAGS) or ())}
         found["written_for"] = str(next(iter(fields.get("architectures") or ()), ""))
-        return cls(**found, rest=json.dumps(rest, sort_keys=True))
+        return cls(**found, rest=dumps(rest, sort_keys=True))
 
     @classmethod
     def from_file(cls, path: Path) -> "ModelConfig":

@@ -8,7 +8,6 @@ protects it, and the tokenizer's vocabulary is read off it.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from trustml.models.network import Network
 from trustml.models.pretrained import Pretrained
 from trustml.models.saving import save_pretrained
 from trustml.models.text_tokenizer import TextTokenizer
+from trustml.strict_json import dumps
 
 VERSION = 1  # of the recipe: a folder made by another is not taken
 _MASKED = 0.15  # share of pieces that BERT is to guess
@@ -134,7 +134,7 @@ def public_model(
 
 
 def _digest(model: PublicModel, texts: Sequence[str]) -> str:
-    found = hashlib.sha256(json.dumps([VERSION, dataclasses.asdict(model)]).encode())
+    found = hashlib.sha256(dumps([VERSION, dataclasses.asdict(model)]).encode())
     for text in texts:
         found.update(text.encode() + b"\x00")
     return found.hexdigest()[:16]

@@ -1,7 +1,6 @@
 """Writes models as Hugging Face's transformers reads them."""
 
 import dataclasses
-import json
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from trustml.models.layers import Options
 from trustml.models.lora import merge_lora
 from trustml.models.network import Network
 from trustml.models.text_tokenizer import TextTokenizer
+from trustml.strict_json import dumps
 
 CONFIG = "config.json"
 OWN = "trustml."  # before names of tensors that transformers does not know
@@ -102,7 +102,7 @@ def _write(folder: Path, pretrained: Pretrained) -> None:
     )
     _put(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     fields = to_hf_fields(pretrained.config, pretrained.head)
-    _put(folder / CONFIG, (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode())
+    _put(folder / CONFIG, (dumps(fields, indent=2, sort_keys=True) + "\n").encode())
     if pretrained.tokenizer is not None:
         pretrained.tokenizer.save(folder)
 

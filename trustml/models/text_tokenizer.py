@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.models.tokenizer_files import read_tokenizer
+from trustml.strict_json import dumps
 
 _TRAINED = {
     "bpe": {
@@ -192,7 +193,7 @@ class TextTokenizer:
         settings |= {"split_special_tokens": self.model.encode_special_tokens}
         if self.model_max_length is not None:
             settings["model_max_length"] = self.model_max_length
-        (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        (folder / "tokenizer_config.json").write_text(dumps(settings, indent=2) + "\n")
 
 
 def _of_words(model):
@@ -207,7 +208,7 @@ def _of_words(model):
             part["add_prefix_space"] = changed = True
     if not changed:
         return model
-    found = tokenizers.Tokenizer.from_str(json.dumps(described))
+    found = tokenizers.Tokenizer.from_str(dumps(described))
     found.encode_special_tokens = model.encode_special_tokens
     return found
 

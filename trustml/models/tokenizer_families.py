@@ -1,10 +1,11 @@
 """The steps around a vocabulary that classes of transformers build, by their options."""
 
 import base64
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from trustml.strict_json import dumps
 
 
 class Family(NamedTuple):
@@ -72,7 +73,7 @@ def _processor(whole: dict[str, Any]):
     from tokenizers import Tokenizer
 
     bare = whole | {"model": whole["model"] | {"vocab": {}, "merges": []}, "added_tokens": []}
-    return Tokenizer.from_str(json.dumps(bare)).post_processor
+    return Tokenizer.from_str(dumps(bare)).post_processor
 
 
 def _pieces(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.models.tokenizer_families import FAMILIES, Family
+from trustml.strict_json import dumps
 
 NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which they are added
 _WHOLE, _SETTINGS, _MAP = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
@@ -276,14 +277,14 @@ def _without_implied(model, implied: set[str]):
     import tokenizers
 
     described = json.loads(model.to_str())
-    framed = json.dumps(described["post_processor"], ensure_ascii=False)
+    framed = dumps(described["post_processor"], ascii_only=False)
     added = sorted(described["added_tokens"], key=lambda token: token["id"])
     kept = list(added)
     while kept and kept[-1]["content"] in implied and kept[-1]["content"] not in framed:
         kept.pop()
     if kept == added:
         return model
-    return tokenizers.Tokenizer.from_str(json.dumps(described | {"added_tokens": kept}))
+    return tokenizers.Tokenizer.from_str(dumps(described | {"added_tokens": kept}))
 
 
 def _specials(model, named: dict[str, Any]) -> dict[str, str]:

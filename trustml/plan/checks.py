@@ -137,6 +137,8 @@ def check_capacity(plan: Any) -> None:
     """Refuses a padded length that the draws cannot have."""
     check_count("capacity", plan.capacity)
     most = plan._most_units * max(1, plan.micro_batches)
+    if plan.sampling == "truncated_poisson":  # which the accountant cuts at the data it describes
+        most = plan.num_units
     if plan.capacity > most:
         raise ValueError(f"`capacity` must be at most {most}, got {plan.capacity}.")
     drawn, whole = plan.sample_rate * plan.num_units, plan.sampling in ("fixed", "shuffled")

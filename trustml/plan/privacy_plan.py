@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from trustml.plan.calibration import calibrated
 from trustml.plan.checks import check_batch, check_capacity, check_count, check_fields
 from trustml.plan.statement import write_statement
 from trustml.sampling import Draw, Sampler, new_secret, secret_from_seed
+from trustml.strict_json import dumps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class PrivacyPlan:
         participation an epoch, without amplification.
       cycle: Groups of "cyclic_poisson".
       adjacency: "add-or-remove-one" or "replace-one".
-      accountant: "pld", or "rdp", the only one for fixed batches.
+      accountant: "pld", or "rdp", the only one for fixed batches. A plan that is too large for
+        "pld" is accounted more coarsely; `accounted_by` and `statement` say how.
       clipping: "flat", factor min(1, C / norm); "automatic", C / (norm + 0.01) (AUTO-S); or
         "automatic_v", C / norm (AUTO-V).
       clip_quantile: Part of the units that adaptive bounds leave whole; None keeps `clip_norm`,
@@ -213,7 +214,7 @@ class PrivacyPlan:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that two plans share only if all their fields agree."""
-        text = json.dumps(self.to_dict(), sort_keys=True, default=str)
+        text = dumps(self.to_dict(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def epsilon(self, delta: float, *, steps: int | None = None, coarse: bool = False) -> float:
@@ -231,6 +232,27 @@ class PrivacyPlan:
         accounting = self._accounting.coarse() if coarse else self._accounting
         run = steps_.releases(self, steps)
         return accounting.epsilon(run, delta=delta, distance=self._distance(steps))
+
+    def accounted_by(self, delta: float, *, steps: int | None = None) -> str:
+        """What `epsilon(delta, steps=steps)` is computed by, in words.
+
+        The plan's accountant; where the plan is too large for that, or `delta` too small for
+        floats, "PLD on a grid of 0.002 (why)" or "RDP (why)". Each is an upper bound.
+
+        >>> plan = PrivacyPlan(
+        ...     clip_norm=1.0, noise_multiplier=3.0, sample_rate=0.1, steps=512, expected_batch=100
+        ... )
+        >>> plan.accounted_by(delta=1e-6)
+        'PLD'
+
+        Args:
+          delta: The delta that epsilon is asked at.
+          steps: Steps carried out, all by default.
+        """
+        steps = self._steps_or_all(steps)
+        run = steps_.releases(self, steps)
+        distance = self._distance(steps)
+        return str(self._accounting.method(run, delta=delta, distance=distance))
 
     def delta(self, epsilon: float, *, steps: int | None = None) -> float:
         """Delta at `epsilon` after `steps` steps, all of them by default."""
@@ -295,7 +317,8 @@ class PrivacyPlan:
         """
         steps = self._steps_or_all(steps)
         epsilon = self.epsilon(delta=delta, steps=steps)
-        return write_statement(self, epsilon, delta, steps, reproducible)
+        method = self.accounted_by(delta, steps=steps)
+        return write_statement(self, epsilon, delta, steps, method, reproducible)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, ready for JSON."""

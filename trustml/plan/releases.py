@@ -24,6 +24,7 @@ ONCE_AN_EPOCH = ("balls_in_bins", "shuffled")
 CORRELATED = ("tree", "toeplitz", "banded", "blt")
 NOISES = ("independent", "grid", *CORRELATED)
 COUNT_NOISE = 1 / 20  # of the expected batch: noise on how many units stay whole (Andrew et al.)
+_MOST_EPOCHS = 200  # that are charged each by itself: each costs up to a second
 _TRUNCATION = 1e-3  # how often a truncated batch is cut where the capacity is ours to choose
 
 
@@ -66,16 +67,24 @@ def releases(plan: Any, steps: int, noise_multiplier: float | None = None) -> Ru
         return [(_gaussian(noise, 1.0), math.ceil(steps / epoch(plan)))]
     return [
         (_sampled(plan, noise * plan.noise_decay**number), count)
-        for number, count in enumerate(_by_epoch(plan, steps))
+        for number, count in _by_epoch(plan, steps)
     ]
 
 
 def _by_epoch(plan, steps):
-    """Steps that have one noise."""
+    """The number of an epoch, and the steps that are charged as its own.
+
+    Of many epochs, neighbours are all charged as the last of them, whose noise is the least.
+    """
     if plan.noise_decay == 1:
-        return [steps]
-    whole, rest = divmod(steps, epoch(plan))
-    return [epoch(plan)] * whole + [rest] * (rest > 0)
+        return [(0, steps)]
+    length, epochs = epoch(plan), math.ceil(steps / epoch(plan))
+    together = math.ceil(epochs / _MOST_EPOCHS)
+    ends = [min(first + together, epochs) for first in range(0, epochs, together)]
+    starts = [first * length for first in range(0, epochs, together)]
+    return [
+        (end - 1, min(end * length, steps) - start) for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _sampled(plan, noise) -> SampledGaussian:
@@ -114,7 +123,7 @@ def default_capacity(plan: Any) -> int:
         return plan.micro_batches * math.ceil(mean + 2 * math.sqrt(mean))
     per_step = plan.overflow_probability / plan.steps
     if plan.sampling == "truncated_poisson":
-        per_step = _TRUNCATION
+        return min(poisson_capacity(most, rate, _TRUNCATION), plan.num_units)
     return min(poisson_capacity(most, rate, per_step), most)
 
 

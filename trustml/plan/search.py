@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trustml.accounting import SUPPORTED, Accounting, Run
-from trustml.accounting.account import _quietly
+from trustml.accounting import SUPPORTED, Run
+from trustml.accounting.quiet import quietly
+from trustml.accounting.renyi import new_accountant
 from trustml.accounting.steps import dp_event
 from trustml.plan.checks import check_positive
 from trustml.plan.privacy_plan import PrivacyPlan
@@ -197,12 +198,12 @@ def _by_rdp(plan, run, distance, delta, trials) -> float:
     trial = events.ComposedDpEvent(
         [events.SelfComposedDpEvent(dp_event(step, plan.adjacency), count) for step, count in run]
     )
-    accountant = Accounting(plan.adjacency, "rdp")._new_accountant()
-    _quietly(accountant.compose, events.RepeatAndSelectDpEvent(trial, trials.mean, trials.shape))
+    accountant = new_accountant(plan.adjacency)
+    quietly(accountant.compose, events.RepeatAndSelectDpEvent(trial, trials.mean, trials.shape))
     far = trials.mean * distance
 
     def fits(epsilon):
-        return _quietly(accountant.get_delta, epsilon) + (1 + math.exp(epsilon)) * far <= delta
+        return quietly(accountant.get_delta, epsilon) + (1 + math.exp(epsilon)) * far <= delta
 
     high = 1.0
     while not fits(high):

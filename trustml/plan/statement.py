@@ -3,23 +3,26 @@
 import math
 from typing import Any
 
+from trustml.formatting import round_up
 
-def write_statement(plan: Any, epsilon: float, delta: float, steps: int, reproducible: bool) -> str:
-    """The words of `PrivacyPlan.statement`."""
+
+def write_statement(
+    plan: Any, epsilon: float, delta: float, steps: int, method: str, reproducible: bool
+) -> str:
+    """The words of `PrivacyPlan.statement`; `method` is what `epsilon` was computed by."""
     change = {
         "add-or-remove-one": f"adding or removing one {plan.unit}",
         "replace-one": f"replacing one {plan.unit} by another",
     }[plan.adjacency]
     if math.isfinite(epsilon):
-        # Rounded up: what is printed must not claim more than what was computed.
-        claim = f"({math.ceil(epsilon * 1e4) / 1e4:.4f}, {delta:g})-differential privacy"
+        claim = f"({round_up(epsilon, places=4)}, {delta})-differential privacy"
     else:
-        claim = f"no differential privacy: epsilon is infinite at delta = {delta:g}"
+        claim = f"no differential privacy: epsilon is infinite at delta = {delta}"
     lines = [
         f"Promise: {claim} under {change}.",
         f"Unit of privacy: one {plan.unit}, of {plan.num_units} (a public number).",
         _mechanism(plan, steps),
-        f"Accountant: {plan.accountant.upper()}; the delta includes sampler overflow and the "
+        f"Accountant: {method}; the delta includes sampler overflow and the "
         f"finite tails of the noise for up to {plan.dimension:g} trained values.",
         "Covers: the trained weights of every step, and what is computed from them without the "
         "data. Not covered: losses, norms and other metrics, reports, the baseline, timing, and "

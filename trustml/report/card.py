@@ -1,10 +1,11 @@
 """A model card in the format of Hugging Face: YAML for machines, then words."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import yaml
+
+from trustml.formatting import round_up
 
 
 def model_card(
@@ -24,7 +25,7 @@ def model_card(
     """
     data, privacy = report["data"], report["privacy"]
     epsilon = privacy["epsilon"]
-    claim = "none" if epsilon is None else f"{math.ceil(1e4 * epsilon) / 1e4:g}"
+    claim = "none" if epsilon is None else round_up(epsilon, places=4)
     scores = _scores(report) if utility else []
     front = {
         **({"license": licence} if licence else {}),
@@ -42,7 +43,7 @@ def model_card(
     parts = [
         f"# {report['run']['name']}",
         f"Trained with differential privacy by trustml: epsilon {claim} at delta "
-        f"{privacy['delta']:g}, for one {privacy['unit']} of {data['name']}.",
+        f"{privacy['delta']}, for one {privacy['unit']} of {data['name']}.",
         "## Data\n\n" + _data(data),
         "## What is promised\n\n" + _bullets(privacy["statement"].splitlines()),
         "## Utility\n\n" + (_table(scores) if scores else "Not given."),

@@ -1,9 +1,10 @@
-"""Numbers as text: bounds are rounded to the side on which they stay true."""
+"""Numbers as text; bounds are `trustml.formatting`'s."""
 
 import math
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, Decimal
 
-NONE = "none"  # what stands for a number that JSON cannot hold, or that is not there
+from trustml.formatting import NONE, round_down
+
 _KEPT = "\N{NO-BREAK SPACE}"  # a narrow cell breaks before an interval, not within
 
 
@@ -17,35 +18,6 @@ def short(value: float) -> str:
         if least <= abs(value) < 1e12:
             return f"{value / size:.4g}{letter}"
     return f"{value:.4g}"
-
-
-def rounded_up(value: float | None, digits: int = 3) -> str:
-    """An upper bound to a number of significant digits, never understated.
-
-    >>> rounded_up(2.9997), rounded_up(2.001), rounded_up(0.00012345), rounded_up(None)
-    ('3.00', '2.01', '0.000124', 'none')
-    """
-    return _rounded(value, digits, ROUND_CEILING)
-
-
-def rounded_down(value: float | None, digits: int = 3) -> str:
-    """A lower bound to a number of significant digits, never overstated.
-
-    >>> rounded_down(1.2399), rounded_down(0.0)
-    ('1.23', '0.00')
-    """
-    return _rounded(value, digits, ROUND_FLOOR)
-
-
-def _rounded(value, digits, way) -> str:
-    if value is None or not math.isfinite(value):
-        return NONE
-    # By the shortest decimal that names the float: 2.1 is 2.1, not the 2.100000000000000089 that
-    # a ceiling of the binary fraction would make 2.11.
-    exact = Decimal(repr(float(value)))
-    places = digits - 1 - (exact.adjusted() if exact else 0)
-    found = exact.quantize(Decimal(1).scaleb(-max(places, 0)), rounding=way)
-    return f"{found:f}" if abs(found) < 10**6 and places < 10 else f"{found:.2e}"
 
 
 def share_up(share: float) -> str:
@@ -90,7 +62,7 @@ def bound_text(bound: dict | None) -> str:
         return NONE
     guesses, correct = bound.get("guesses"), bound.get("correct")
     counts = "" if None in (guesses, correct) else f"; {correct} of {guesses} guesses right"
-    return f"at least {rounded_down(bound['value'])} ({bound['confidence']:.0%} confidence{counts})"
+    return f"at least {round_down(bound['value'])} ({bound['confidence']:.0%} confidence{counts})"
 
 
 def one_in(delta: float) -> str:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from trustml.formatting import round_up
 from trustml.report import digits
 
 SIDES = ("private", "baseline")
@@ -38,7 +39,7 @@ def is_number(value) -> bool:
 def epsilon(value: float | None, name: str = "epsilon ") -> str:
     """A claim in words, rounded up."""
     finite = value is not None and math.isfinite(value)
-    return f"{name}at most {digits.rounded_up(value)}" if finite else f"{name}infinite"
+    return f"{name}at most {round_up(value)}" if finite else f"{name}infinite"
 
 
 def difference(found, percent: bool) -> str:

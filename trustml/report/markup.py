@@ -1,11 +1,11 @@
 """Pieces of HTML: all escape the text that they are given, except what is called `body`."""
 
-import json
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from trustml.report import digits
+from trustml.strict_json import dumps
 
 
 def heading(text: str) -> str:
@@ -85,7 +85,7 @@ def _plain(value: Any) -> str:
         return {None: digits.NONE, True: "yes", False: "no"}[value]
     if isinstance(value, float):
         return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else dumps(value, ascii_only=False)
 
 
 def folded(title: str, body: str) -> str:

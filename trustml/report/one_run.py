@@ -5,6 +5,7 @@ from datetime import datetime
 from html import escape
 from typing import Any
 
+from trustml.formatting import round_down, round_up
 from trustml.report import digits, fields, markup, measured, words
 from trustml.report.fields import SIDES
 from trustml.report.plots import Axis, Series, line_plot
@@ -50,7 +51,7 @@ def boxes_of(report) -> list[tuple[str, str]]:
     elif bound and bound["value"] > privacy["epsilon"]:
         text = (
             f"The audit contradicts the claim: with {bound['confidence']:.0%} confidence epsilon "
-            f"is at least {digits.rounded_down(bound['value'])}, more than is claimed. Take the "
+            f"is at least {round_down(bound['value'])}, more than is claimed. Take the "
             "claim as void until this is explained."
         )
         boxes.append(("danger", text))
@@ -67,10 +68,10 @@ def key_figures(report) -> str:
     """The four figures that stand above all."""
     privacy, bound, metrics = report["privacy"], fields.audit_of(report), report["metrics"]
     unit = (f"one {privacy['unit']}", f"adjacency: {privacy['adjacency']}")
-    claim = (fields.epsilon(privacy["epsilon"], ""), f"upper bound, at delta {privacy['delta']:g}")
+    claim = (fields.epsilon(privacy["epsilon"], ""), f"upper bound, at delta {privacy['delta']}")
     audit = (digits.NONE, "nothing was audited yet")
     if bound:
-        least = digits.rounded_down(bound["value"])
+        least = round_down(bound["value"])
         audit = (f"at least {least}", f"lower bound, {bound['confidence']:.0%} confidence")
     label, utility = "Utility", (digits.NONE, "no metric was named")
     if metrics:
@@ -141,9 +142,9 @@ def _claim(report) -> str:
     plot = line_plot(title, _claim_series(report, curve), measured.STEPS, axis)
     caption = (
         f"{words.progress(report)} It is {fields.epsilon(privacy['epsilon'])}, at delta "
-        f"{privacy['delta']:g}. Early steps cost most."
+        f"{privacy['delta']}. Early steps cost most."
     )
-    rows = [(f"{step:,}", digits.rounded_up(epsilon)) for step, epsilon in curve]
+    rows = [(f"{step:,}", round_up(epsilon)) for step, epsilon in curve]
     numbers = markup.table(("Steps", "Epsilon, at most"), rows)
     return markup.figures([(plot, caption)]) + markup.folded("The same in numbers", numbers)
 

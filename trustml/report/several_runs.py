@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from trustml.formatting import round_down, round_up
 from trustml.report import digits, fields, markup, one_run, words
 from trustml.report.fields import SIDES
 from trustml.report.plots import Axis, Series, line_plot
@@ -41,7 +42,7 @@ def _shared(reports, composed) -> Iterable[tuple[str, str]]:
         yield (
             "warning",
             (
-                f"{same}All together: {fields.epsilon(composed)} at delta {delta:g}, by the "
+                f"{same}All together: {fields.epsilon(composed)} at delta {delta}, by the "
                 "accountant, if no plan was chosen by what an earlier run had given."
             ),
         )
@@ -55,7 +56,8 @@ def _shared(reports, composed) -> Iterable[tuple[str, str]]:
             "warning",
             (
                 f"{len(group)} of these runs used the same data, so their budgets add up: who "
-                f"publishes all spends {fields.epsilon(total)} at delta {delta:.3g}, by addition."
+                f"publishes all spends {fields.epsilon(total)} at delta {round_up(delta)}, by "
+                "addition."
             ),
         )
 
@@ -109,8 +111,8 @@ def _run_table(reports) -> str:
                 report["data"]["name"],
                 report["status"],
                 fields.epsilon(privacy["epsilon"], ""),
-                f"{privacy['delta']:g}",
-                f"at least {digits.rounded_down(bound['value'])}" if bound else digits.NONE,
+                f"{privacy['delta']}",
+                f"at least {round_down(bound['value'])}" if bound else digits.NONE,
                 metric["label"],
                 *(digits.estimate_text(one, metric["percent"]) for one in values),
             )

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-
-# Two-sided 95 % points of Student's t for 1 to 9 degrees of freedom; repeats are few.
-_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+from scipy.stats import t as student
 
 
 class Estimate(NamedTuple):
@@ -28,6 +26,6 @@ def mean_of(values: Sequence[float]) -> Estimate:
     if len(values) < 2:
         raise ValueError(f"`values` must hold at least two runs, got {len(values)}.")
     mean = float(np.mean(values))
-    point = _STUDENT[len(values) - 2] if len(values) <= 10 else 1.96
+    point = float(student.ppf(0.975, len(values) - 1))
     half = point * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return Estimate(mean, mean - half, mean + half, f"Student's t over {len(values)} runs")

@@ -3,7 +3,8 @@
 import math
 from typing import Any, NamedTuple
 
-from trustml.report.digits import bound_text, one_in, rounded_up, share_up
+from trustml.formatting import round_up
+from trustml.report.digits import bound_text, one_in, share_up
 
 FALSE_ALARMS = 0.01
 GROUPS = (
@@ -91,7 +92,7 @@ def repeated(report: dict[str, Any]) -> str:
     """What several private runs on one data set cost together."""
     privacy = report["privacy"]
     runs, epsilon = privacy["composed_runs"], privacy["epsilon"]
-    together = "without limit" if epsilon is None else f"at most {rounded_up(runs * epsilon)}"
+    together = "without limit" if epsilon is None else f"at most {round_up(runs * epsilon)}"
     return (
         f"Epsilon is that of one of {runs} runs. Publishing more than one costs more: all {runs} "
         f"together {together}, at {runs} times the delta, by plain addition."
@@ -122,8 +123,8 @@ def _promised(report) -> Topic:
         "What is promised",
         (
             f"The trained model would have come out nearly the same if any one {unit} {change}.",
-            f"How nearly is the number epsilon, here at most {rounded_up(epsilon)}, with a slack "
-            f"delta of {delta:g} ({one_in(delta)}). Smaller is stronger; at 0 the model would "
+            f"How nearly is the number epsilon, here at most {round_up(epsilon)}, with a slack "
+            f"delta of {delta} ({one_in(delta)}). Smaller is stronger; at 0 the model would "
             f"tell nothing about any single {unit}.",
             *((progress(report),) if report["status"] != "complete" else ()),
         ),
@@ -170,7 +171,7 @@ def _as_a_bet(report) -> Topic:
     if _replaces(report):
         before = f"Somebody who wavers at 50% between two candidates for one {unit}"
     return Topic(
-        f"What an epsilon of {rounded_up(epsilon)} means as a bet",
+        f"What an epsilon of {round_up(epsilon)} means as a bet",
         (
             f"{before} can be at most {share_up(most_certain(epsilon, delta))} sure afterwards, on "
             "average over what training may put out: e^epsilon / (1 + e^epsilon), delta included.",

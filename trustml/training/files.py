@@ -1,12 +1,13 @@
 """Files that are there whole or not at all, and stay after a crash."""
 
 import contextlib
-import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from trustml.strict_json import dumps
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
@@ -27,7 +28,7 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Writes one JSON document in the way of `write_text`."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n", mode=mode)
+    write_text(path, dumps(value, indent=2) + "\n", mode=mode)
 
 
 @contextlib.contextmanager

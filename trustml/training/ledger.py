@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trustml.strict_json import dumps
 from trustml.training.entries import START, Summary, add_entry
 from trustml.training.files import lock, sync_folder
 
@@ -75,7 +76,7 @@ class Ledger:
         problem = add_entry(self.summary, body)
         if problem:
             raise LedgerError(f"{self.path}: {problem}. Do not continue this run.")
-        line = (json.dumps(body, allow_nan=False) + "\n").encode()
+        line = (dumps(body) + "\n").encode()
         try:
             written = 0
             while written < len(line):
@@ -161,7 +162,7 @@ def _parse(raw: bytes, path: Path):
 
 def _hash(entry: dict[str, Any]) -> str:
     body = {name: value for name, value in entry.items() if name != "hash"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _read(file: int) -> bytes:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from trustml.formatting import round_up
+
 _MARKS = 20  # how often in a run epsilon is asked for: each costs a hundredth of a second
 _SECONDS = 30.0  # at most between two lines where there is no terminal
 
@@ -75,7 +77,7 @@ class _Words:
         charged = self._run.charged_before + ahead - self._run.first
         if charged != self._known[0]:
             self._known = (charged, self._plan.epsilon(self._delta, steps=charged, coarse=True))
-        return f"epsilon below {self._known[1]:.3f}"
+        return f"epsilon below {round_up(self._known[1], places=3)}"
 
 
 def _bar(console):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from trustml.strict_json import dumps, with_reasons, without_reasons
 from trustml.training.files import write_text
 
 Logger = Callable[[int, dict[str, float]], None]
@@ -97,18 +98,21 @@ class Record:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of JSON lines; one that a crash cut off is left out."""
+    """The whole lines of a file of JSON lines; one that a crash cut off is left out.
+
+    A number that was not finite is one again, where the file says null and why.
+    """
     entries = []
     for line in path.read_text(errors="replace").split("\n")[:-1]:
         try:
-            entries.append(json.loads(line))
+            entries.append(without_reasons(json.loads(line)))
         except ValueError:
             break
     return entries
 
 
 def _line(entry) -> str:
-    return json.dumps(entry) + "\n"
+    return dumps(with_reasons(entry)) + "\n"
 
 
 def _numbers(entry) -> dict[str, float]:

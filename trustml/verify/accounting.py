@@ -71,7 +71,7 @@ def accounting_checks() -> Iterator[Published]:
 def _epsilons():
     for accountant, noise, rate, steps, delta, published, rule, source in EPSILONS:
         ours = Accounting(ADD, accountant).epsilon([(_poisson(noise, rate), steps)], delta=delta)
-        name = f"epsilon: sigma {noise:g}, q {rate:g}, T {steps}, delta {delta:g}, {accountant}"
+        name = f"epsilon: sigma {noise:g}, q {rate:g}, T {steps}, delta {delta}, {accountant}"
         yield Published(name, published, ours, rule, source)
 
 

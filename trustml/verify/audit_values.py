@@ -103,7 +103,7 @@ def published_bounds() -> Iterator[AuditCheck]:
         for canaries, guesses, correct, delta, tests, published, width in table:
             sure = 1 - 0.05 / tests
             epsilon = bound(guesses, correct, canaries=canaries, delta=delta, confidence=sure)
-            what = f"{name}: {correct} of {guesses} right, of {canaries}, delta {delta:g}"
+            what = f"{name}: {correct} of {guesses} right, of {canaries}, delta {delta}"
             yield _near(what, epsilon, published, width, JAX_PRIVACY)
     yield from _published_intervals()
 

@@ -10,6 +10,7 @@ from trustml.audit.bounds.gaussian import gaussian_epsilon
 from trustml.audit.bounds.ratios import Ratio, rate_ratio_bound
 from trustml.audit.bounds.result import Counts, EpsilonBound, check_counts, check_delta
 from trustml.audit.intervals import check_confidence, rate_at_least, rate_at_most
+from trustml.formatting import round_down, round_up
 
 Exact = Literal["clopper-pearson", "gdp"]
 
@@ -138,6 +139,7 @@ def check_ceiling(ceiling: float, members: int, nonmembers: int, level: float) -
         high = float(rate_at_most(0, nonmembers, level / 2))
         raise ValueError(
             f"Too few canaries: {members} members and {nonmembers} non-members, without one error, "
-            f"show a TPR of {low:.2g} at least and an FPR of {high:.2g} at most, so an epsilon of "
-            "0. Take more canaries, try fewer thresholds, or ask for less confidence."
+            f"show a TPR of {round_down(low, 2)} at least and an FPR of {round_up(high, 2)} at "
+            "most, so an epsilon of 0. Take more canaries, try fewer thresholds, or ask for less "
+            "confidence."
         )

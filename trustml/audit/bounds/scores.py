@@ -12,6 +12,8 @@ from trustml.audit.bounds.result import Counts, EpsilonBound
 from trustml.audit.intervals import check_confidence
 from trustml.audit.roc import check_sample
 
+_CANDIDATES = 2_000  # thresholds that a split chooses from: each costs two inverse Beta functions
+
 
 class Explicit(NamedTuple):
     """One threshold, chosen before seeing the scores: no correction."""
@@ -22,9 +24,9 @@ class Explicit(NamedTuple):
 class Bonferroni(NamedTuple):
     """The best of several thresholds, each tested at the error probability over their number."""
 
-    # Chosen before seeing the scores. None: those at which 0, 1, 2, 4, 8, ... non-members are
-    # called members, or as many members are missed. Ranks are fixed beforehand, and the rate
-    # beyond an order statistic has the very Beta law of the Clopper-Pearson bound.
+    # Chosen before seeing the scores. None: those at which a half, a quarter, an eighth, ..., one
+    # and none of the non-members are called members, or as many members are missed. The price of
+    # a rule more is small, that of none near the best is not: half and quarter are always there.
     thresholds: Sequence[float] | None = None
 
 
@@ -72,11 +74,21 @@ def epsilon_from_scores(
       one law within each sample. Canaries of one model are not independent, unless the model
       treats them apart; `one_run_audit` needs no such assumption. Both directions, calling high
       scores members and calling low ones non-members, rest on the same two bounds and need no
-      correction.
+      correction. Every rule is tested at the error probability over their number, half of it for
+      either rate, so that by the union bound all hold at once, and with them the best. Thresholds
+      at ranks depend on the scores, their ranks do not: the rate of non-members above the score of
+      which r are above has a Beta law whatever the law of the scores, and it is that of the
+      Clopper-Pearson bound of r counts (with ties the rate is lower); given that threshold, the
+      members above it are a binomial count, bounded as such. "Split" chooses on scores that it does
+      not test.
 
     Raises:
       ValueError: A sample is empty or holds NaN, a number is out of range, or the canaries are too
         few to show anything.
+
+    References:
+      Clopper and Pearson, The use of confidence or fiducial limits, 1934. Scheffé and Tukey,
+      Non-parametric estimation, I, 1945, for the law of a rate beyond an order statistic.
     """
     member = check_sample("member_scores", member_scores)
     nonmember = check_sample("nonmember_scores", nonmember_scores)
@@ -122,10 +134,17 @@ def _several(rule: Bonferroni, member, nonmember) -> _Rules:
 
 
 def _at(thresholds, member, nonmember) -> _Rules:
-    def reach(scores):
-        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
+    return _Rules(thresholds, _reaching(member, thresholds), _reaching(nonmember, thresholds))
 
-    return _Rules(thresholds, reach(member), reach(nonmember))
+
+def _reaching(scores, thresholds, *, strictly=False) -> Int[np.ndarray, " rule"]:
+    """How many scores are at least each threshold, or above it. Sorts the few, not the many."""
+    order = np.argsort(thresholds)
+    passed = np.searchsorted(thresholds[order], scores, side="left" if strictly else "right")
+    by_passed = np.bincount(passed, minlength=len(thresholds) + 1)
+    found = np.empty(len(thresholds), np.int64)
+    found[order] = len(scores) - np.cumsum(by_passed)[:-1]
+    return found
 
 
 def _at_ranks(member, nonmember) -> _Rules:
@@ -135,28 +154,23 @@ def _at_ranks(member, nonmember) -> _Rules:
     alone its law is known.
     """
     members, nonmembers = len(member), len(nonmember)
-    wrong, missed = _powers(nonmembers), _powers(members)
-    falling, rising = np.sort(nonmember)[::-1], np.sort(member)
+    wrong, missed = _halved(nonmembers), _halved(members)
     # Strictly above the non-member of the next rank; infinite scores have nothing above.
-    cut = falling[wrong]
-    above = _Rules(
-        np.nextafter(cut, np.inf),
-        members - np.searchsorted(rising, cut, side="right"),
-        wrong,
-    )
-    cut = rising[missed]
-    at = _Rules(
-        cut,
-        members - missed,
-        nonmembers - np.searchsorted(falling[::-1], cut, side="left"),
-    )
+    cut = _ranked(nonmember, nonmembers - 1 - wrong)
+    above = _Rules(np.nextafter(cut, np.inf), _reaching(member, cut, strictly=True), wrong)
+    cut = _ranked(member, missed)
+    at = _Rules(cut, members - missed, _reaching(nonmember, cut))
     return _Rules(*(np.concatenate(both) for both in zip(above, at, strict=True)))
 
 
-def _powers(size: int) -> Int[np.ndarray, " rank"]:
-    """0, 1, 2, 4, ... up to half of the sample."""
-    powers = [0, *(1 << power for power in range(size.bit_length()))]
-    return np.array([power for power in powers if power == 0 or power <= size // 2])
+def _ranked(scores, ranks) -> Float[np.ndarray, " rank"]:
+    """The scores at `ranks` of the rising order."""
+    return np.partition(scores, np.unique(ranks))[ranks]
+
+
+def _halved(size: int) -> Int[np.ndarray, " rank"]:
+    """0, 1, ..., a quarter and a half of the sample; for a sample of one, 0."""
+    return np.array([size >> power for power in range(size.bit_length(), 0, -1)])
 
 
 def _after_split(member, nonmember, rule: Split, method, delta, level):
@@ -167,18 +181,35 @@ def _after_split(member, nonmember, rule: Split, method, delta, level):
         *(_parted("member_scores", member, rule), _parted("nonmember_scores", nonmember, rule)),
         strict=True,
     )
-    rules = _at(np.unique(np.concatenate(used)), *used)
+    first, second = (np.sort(part) for part in used)
+    used = (first, second)
+    thresholds = _candidates(used)
+    tp, fp = (len(part) - np.searchsorted(part, thresholds, side="left") for part in used)
     sizes = (len(used[0]), len(used[1]))
-    _, best = strongest(rules.tp, rules.fp, sizes, method=method, delta=delta, level=level)
-    return *kept, _at(rules.threshold[best : best + 1], *kept)
+    _, best = strongest(tp, fp, sizes, method=method, delta=delta, level=level)
+    return *kept, _at(thresholds[best : best + 1], *kept)
+
+
+def _candidates(used) -> Float[np.ndarray, " rule"]:
+    """Thresholds to choose from: all sorted scores, or of very many those at so many ranks.
+
+    Ranks lie closer the nearer they are to either end of a sample: which errors are rare counts.
+    """
+    if sum(map(len, used)) <= _CANDIDATES:
+        return np.unique(np.concatenate(used))
+    found = []
+    for scores in used:
+        ranks = np.geomspace(1, len(scores), _CANDIDATES // 4).astype(int)
+        found += [scores[ranks - 1], scores[-ranks]]
+    return np.unique(np.concatenate(found))
 
 
 def _parted(name, scores, rule):
     count = round(rule.part * len(scores))
     if not (0 < count < len(scores)):
         raise ValueError(f"`{name}` must hold enough to split, got {len(scores)}.")
-    order = rule.rng.permutation(len(scores))
-    return scores[order[:count]], scores[order[count:]]
+    mixed = rule.rng.permutation(scores)
+    return mixed[:count], mixed[count:]
 
 
 def _checked(threshold: float) -> float:

@@ -1,0 +1,51 @@
+"""Bounds as text: rounded to the side on which they stay true. Nothing else prints a bound."""
+
+import math
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+NONE = "none"  # what stands for a number that JSON cannot hold, or that is not there
+
+
+def round_up(value: float | None, digits: int = 3, *, places: int | None = None) -> str:
+    """An upper bound as text, never understated.
+
+    >>> round_up(2.9997), round_up(2.001), round_up(0.00012345), round_up(None)
+    ('3.00', '2.01', '0.000124', 'none')
+    >>> round_up(3.0, places=3), round_up(2.9999999, places=3), round_up(3.0001, places=3)
+    ('3.000', '3.000', '3.001')
+
+    Args:
+      value: The bound. What floats alone cannot tell apart, beyond fifteen digits, is no part of
+        it: 0.1 + 0.2 is 0.3.
+      digits: Significant digits.
+      places: Decimal places, instead.
+
+    Returns:
+      The number; "infinite", or "none" for what is no number.
+    """
+    return _rounded(value, digits, places, ROUND_CEILING)
+
+
+def round_down(value: float | None, digits: int = 3, *, places: int | None = None) -> str:
+    """A lower bound as text, never overstated; see `round_up`.
+
+    >>> round_down(1.2399), round_down(0.0), round_down(1.2399, places=1)
+    ('1.23', '0.00', '1.2')
+    """
+    return _rounded(value, digits, places, ROUND_FLOOR)
+
+
+def _rounded(value, digits, places, way) -> str:
+    if value is None or math.isnan(value):
+        return NONE
+    if math.isinf(value):
+        return "infinite"
+    # By a decimal that names the float: 2.1 is 2.1, not the 2.100000000000000089 that a ceiling of
+    # the binary fraction would make 2.11.
+    exact = Decimal(f"{value:.15g}")
+    if places is not None:
+        return f"{exact.quantize(Decimal(1).scaleb(-places), rounding=way):f}"
+    places = digits - 1 - (exact.adjusted() if exact else 0)
+    if abs(exact) >= 10**6 or places >= 7:
+        return f"{exact.quantize(Decimal(1).scaleb(-places), rounding=way):.{digits - 1}e}"
+    return f"{exact.quantize(Decimal(1).scaleb(-max(places, 0)), rounding=way):f}"
