@@ -58,7 +58,7 @@ class Meter:
             (use,) = cluster.uses
             lengths = [loop.length for loop in use.value.stack]
             sums.append(jnp.zeros((*lengths, num_groups, *use.value.aval.shape), jnp.float32))
-        return Ports([jnp.zeros(num_units)] * len(sums), sums)
+        return Ports([jnp.zeros(num_units, jnp.float32)] * len(sums), sums)
 
     def through(self, values, results, baton: Weights, ports: Ports):
         """`(results, baton)` of the site, metered.
