@@ -66,6 +66,16 @@ def test_a_column_of_words_is_named(way, kind):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_columns_of_keys_are_data_too(way):
+    units = {**columns(), "key": jax.random.split(jax.random.key(0), 6)}
+
+    def loss(w, unit):
+        return linear(w, unit) * jax.random.uniform(unit["key"])
+
+    run(way, loss, jnp.zeros(WIDTH), units)
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_columns_of_other_lengths_are_named(way):
     units = {**columns(), "z": np.ones(5, np.float32)}
     text = said_by(lambda: run(way, linear, jnp.zeros(WIDTH), units), ValueError)

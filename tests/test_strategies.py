@@ -83,6 +83,27 @@ def test_strategies_agree_with_bounds_and_groups_of_their_own(strategy):
     assert distance(got, want) < 1e-5
 
 
+@pytest.mark.parametrize("remat", [False, True])
+def test_ghost_sums_both_parameters_of_one_equation_where_one_is_used_elsewhere_too(remat):
+    rng = np.random.default_rng(0)
+    shapes = {"first": (1, 3), "last": (2, 3), "mix": (3, 3)}
+    params = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in shapes.items()}
+    units = jnp.asarray(rng.normal(size=(4, 5, 3)))
+
+    def loss(p, unit):
+        def joined(unit):
+            return jnp.concatenate([p["first"], unit, p["last"]]) @ p["mix"]
+
+        rows = (jax.checkpoint(joined) if remat else joined)(unit)
+        return jnp.sum(jnp.tanh(rows)) + jnp.sum(jnp.sin(unit @ p["first"].T))
+
+    want, seen = trustml.clipped_grad(loss, clip_norm=1.0, strategy="vmap")(params, units)
+    for strategy in ("ghost", "bookkeeping"):
+        got, info = trustml.clipped_grad(loss, clip_norm=1.0, strategy=strategy)(params, units)
+        assert distance(got, want) < 1e-5
+        np.testing.assert_allclose(info.norm, seen.norm, rtol=1e-5)
+
+
 def test_rules_that_are_not_linear_stay_within_the_bound():
     @jax.custom_vjp
     def limited(x):

@@ -126,7 +126,7 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: Gauges):
                 for place, zero in zip(step.site.tapped(), taps[step.site], strict=True):
                     results[place] = join(results[place], zero)
                 captures[step.site] = [values[place] for place in step.site.captured()]
-            elif step.site in gauges.meters:
+            if step.site in gauges.meters:
                 meter, ports = gauges.meters[step.site], gauges.ports[step.site]
                 results, baton = meter.through(values, results, gauges.baton, ports)
                 gauges = gauges._replace(baton=baton)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _BATCH_NORM = "BatchNorm.__call__"  # of flax.linen, flax.nnx, and whoever names theirs so
+_NO_NUMBERS = {"O": "objects", "S": "bytes", "U": "strings", "M": "dates", "m": "durations"}
 
 
 def takes_key(loss_fn) -> bool:
@@ -30,9 +31,10 @@ def check_arrays(units: Any) -> None:
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(units):
         kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-        if getattr(kind, "kind", "") in "OSUMm":
+        # Dtypes of JAX keys have no kind, and are data like numbers.
+        if getattr(kind, "kind", None) in _NO_NUMBERS:
             raise TypeError(
-                f"`units` must hold numbers, got {_words(kind)} at {_place(path)}. Encode them as "
+                f"`units` must hold numbers, got {_NO_NUMBERS[kind.kind]} at {_place(path)}. Encode them as "
                 "integers (np.unique(column, return_inverse=True)), or leave the column out."
             )
 
@@ -146,8 +148,3 @@ def _jaxprs(value):
 
 def _place(path) -> str:
     return jax.tree_util.keystr(path) or "the only leaf"
-
-
-def _words(kind) -> str:
-    names = {"O": "objects", "S": "bytes", "U": "strings", "M": "dates", "m": "durations"}
-    return names[kind.kind]
