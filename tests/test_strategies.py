@@ -104,6 +104,62 @@ def test_ghost_sums_both_parameters_of_one_equation_where_one_is_used_elsewhere_
         np.testing.assert_allclose(info.norm, seen.norm, rtol=1e-5)
 
 
+def initial_state(p, unit):
+    """A recurrent network that starts from a state of its own."""
+
+    def tick(state, x):
+        return jnp.tanh(state @ p["mix"] + x), None
+
+    state, _ = jax.lax.scan(jax.checkpoint(tick), p["start"], unit)
+    return jnp.sum(state)
+
+
+def count(p, unit):
+    """A loop without parameters gives a number that no unit touches."""
+    (turns, found), _ = jax.lax.scan(
+        lambda carry, _: ((carry[0] + 1, jnp.tanh(carry[1])), None),
+        (jnp.float32(0), unit[0]),
+        None,
+        length=3,
+    )
+    return jnp.sum(jnp.tanh(turns * p["start"]) * found)
+
+
+def scales(p, unit):
+    """Likewise every iteration of a loop with parameters."""
+
+    def tick(carry, row):
+        turn, state = carry
+        return (2 * turn, jnp.tanh(state + turn * row)), None
+
+    (_, state), _ = jax.lax.scan(jax.checkpoint(tick), (jnp.float32(1), unit[0]), p["mix"])
+    return jnp.sum(state)
+
+
+def branch(p, unit):
+    """One result of a branch depends on the unit, the other on parameters alone."""
+    one, other = jax.lax.cond(
+        jnp.sum(p["mix"]) > 0,
+        lambda row: (jnp.sin(p["start"]), row @ p["mix"]),
+        lambda row: (p["start"], row @ p["mix"]),
+        unit[0],
+    )
+    return jnp.sum(jnp.sin(one * unit[1]) + other)
+
+
+@pytest.mark.parametrize("loss", [initial_state, count, scales, branch])
+def test_values_that_are_the_same_for_all_units_leave_each_unit_its_own_gradient(loss):
+    rng = np.random.default_rng(0)
+    params = {"mix": jnp.asarray(rng.normal(size=(3, 3))), "start": jnp.asarray(rng.normal(size=3))}
+    units = jnp.asarray(rng.normal(size=(4, 5, 3)))
+    want, seen = trustml.clipped_grad(loss, clip_norm=0.1, strategy="vmap")(params, units)
+    for strategy in ("auto", "ghost", "bookkeeping"):
+        got, info = trustml.clipped_grad(loss, clip_norm=0.1, strategy=strategy)(params, units)
+        np.testing.assert_allclose(info.norm, seen.norm, rtol=1e-5)
+        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
 def test_rules_that_are_not_linear_stay_within_the_bound():
     @jax.custom_vjp
     def limited(x):

@@ -34,8 +34,9 @@ def check_arrays(units: Any) -> None:
         # Dtypes of JAX keys have no kind, and are data like numbers.
         if getattr(kind, "kind", None) in _NO_NUMBERS:
             raise TypeError(
-                f"`units` must hold numbers, got {_NO_NUMBERS[kind.kind]} at {_place(path)}. Encode them as "
-                "integers (np.unique(column, return_inverse=True)), or leave the column out."
+                f"`units` must hold numbers, got {_NO_NUMBERS[kind.kind]} at {_place(path)}. "
+                "Encode them as integers (np.unique(column, return_inverse=True)), or leave the "
+                "column out."
             )
 
 
