@@ -147,7 +147,23 @@ def branch(p, unit):
     return jnp.sum(jnp.sin(one * unit[1]) + other)
 
 
-@pytest.mark.parametrize("loss", [initial_state, count, scales, branch])
+def inner_count(p, unit):
+    """A loop without parameters in one with parameters, of which one more use is outside."""
+
+    def tick(state, row):
+        (turns, _), _ = jax.lax.scan(
+            lambda carry, _: ((carry[0] + 1, carry[1]), None),
+            (jnp.float32(0), unit[1]),
+            None,
+            length=2,
+        )
+        return jnp.tanh(state + turns * row), turns * row
+
+    state, rows = jax.lax.scan(tick, unit[0], p["mix"])
+    return jnp.sum(state) + jnp.sum(jnp.tanh(rows * unit[:1])) + jnp.sum(p["start"])
+
+
+@pytest.mark.parametrize("loss", [initial_state, count, scales, branch, inner_count])
 def test_values_that_are_the_same_for_all_units_leave_each_unit_its_own_gradient(loss):
     rng = np.random.default_rng(0)
     params = {"mix": jnp.asarray(rng.normal(size=(3, 3))), "start": jnp.asarray(rng.normal(size=3))}
@@ -158,6 +174,17 @@ def test_values_that_are_the_same_for_all_units_leave_each_unit_its_own_gradient
         np.testing.assert_allclose(info.norm, seen.norm, rtol=1e-5)
         for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_ghost_keeps_to_float32_where_jax_may_use_float64(dtype):
+    with jax.enable_x64(True):
+        loss, params, units = network(remat=True, units=3)
+        params, units = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, units))
+        want, _ = trustml.clipped_grad(loss, clip_norm=1.0, strategy="vmap")(params, units)
+        got, _ = trustml.clipped_grad(loss, clip_norm=1.0, strategy="ghost")(params, units)
+        assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.float32)}
+        assert distance(got, want) < 1e-5
 
 
 def test_rules_that_are_not_linear_stay_within_the_bound():

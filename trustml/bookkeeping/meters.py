@@ -25,6 +25,7 @@ from jax.custom_batching import custom_vmap
 from trustml.bookkeeping.clusters import Cluster, Use
 from trustml.bookkeeping.paths import path_to
 from trustml.bookkeeping.rules import RULES, contracted
+from trustml.bookkeeping.run import of_each_unit, spread
 from trustml.bookkeeping.shapes import factor_shape
 from trustml.bookkeeping.values import Hoisted, Site
 
@@ -77,11 +78,11 @@ class Meter:
         @jax.custom_vjp
         def identity(results, captured, held, baton, ports):
             del captured, held, ports
-            return _of_each_unit(results, baton), baton
+            return of_each_unit(results, baton), baton
 
         def forward(results, captured, held, baton, ports):
             del ports
-            return (_of_each_unit(results, baton), baton), (captured, held)
+            return (of_each_unit(results, baton), baton), (captured, held)
 
         def backward(saved, cotangents):
             results, weights = cotangents
@@ -127,28 +128,6 @@ class Meter:
         return found
 
 
-@custom_vmap
-def _of_each_unit(results, baton):
-    """`results`; under vmap with a unit axis, which the baton has.
-
-    Of a value that is the same for all units (an initial state, what a loop counts), vmap would
-    hand the meter one cotangent: the sum of those of all units.
-    """
-    del baton
-    return results
-
-
-@_of_each_unit.def_vmap
-def _(size, batched, results, baton):
-    del baton
-    results = jax.tree.map(functools.partial(_spread, size), batched[0], results)
-    return results, jax.tree.map(lambda _: True, results)
-
-
-def _spread(size: int, has_axis: bool, array):
-    return array if has_axis else jnp.broadcast_to(array, (size, *jnp.shape(array)))
-
-
 def _with_unit_axis(size: int, batched, arrays):
     """Batches of what may be the same for all units; hoisted values, the second, stay as they are.
 
@@ -157,7 +136,7 @@ def _with_unit_axis(size: int, batched, arrays):
       batched: Which arrays have their unit axis in front; False: none.
       arrays: `(captured, held, cotangents, weights)`.
     """
-    one = functools.partial(_spread, size)
+    one = functools.partial(spread, size)
     batched = batched or jax.tree.map(lambda _: False, arrays)
     captured, held, *rest = arrays
     return (

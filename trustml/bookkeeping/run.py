@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 
 from trustml.bookkeeping.layout import bind_anywhere
 from trustml.bookkeeping.values import Block, Data, Hoisted, Loop, Site, bind
@@ -24,6 +25,29 @@ def tap(value, zero):
 @tap.defjvp
 def _tap_jvp(primals, tangents):
     return primals[0], tangents[0] + tangents[1]
+
+
+@custom_vmap
+def of_each_unit(results, other):
+    """`results`; under vmap with a unit axis, which `other` has.
+
+    Of a value that is the same for all units (an initial state, what a loop counts), vmap would
+    hand a tap or a meter one cotangent: the sum of those of all units.
+    """
+    del other
+    return results
+
+
+@of_each_unit.def_vmap
+def _(size, batched, results, other):
+    del other
+    results = jax.tree.map(functools.partial(spread, size), batched[0], results)
+    return results, jax.tree.map(lambda _: True, results)
+
+
+def spread(size: int, has_axis: bool, array):
+    """`array` with a unit axis in front, if it has none."""
+    return array if has_axis else jnp.broadcast_to(array, (size, *jnp.shape(array)))
 
 
 def over_loops(function, loops, stacks):
@@ -121,10 +145,8 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: Gauges):
             results = (values[0],) if step.eqn is None else bind_anywhere(step.eqn, *values)
             if step.site in taps:
                 results = list(results)
-                # A value without a unit axis, a loop counter's say, must get one from the tap.
-                join = tap if step.outputs[0].batched else jnp.add
                 for place, zero in zip(step.site.tapped(), taps[step.site], strict=True):
-                    results[place] = join(results[place], zero)
+                    results[place] = tap(of_each_unit(results[place], zero), zero)
                 captures[step.site] = [values[place] for place in step.site.captured()]
             if step.site in gauges.meters:
                 meter, ports = gauges.meters[step.site], gauges.ports[step.site]
