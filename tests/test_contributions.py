@@ -56,7 +56,7 @@ def test_the_search_finds_what_scaled_losses_do():
         found = worst_contribution(network, "scaled losses", clipping, make=scaled_losses)
         assert found.worst > 1 + 1e-4
         assert found.holds  # planted, so it must be found
-        assert not found._replace(worst=1.0).holds
+        assert not found._replace(worst=1.0, moved=1.0).holds
     assert not found._replace(planted=False).holds
 
 
@@ -129,3 +129,9 @@ def test_convolutions_are_laid_out_without_changing_them(image, kernel, out, opt
     assert text.count("dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]") == text.count(
         "dim_numbers"
     )
+
+
+def test_a_unit_that_changes_what_others_add_does_not_hold():
+    found = worst_contribution("recurrent", "ghost", "automatic_v", Setup(remat=True))
+    assert found.holds
+    assert not found._replace(moved=1.1).holds

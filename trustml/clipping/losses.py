@@ -94,7 +94,7 @@ def _wants_batch(error) -> str:
     said = str(error).strip().splitlines() or [type(error).__name__]
     return (
         "`loss_fn` must take one unit, without a batch axis, got a loss that runs on a batch only: "
-        f"{said[0]} Write it for one unit, or pass "
+        f"{said[0].rstrip('.')}. Write it for one unit, or pass "
         "`lambda params, unit: loss_fn(params, jax.tree.map(lambda leaf: leaf[None], unit))`."
     )
 
