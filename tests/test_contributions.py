@@ -65,9 +65,13 @@ def test_the_search_finds_what_scaled_losses_do():
 @pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize("network", contributions.NETWORKS)
 def test_no_strategy_lets_a_unit_exceed_its_bound(network, remat, dtype):
-    for strategy in ("bookkeeping", "ghost", "gram", "materialise", "vmap"):
-        for clipping in ("flat", "automatic", "automatic_v"):
-            found = worst_contribution(network, strategy, clipping, Setup(remat, dtype))
+    # Under remat the others are book-keeping with other rules, as they are without it.
+    others = () if remat else ("gram", "materialise", "vmap")
+    for strategy in ("bookkeeping", "ghost", *others):
+        for clipping in ("flat", "automatic_v"):
+            found = worst_contribution(
+                network, strategy, clipping, Setup(remat, dtype), generations=6
+            )
             assert found.holds, found
 
 

@@ -85,7 +85,7 @@ def test_epsilons_of_the_published_settings(batch, noise_multiplier, decay, each
     for found, expected in ((exact, each_unit), (averaged, means)):
         # Without what overflow and tails add: at epsilon 100 that is more than delta.
         run = releases.releases(found, found.steps)
-        assert Accounting().coarse().epsilon(run, delta=delta) == pytest.approx(expected, rel=2e-3)
+        assert Accounting().epsilon(run, delta=delta) == pytest.approx(expected, rel=2e-3)
     assert averaged.sensitivity == 2 * exact.sensitivity
     assert averaged.stddev == exact.stddev
 

@@ -90,14 +90,14 @@ def compare_means(
     drawn = np.stack([_resampled_means(part, resamples, generator) for part in parts])
     ends = scale * np.quantile(drawn, [error / 2, 1 - error / 2], axis=1).T
     groups = tuple(
-        GroupMean(name, len(part), float(scale * mean), *map(float, end))
+        GroupMean(name, len(part), scale * float(mean), *map(float, end))
         for name, part, mean, end in zip(names, parts, means, ends, strict=True)
     )
     pairs = np.array(list(itertools.combinations(range(len(names)), 2)))
     apart = means[pairs[:, 0]] - means[pairs[:, 1]]
     reach = _reach_together(drawn - means[:, None], pairs, confidence)
     gaps = tuple(
-        Gap(names[i], names[j], *(float(scale * end) for end in (value, value - far, value + far)))
+        Gap(names[i], names[j], *(scale * float(end) for end in (value, value - far, value + far)))
         for (i, j), value, far in zip(pairs, apart, reach, strict=True)
     )
     return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
