@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from trustml.accounting.quiet import quietly
 from trustml.accounting.renyi import renyi_curve
@@ -20,6 +20,7 @@ _CUT = 1e-15  # mass that dp_accounting cuts from each composition
 _NEGLIGIBLE = 1e-5  # of delta: the grid adds more than that
 
 
+@runtime_checkable
 class Curve(Protocol):
     """Epsilon and delta of one run as functions of each other."""
 

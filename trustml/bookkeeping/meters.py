@@ -25,6 +25,7 @@ from jax.custom_batching import custom_vmap
 from trustml.bookkeeping.clusters import Cluster, Use
 from trustml.bookkeeping.paths import path_to
 from trustml.bookkeeping.rules import RULES, contracted
+from trustml.bookkeeping.run import HoistedValues
 from trustml.bookkeeping.run import of_each_unit, spread
 from trustml.bookkeeping.shapes import factor_shape
 from trustml.bookkeeping.values import Hoisted, Site
@@ -117,7 +118,9 @@ class Meter:
         return take(captured, held, cotangents, weights)
 
     def _of_batch(self, captured, held, cotangents, weights: Weights) -> Ports:
-        hoisted = dict(zip((self.site.inputs[place] for place in self._held()), held, strict=True))
+        hoisted = HoistedValues(())
+        for place, array in zip(self._held(), held, strict=True):
+            hoisted[self.site.inputs[place]] = array
         found = Ports([], [])
         for cluster, bound in zip(self.local, self.bounds, strict=True):
             rule = RULES[cluster.rule]
