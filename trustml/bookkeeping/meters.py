@@ -25,8 +25,7 @@ from jax.custom_batching import custom_vmap
 from trustml.bookkeeping.clusters import Cluster, Use
 from trustml.bookkeeping.paths import path_to
 from trustml.bookkeeping.rules import RULES, contracted
-from trustml.bookkeeping.run import HoistedValues
-from trustml.bookkeeping.run import of_each_unit, spread
+from trustml.bookkeeping.run import HoistedValues, of_each_unit, spread
 from trustml.bookkeeping.shapes import factor_shape
 from trustml.bookkeeping.values import Hoisted, Site
 
