@@ -30,8 +30,8 @@ from trustml.data.corpora import examples_of
 from trustml.data.corpus import bio_tags
 from trustml.data.examples import Examples
 from trustml.data.snips import generated
+from trustml.metrics.joint import slot_scores
 from trustml.models import build_char_tagger
-from trustml.models.metrics import slot_scores
 
 DELTA = 1e-5
 LETTERS = 8  # of a word, where letters are read
@@ -74,7 +74,7 @@ class Defence(NamedTuple):
     epsilon: float | None = None
 
 
-class Setting(NamedTuple):
+class Experiment(NamedTuple):
     """How trainings go."""
 
     rows: int = 4000
@@ -88,7 +88,7 @@ class Setting(NamedTuple):
     private_rate: float = 0.02
     clip_norm: float = 0.1
     restarts: int = 50
-    microbatch: int = 64
+    physical_batch_size: int = 64
 
 
 class Data(NamedTuple):
@@ -98,7 +98,7 @@ class Data(NamedTuple):
     valid: Examples
 
 
-def read_data(setting: Setting, *, quick: bool) -> Data:
+def read_data(setting: Experiment, *, quick: bool) -> Data:
     """SNIPS from TRUSTML_DATA, the rows of three intents; generated ones where `quick`."""
     if quick:
         rows = generated(2 * setting.rows + 20)
@@ -126,7 +126,7 @@ def _chosen(corpus, part, count):
 class Study:
     """Trainings of one case under one defence: they share programs, and differ in their seed."""
 
-    def __init__(self, data: Data, setting: Setting, case: Case, defence: Defence):
+    def __init__(self, data: Data, setting: Experiment, case: Case, defence: Defence):
         self.data, self.setting, self.case, self.defence = data, setting, case, defence
         self.letters = LETTERS if defence.letters else 0
         self.template = make_template(case.pattern, case.length)
@@ -199,7 +199,7 @@ class Study:
             clip_norm=setting.clip_norm,
         )
         optimizer = optax.adam(setting.private_rate)
-        return private_step(loss, optimizer, plan, microbatch=setting.microbatch)
+        return private_step(loss, optimizer, plan, physical_batch_size=setting.physical_batch_size)
 
     def _stopping(self, valid) -> dict[str, Any]:
         """As in the replication: the first epoch after the third with a higher validation loss."""

@@ -39,7 +39,7 @@ def clipped(
         clip_norm=clip_norm,
         strategy=strategy,
         trainable=case.trainable,
-        microbatch=_microbatch(case) if micro else None,
+        physical_batch_size=_microbatch(case) if micro else None,
     )
     return lambda p, u: grad(p, u)[0]
 
@@ -72,13 +72,13 @@ def rows(units) -> int:
     return jax.tree.leaves(units)[0].shape[0]
 
 
-def whole_step(case: Case, build, microbatch: int | None = None) -> Program:
+def whole_step(case: Case, build, physical_batch_size: int | None = None) -> Program:
     """A training step with Adam on fixed-size draws, so that both sides compute as many rows.
 
     Args:
       case: The network; its examples are the logical batch.
       build: `trustml.private_step` or `trustml.baseline_step`.
-      microbatch: Examples computed at a time.
+      physical_batch_size: Examples computed at a time.
     """
     batch = rows(case.units)
     plan = trustml.PrivacyPlan(
@@ -92,7 +92,13 @@ def whole_step(case: Case, build, microbatch: int | None = None) -> Program:
         adjacency="replace-one",
         accountant="rdp",
     )
-    step = build(case.loss, optax.adam(1e-3), plan, trainable=case.trainable, microbatch=microbatch)
+    step = build(
+        case.loss,
+        optax.adam(1e-3),
+        plan,
+        trainable=case.trainable,
+        physical_batch_size=physical_batch_size,
+    )
     draws = plan.batches(seed=0)
     held = {"state": step.init(case.params, key=0)}
 

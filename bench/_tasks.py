@@ -13,10 +13,10 @@ import numpy as np
 from _cases.base import Draw, cross_entropy
 
 from trustml import PrivacyPlan, baseline_step, private_step
-from trustml.cli import judge
-from trustml.cli.config import TrainConfig
-from trustml.cli.presets import Training
-from trustml.cli.setting import make_setting
+from trustml.recipes.train import evaluation as judge
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.experiment import make_setting
+from trustml.recipes.train.presets import Training
 from trustml.training import TrainStep
 
 VARIABLE = "TRUSTML_DATA"
@@ -56,7 +56,11 @@ def step_of(
     """A step on the draws of `plan`: private by `strategy`, or plain where that is None."""
     build = baseline_step if strategy is None else private_step
     return build(
-        task.loss, training.optimizer(), plan, strategy=strategy or "auto", microbatch=MICROBATCH
+        task.loss,
+        training.optimizer(),
+        plan,
+        strategy=strategy or "auto",
+        physical_batch_size=MICROBATCH,
     )
 
 

@@ -56,7 +56,7 @@ def noise_of(kind, memory, values, steps):
 
     from trustml.noise import key_from_seed
     from trustml.noise.correlated import correlated_noise
-    from trustml.noise.strategies import best_strategy
+    from trustml.noise.matrix_factorization import best_strategy
 
     strategy = best_strategy(kind, steps=_PLANNED, memory=memory)
     noise = correlated_noise(strategy, 1.0, steps=_PLANNED)
@@ -95,7 +95,7 @@ def times(chosen):
 
 def losses(steps, participations):
     """One row a strategy: mean and maximal variance of the prefix sums."""
-    from trustml.noise.strategies import best_strategy
+    from trustml.noise.matrix_factorization import best_strategy
 
     apart = steps // participations
     rows = []

@@ -57,7 +57,7 @@ def plan_for(task: Task, means: int, epsilon: float) -> PrivacyPlan:
         expected_batch=batch,
         epochs=math.ceil(training.steps / math.ceil(units / batch)),
         clip_norm=training.clip_norm,
-        micro_batches=min(means, batch),
+        num_microbatches=min(means, batch),
         noise_decay=DECAY,
     )
 
@@ -67,8 +67,8 @@ def step_for(task: Task, plan: PrivacyPlan, rate: float):
     training = dataclasses.replace(
         task.private, learning_rate=rate * task.private.learning_rate, steps=plan.steps
     )
-    size = None if plan.micro_batches else MICROBATCH
-    return trustml.private_step(task.loss, training.optimizer(), plan, microbatch=size)
+    size = None if plan.num_microbatches else MICROBATCH
+    return trustml.private_step(task.loss, training.optimizer(), plan, physical_batch_size=size)
 
 
 def train(task: Task, rival: str, epsilon: float, rate: float, seed: int) -> dict:

@@ -34,7 +34,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
-from _extraction import Case, Defence, Setting, Study, read_data
+from _extraction import Case, Defence, Experiment, Study, read_data
 from _timing import print_markdown, print_rows, row, say, shown, where
 from utility import Results
 
@@ -56,7 +56,7 @@ DEFENCES = {
     "all": Defence(dropout=0.5, early_stopping=True, letters=True, epsilon=_EPSILON),
 }
 ENDS = ("none", "all")
-QUICK = Setting(rows=60, batch=16, epochs=2, private_batch=16, private_steps=2, restarts=2)
+QUICK = Experiment(rows=60, batch=16, epochs=2, private_batch=16, private_steps=2, restarts=2)
 _COUNTS = {"extracted": "inversion", "exhaustive": "exhaustive"}
 _MEANS = (
     *("hamming", "restarts_right", "restarts_hamming", "exposure", "exposure_fit"),
@@ -195,7 +195,7 @@ def case_of(name: str) -> Case:
 def main(arguments=None) -> int:
     """Runs the bench."""
     chosen = parsed(arguments)
-    results, setting = Results(chosen.out), QUICK if chosen.quick else Setting()
+    results, setting = Results(chosen.out), QUICK if chosen.quick else Experiment()
     data = read_data(setting, quick=chosen.quick)
 
     @functools.cache

@@ -36,10 +36,10 @@ from _timing import (
     where,
 )
 
-from trustml.models.config import ModelConfig
-from trustml.models.generation import generate
-from trustml.models.language import build_language_model
-from trustml.models.pretrained import save_pretrained
+from trustml.models.pretrained.loading import save_pretrained
+from trustml.models.transformers.config import ModelConfig
+from trustml.models.transformers.generation import generate
+from trustml.models.transformers.language import build_language_model
 
 BENCH = "generation"
 CASES = {"batch1": 1, "batch2": 2, "batch8": 8}  # prompts at a time

@@ -99,8 +99,8 @@ def step_programs(quick):
     import trustml
     from trustml.noise import key_from_seed
     from trustml.noise.discrete import as_private_as
-    from trustml.noise.grid import grid_noised, grid_sensitivity, grid_spacing
-    from trustml.noise.transform import noised
+    from trustml.noise.grid import add_discrete_noise, grid_sensitivity, grid_spacing
+    from trustml.noise.transform import add_noise
 
     loss, weights, units = network(quick)
     clipped = trustml.clipped_grad(loss, clip_norm=1.0)
@@ -114,10 +114,10 @@ def step_programs(quick):
         return clipped(weights, units)[0]
 
     def by_float(weights, units, step):
-        return noised(none(weights, units, step), 1.0, key, step)
+        return add_noise(none(weights, units, step), 1.0, key, step)
 
     def by_grid(weights, units, step):
-        return grid_noised(none(weights, units, step), spacing, law, key, step)
+        return add_discrete_noise(none(weights, units, step), spacing, law, key, step)
 
     programs = {}
     for name, function in {"float": by_float, "none": none, "grid": by_grid}.items():

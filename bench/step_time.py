@@ -121,7 +121,7 @@ def measure_whole(name: str, *, quick: bool, rounds: int) -> list[dict]:
     case = repeated(case, logical)
     programs = {rival: whole_step(case, build, micro) for rival, build in STEPS.items()}
     found = _rows(name, programs, interleaved(programs, rounds))
-    return [{**one, "logical_batch": logical, "microbatch": micro} for one in found]
+    return [{**one, "logical_batch": logical, "physical_batch_size": micro} for one in found]
 
 
 def _rows(name, programs, times):

@@ -22,8 +22,8 @@ import trustml
 from trustml import data
 from trustml.data import synthetic
 from trustml.federated import LocalTraining, federated_step, private_federated_step, split_by_user
-from trustml.models import nlu
-from trustml.models.evaluation import evaluate
+from trustml.models.joint import nlu
+from trustml.models.joint.evaluation import evaluate
 
 INTENTS = ("play_music", "set_alarm", "get_weather", "control_home")
 

@@ -24,7 +24,7 @@ import trustml
 from trustml import data
 from trustml.audit import loss_threshold_attack, unit_losses
 from trustml.data import synthetic
-from trustml.models import nlu
+from trustml.models.joint import nlu
 
 FIELDS = ("tokens", "mask", "tags", "intent")
 

@@ -24,8 +24,8 @@ import trustml
 from trustml import data
 from trustml.data import synthetic
 from trustml.fairness import accuracy_by_group, prediction_sensitivity, shifted_score
-from trustml.models import nlu
-from trustml.models.encoders import TokenEmbedding
+from trustml.models.joint import nlu
+from trustml.models.joint.encoders import TokenEmbedding
 
 FIELDS = ("tokens", "mask", "tags", "intent")
 

@@ -1,4 +1,4 @@
-"""Bounds as text: rounded to the side on which they stay true. Nothing else prints a bound."""
+"""Bounds as text, rounded to the side on which they stay true: nothing else prints a bound."""
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -49,3 +49,13 @@ def _rounded(value, digits, places, way) -> str:
     if abs(exact) >= 10**6 or places >= 7:
         return f"{exact.quantize(Decimal(1).scaleb(-places), rounding=way):.{digits - 1}e}"
     return f"{exact.quantize(Decimal(1).scaleb(-max(places, 0)), rounding=way):f}"
+
+
+def plural(unit: str) -> str:
+    """More than one of a privacy unit.
+
+    >>> plural("query"), plural("speech"), plural("user")
+    ('queries', 'speeches', 'users')
+    """
+    ends = unit.endswith("y") and not unit.endswith(("ay", "ey", "oy"))
+    return f"{unit[:-1]}ies" if ends else f"{unit}es" if unit.endswith("ch") else f"{unit}s"

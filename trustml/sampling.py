@@ -42,18 +42,18 @@ class Sampler:
     cannot hold every outcome: beyond `capacity` a uniform part is dropped, which
     `overflow_probability` bounds. `truncated_poisson` does the same by intention, and must be
     accounted as such. `fixed` takes `capacity` units without replacement. `cyclic_poisson` deals
-    each unit to one of `cycle` groups at random, once, and samples the group whose turn it is.
-    `balls_in_bins` deals each unit to one step of an epoch at random, anew every epoch; `shuffled`
-    cuts a fresh order of all units into batches. With `micro_batches` each drawn unit falls into
-    one at random, and a draw holds them one after the other.
+    each unit to one of `cycle_length` groups at random, once, and samples the group whose turn it
+    is. `balls_in_bins` deals each unit to one step of an epoch at random, anew every epoch;
+    `shuffled` cuts a fresh order of all units into batches. With `num_microbatches` each drawn unit
+    falls into one at random, and a draw holds them one after the other.
 
     Args:
       sampling: One of `SAMPLINGS`, by the name under which the accountant knows it.
       num_units: Units in the data.
       sample_rate: Probability of a unit to take part in a step.
       capacity: Length of every draw.
-      cycle: Groups of `cyclic_poisson`.
-      micro_batches: Equal parts of every draw; 0 for none.
+      cycle_length: Groups of `cyclic_poisson`.
+      num_microbatches: Equal parts of every draw; 0 for none.
       secret: 32 bytes, from `new_secret()`.
       plan: Fingerprint that the draws carry.
 
@@ -68,8 +68,8 @@ class Sampler:
     capacity: int
     secret: bytes
     plan: str | None = None
-    cycle: int = 1
-    micro_batches: int = 0
+    cycle_length: int = 1
+    num_microbatches: int = 0
 
     def __post_init__(self):
         if self.sampling not in SAMPLINGS:
@@ -79,7 +79,7 @@ class Sampler:
         if not (0 < self.sample_rate <= 1):
             raise ValueError(f"`sample_rate` must be in (0, 1], got {self.sample_rate!r}.")
         # One more than there are units: a neighbouring data set must fit the same shape.
-        most = (self.num_units + (self.sampling != "fixed")) * max(1, self.micro_batches)
+        most = (self.num_units + (self.sampling != "fixed")) * max(1, self.num_microbatches)
         if not (1 <= self.capacity <= most):
             raise ValueError(f"`capacity` must be from 1 to {most}, got {self.capacity!r}.")
 
@@ -90,8 +90,8 @@ class Sampler:
         generator = _generator(self.secret, step)
         indices = np.full(self.capacity, -1, np.int32)
         chosen = self._chosen(step, generator)
-        if self.micro_batches:
-            places, kept = _dealt(len(chosen), self.micro_batches, self.capacity, generator)
+        if self.num_microbatches:
+            places, kept = _dealt(len(chosen), self.num_microbatches, self.capacity, generator)
             indices[places] = chosen[kept]
         else:
             chosen = chosen[: self.capacity]
@@ -112,13 +112,13 @@ class Sampler:
             bins = self._of_epoch(step // epoch, epoch)
             return generator.permutation(np.flatnonzero(bins == step % epoch))
         if self.sampling == "cyclic_poisson":
-            pool = np.flatnonzero(self._groups == step % self.cycle)
-            size = generator.binomial(len(pool), min(1.0, self.sample_rate * self.cycle))
+            pool = np.flatnonzero(self._groups == step % self.cycle_length)
+            size = generator.binomial(len(pool), min(1.0, self.sample_rate * self.cycle_length))
             return generator.choice(pool, size, replace=False)
         # Given its size, a Poisson sample is uniform; a uniform part of it is uniform too, so
         # choosing `capacity` of all units is dropping the surplus at random.
         size = int(generator.binomial(self.num_units, self.sample_rate))
-        if not self.micro_batches:
+        if not self.num_microbatches:
             size = min(size, self.capacity)
         return generator.choice(self.num_units, size, replace=False)
 
@@ -141,7 +141,9 @@ class Sampler:
 
     @functools.cached_property
     def _groups(self):
-        return _generator(self.secret, 0, b"groups").integers(self.cycle, size=self.num_units)
+        return _generator(self.secret, 0, b"groups").integers(
+            self.cycle_length, size=self.num_units
+        )
 
     def draws(self, start: int, stop: int) -> Iterator[Draw]:
         """The draws of steps `start` to `stop - 1`."""
@@ -192,15 +194,15 @@ def poisson_capacity(num_units: int, sample_rate: float, probability: float) -> 
     return max(high, 1)
 
 
-def _dealt(size, micro_batches, capacity, generator):
+def _dealt(size, num_microbatches, capacity, generator):
     """Places of units in a draw, each in a micro-batch of its own chance, and which found one.
 
     Whether a unit is left out depends on those of its own micro-batch alone.
     """
-    each = capacity // micro_batches
-    owner = generator.integers(micro_batches, size=size)
+    each = capacity // num_microbatches
+    owner = generator.integers(num_microbatches, size=size)
     order = np.argsort(owner, kind="stable")
-    sizes = np.bincount(owner, minlength=micro_batches)
+    sizes = np.bincount(owner, minlength=num_microbatches)
     within = np.arange(size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     kept = order[within < each]
     return owner[kept] * each + within[within < each], kept

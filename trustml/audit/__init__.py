@@ -25,8 +25,6 @@ from trustml.audit.canaries import public_template as public_template
 from trustml.audit.canary_scores import audit_canaries as audit_canaries
 from trustml.audit.canary_scores import canary_records as canary_records
 from trustml.audit.canary_scores import canary_scores as canary_scores
-from trustml.audit.intervals import Estimate as Estimate
-from trustml.audit.intervals import clopper_pearson as clopper_pearson
 from trustml.audit.membership import MembershipResult as MembershipResult
 from trustml.audit.membership import TprAtFpr as TprAtFpr
 from trustml.audit.membership import attack_result as attack_result
@@ -35,3 +33,5 @@ from trustml.audit.membership import unit_losses as unit_losses
 from trustml.audit.roc import Roc as Roc
 from trustml.audit.roc import area_under_curve as area_under_curve
 from trustml.audit.roc import roc_curve as roc_curve
+from trustml.stats.intervals import Estimate as Estimate
+from trustml.stats.intervals import clopper_pearson as clopper_pearson

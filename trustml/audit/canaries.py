@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from trustml.clipping.losses import takes_key
 from trustml.clipping.sums import check_units
 from trustml.plan.checks import check_count, check_positive
-from trustml.training.conditions import flat_names
+from trustml.training.runs.environment import flat_names
 
 _REAL = -1  # what `canary` says of a unit that is none
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from trustml.audit.intervals import Estimate, clopper_pearson
 from trustml.audit.roc import Roc, area_under_curve, check_sample, point_within, roc_curve
+from trustml.stats.intervals import Estimate, clopper_pearson
 
 
 class TprAtFpr(NamedTuple):

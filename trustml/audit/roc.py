@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from trustml.audit.intervals import Estimate, check_confidence
+from trustml.stats.intervals import Estimate, check_confidence
 
 
 class Roc(NamedTuple):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from trustml.bookkeeping import cost
 from trustml.bookkeeping.factors import UNIT, Shape, arranged, loops_of
 from trustml.bookkeeping.layout import channels_last
-from trustml.bookkeeping.values import Data, Site, wide
+from trustml.bookkeeping.values import Data, Site, to_float32
 
 
 def conv_shape(site: Site, place: int) -> Shape | None:
@@ -137,10 +137,10 @@ def _per_unit(windows: _Windows, captured, cotangent):
     def of_unit(arrays):
         arrays = [array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)]
         image, cols = windows.arrays(arrays[:1], arrays[1], 0)
-        space, cols = cols.shape[1:-1], wide(windows.split(cols))
+        space, cols = cols.shape[1:-1], to_float32(windows.split(cols))
         taps = range(windows.window[last])
         strip = [windows.seen(image, last, tap, space[last], 1 + last) for tap in taps]
-        strip = wide(jnp.concatenate(strip, axis=-1))
+        strip = to_float32(jnp.concatenate(strip, axis=-1))
         found = []
         for others in itertools.product(*map(range, windows.window[:last])):
             piece = strip

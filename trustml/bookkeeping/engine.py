@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from trustml.bookkeeping.clearing import cleared
 from trustml.bookkeeping.clusters import clusters_of
 from trustml.bookkeeping.meters import Ports, Weights, meters_of
-from trustml.bookkeeping.read import Reading, read_loss
 from trustml.bookkeeping.rules import RULES, Part
 from trustml.bookkeeping.run import Forward, HoistedValues
+from trustml.bookkeeping.trace import TracedLoss, read_loss
 
 
 class Bounded(NamedTuple):
@@ -155,7 +155,7 @@ class Run:
         return sums
 
 
-def read_for(loss, trained, frozen, unit) -> Reading:
+def read_for(loss, trained, frozen, unit) -> TracedLoss:
     """Reads a loss, given a batch of units."""
     example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), unit)
     return read_loss(loss, trained, frozen, example)

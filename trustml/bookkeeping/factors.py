@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from trustml.bookkeeping.values import Hoisted, Site, wide
+from trustml.bookkeeping.values import Hoisted, Site, to_float32
 
 UNIT = "unit"
 
@@ -63,7 +63,7 @@ class Factor:
         rows, cols = self._captured[0], self._cotangent
         if self.shape.prepare is not None:
             rows, cols = self.shape.prepare(self._captured, cols)
-        return rows if self.shape.lookup else wide(rows), wide(cols)
+        return rows if self.shape.lookup else to_float32(rows), to_float32(cols)
 
     @property
     def rows(self):

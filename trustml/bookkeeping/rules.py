@@ -14,7 +14,7 @@ from trustml.bookkeeping.clusters import Cluster, Use, tied_layout
 from trustml.bookkeeping.factors import UNIT, Factor, along, same
 from trustml.bookkeeping.gram import squared_norm
 from trustml.bookkeeping.run import HoistedValues, over_loops
-from trustml.bookkeeping.values import Data, Hoisted, added, bind, wide
+from trustml.bookkeeping.values import Data, Hoisted, added, bind, to_float32
 from trustml.kernels.rounding import SMALLEST
 
 
@@ -142,9 +142,9 @@ def _per_unit_grad(use: Use, hoisted, captures, cotangents):
     if use.factor is not None:
         return _factor(use, captures, cotangents).materialised()
     if _is_cotangent(use):
-        return wide(cotangents[use.site][0])
+        return to_float32(cotangents[use.site][0])
     grad = _site_grads(use.site, hoisted, captures, cotangents)
-    return wide(added([grad[use.site.params.index(place)] for place in use.places]))
+    return to_float32(added([grad[use.site.params.index(place)] for place in use.places]))
 
 
 def _is_cotangent(use: Use) -> bool:
@@ -229,7 +229,7 @@ def _joint(cluster: Cluster, hoisted, captures, cotangents) -> Part:
 
     primal, back = _from_roots(cluster, values, hoisted)
     seeds = [grads[value].astype(array.dtype) for value, array in zip(values, primal, strict=True)]
-    totals = [wide(grad) for grad in jax.vmap(back)(seeds)]
+    totals = [to_float32(grad) for grad in jax.vmap(back)(seeds)]
 
     def contract(arrays, weights):
         return [_weighted(*pair, same) for pair in zip(arrays, weights, strict=True)]

@@ -168,10 +168,14 @@ def scan_counts(params) -> tuple[int, int]:
     return len(consts), len(carry)
 
 
-def wide(array):
-    """`array` in float32; the very same one if it is that already, so that copies show as such."""
-    as_it_is = array.dtype == np.float32 or not is_real(array)  # complex: until pulled back
-    return array if as_it_is else array.astype(np.float32)
+def to_float32(tree):
+    """`tree` with real leaves in float32; a leaf that is that already is returned as it is."""
+
+    def convert(leaf):
+        as_it_is = leaf.dtype == np.float32 or not is_real(leaf)  # complex: until pulled back
+        return leaf if as_it_is else leaf.astype(np.float32)
+
+    return jax.tree.map(convert, tree)
 
 
 def added(arrays):

@@ -5,20 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from trustml.cli.options import add_output, number, show_json, show_table
-from trustml.cli.score_audits import (
+from trustml.formatting import round_down, round_up
+from trustml.recipes.scores.audit import (
     HOLDS_FOR,
     PRIOR,
     PRIVATE,
     TRIALS,
-    Question,
+    AuditConfig,
     attack_scores,
     audit_scores,
     check_coins,
     compared,
     finite,
 )
-from trustml.cli.score_files import Scores, read_scores
-from trustml.formatting import round_down, round_up
+from trustml.recipes.scores.files import Scores, read_scores
 
 FILE = "audit.json"
 
@@ -94,7 +94,7 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _question(chosen) -> Question:
+def _question(chosen) -> AuditConfig:
     if not (0 <= chosen.delta < 1):
         raise ValueError(f"`--delta` must be in [0, 1), got {chosen.delta}.")
     if not (0 < chosen.confidence < 1):
@@ -107,7 +107,7 @@ def _question(chosen) -> Question:
     out = chosen.out
     if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
-    return Question(chosen.delta, chosen.confidence, _rates(chosen.fpr), chosen.one_run)
+    return AuditConfig(chosen.delta, chosen.confidence, _rates(chosen.fpr), chosen.one_run)
 
 
 def _rates(text: str) -> tuple[float, ...]:
@@ -123,7 +123,9 @@ def _rates(text: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(rates))
 
 
-def _document(chosen, found: Scores, asked: Question, attacks, verdict, missing) -> dict[str, Any]:
+def _document(
+    chosen, found: Scores, asked: AuditConfig, attacks, verdict, missing
+) -> dict[str, Any]:
     trials = "one run" if asked.one_run else "independent"
     members, others = int(found.member.sum()), int((~found.member).sum())
     return {
@@ -171,7 +173,7 @@ def _notes(chosen, found: Scores, asked, verdict, members: int, others: int) -> 
 
 
 def _write(out: Path, document: dict[str, Any], verdict: str) -> None:
-    from trustml.cli import audit_page
+    from trustml.recipes.scores import page as audit_page
     from trustml.report import write_json, write_text
 
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -179,7 +181,7 @@ def _write(out: Path, document: dict[str, Any], verdict: str) -> None:
     write_text(out / audit_page.FILE, audit_page.page(document, verdict), mode=0o600)
 
 
-def _show(chosen, asked: Question, document) -> None:
+def _show(chosen, asked: AuditConfig, document) -> None:
     attacks = document["attacks"]
     sizes = f"{document['members']:,} members and {document['nonmembers']:,} others"
     title = f"Attacks on {sizes}; {_percent(asked.confidence)} intervals; private quantities"
@@ -204,7 +206,7 @@ def _success_row(name: str, one) -> list[str]:
     return [name, _estimate(one["auc"]), *rates]
 
 
-def _show_bounds(asked: Question, attacks) -> None:
+def _show_bounds(asked: AuditConfig, attacks) -> None:
     bounds = [(name, bound) for name, one in attacks.items() for bound in one["bounds"]]
     if len(attacks) > 1:  # one a line; JSON has them all
         bounds = [(name, bound) for name, bound in bounds if bound["compared"]]
@@ -222,7 +224,7 @@ def _show_bounds(asked: Question, attacks) -> None:
     _explain(asked, attacks, [bound for _, bound in bounds])
 
 
-def _explain(asked: Question, attacks, bounds) -> None:
+def _explain(asked: AuditConfig, attacks, bounds) -> None:
     tested = sum(1 + len(one.get("slices", {})) for one in attacks.values())
     if tested > 1:
         print(
@@ -262,7 +264,7 @@ def _show_slices(by: str, head, attacks) -> None:
         print(f"Left out: {'; '.join(f'{name} ({why})' for name, why in left_out.items())}.")
 
 
-def _verdict(asked: Question, document) -> str:
+def _verdict(asked: AuditConfig, document) -> str:
     claim = document["claim"]
     said = (
         f"the claim of epsilon {claim['epsilon']} at delta {claim['delta']} under adding or "

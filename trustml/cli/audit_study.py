@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from trustml.cli import train
-from trustml.cli.config import RESOLVED, flags_given, to_yaml
 from trustml.cli.options import add_output, count, show_json, show_table
-from trustml.cli.study import (
+from trustml.recipes.study.grid import (
     MAY_CHANGE,
     MECHANISMS,
     SETTINGS,
@@ -21,6 +20,7 @@ from trustml.cli.study import (
     settings_of,
     settled,
 )
+from trustml.recipes.train.config import RESOLVED, flags_given, to_yaml
 
 FILE = "study.json"
 
@@ -102,7 +102,7 @@ def carried_out(study: Study, out: Path, changes: dict, *, quiet: bool) -> dict[
     Raises:
       ValueError: No cell can be planned, or the shared settings are bad.
     """
-    from trustml.cli.study_findings import document_of
+    from trustml.recipes.study.findings import document_of
     from trustml.report import write_text
 
     cells = cells_of(study)
@@ -128,7 +128,7 @@ def carried_out(study: Study, out: Path, changes: dict, *, quiet: bool) -> dict[
 
 def _check(study: Study, out: Path, cells: list[Cell]) -> None:
     """Refuses data, models and settings that no cell can use, before anything is trained."""
-    from trustml.cli.setting import make_setting
+    from trustml.recipes.train.experiment import make_setting
 
     for model in study.models:
         new = [cell for cell in cells if cell.model == model and not _started(out, cell)]
@@ -143,7 +143,7 @@ def _started(out: Path, cell: Cell) -> bool:
 
 def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> dict | str:
     """A cell's report, or why it cannot be planned."""
-    from trustml.cli.training_run import Output, new_run, resumed_run
+    from trustml.recipes.train.run import Output, new_run, resumed_run
     from trustml.report import read_report
     from trustml.report.folder import REPORT
 
@@ -165,7 +165,7 @@ def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> dict |
 
 
 def _write(out: Path, document: dict[str, Any]) -> None:
-    from trustml.cli import study_page
+    from trustml.recipes.study import page as study_page
     from trustml.report import write_json, write_text
 
     write_json(out / FILE, document, mode=0o600)
@@ -174,7 +174,7 @@ def _write(out: Path, document: dict[str, Any]) -> None:
 
 def show(document: dict[str, Any]) -> None:
     """Prints the cells, the correlations and what must be known."""
-    from trustml.cli.study_page import CORRELATED, cell_head, cell_rows, correlation_rows
+    from trustml.recipes.study.page import CORRELATED, cell_head, cell_rows, correlation_rows
 
     title = (
         f"Theory against practice on {document['data']}: epsilon claimed, at most, and audited, "

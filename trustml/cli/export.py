@@ -4,8 +4,8 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from trustml.cli.config import RESOLVED, TOKENIZER, read_resolved
 from trustml.cli.options import add_output, show_json
+from trustml.recipes.train.config import RESOLVED, TOKENIZER, read_resolved
 
 DESCRIPTION = """\
 Writes the private weights of a finished run as model.safetensors, which any program that reads
@@ -24,7 +24,10 @@ examples:
 
 _OWN_FILES = [
     ("model.safetensors", "the weights, float32, one tensor a parameter"),
-    ("config.json", "network, sizes, labels and tokenizer, as trustml.models.nlu.build takes"),
+    (
+        "config.json",
+        "network, sizes, labels and tokenizer, as trustml.models.joint.nlu.build takes",
+    ),
 ]
 
 
@@ -85,10 +88,10 @@ def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path,
     """In the layout of transformers, adapters merged; returns the files and what they are."""
     import jax
 
-    from trustml.cli.canaries import model_of, shapes_with
-    from trustml.cli.text_models import rebuilt
-    from trustml.models.saving import save_pretrained
-    from trustml.training.weights import WEIGHTS, load_weights
+    from trustml.models.pretrained.saving import save_pretrained
+    from trustml.recipes.train.canaries import model_of, shapes_with
+    from trustml.recipes.train.text_models import rebuilt
+    from trustml.training.runs.weights import WEIGHTS, load_weights
 
     found = rebuilt(config, tokenizer)
     like = jax.eval_shape(found.network.init, jax.random.key(0))
@@ -104,8 +107,8 @@ def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path,
 
 def _weights(place: Path) -> bytes:
     """The weights that the ledger says the run ended with, and no others."""
-    from trustml.training.ledger import read_ledger, summarize
-    from trustml.training.weights import WEIGHTS
+    from trustml.training.runs.ledger import read_ledger, summarize
+    from trustml.training.runs.weights import WEIGHTS
 
     path = place / WEIGHTS
     end = summarize(read_ledger(place)).end or {}
@@ -125,7 +128,7 @@ def _of_the_model(weights: bytes) -> tuple[bytes, int]:
     """A file without the gradient canaries that an audit left in it, and how many those were."""
     from safetensors.numpy import load, save
 
-    from trustml.cli.canaries import VECTOR, without_canaries
+    from trustml.recipes.train.canaries import VECTOR, without_canaries
 
     found = load(weights)
     if VECTOR not in found:

@@ -30,12 +30,6 @@ def count(text: str) -> int:
     return int(value)
 
 
-def plural(unit: str) -> str:
-    """More than one of a privacy unit."""
-    ends = unit.endswith("y") and not unit.endswith(("ay", "ey", "oy"))
-    return f"{unit[:-1]}ies" if ends else f"{unit}es" if unit.endswith("ch") else f"{unit}s"
-
-
 def add_output(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """`--json`: the result as one JSON document on standard output, and nothing else there."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON")

@@ -5,9 +5,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from trustml.cli.ledgers import compose
 from trustml.cli.options import add_output, count, number, show_json, show_table
-from trustml.cli.waiting import waiting
 from trustml.formatting import round_up
 from trustml.plan import (
     AutoPlan,
@@ -18,6 +16,8 @@ from trustml.plan import (
     search_cost,
 )
 from trustml.plan.search import SearchCost
+from trustml.recipes.composition import compose
+from trustml.recipes.waiting import waiting
 
 DESCRIPTION = """\
 Turns a privacy budget into a plan: the noise to add, the batch to draw, the promise it gives.

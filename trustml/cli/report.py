@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from trustml.cli.ledgers import compose
 from trustml.cli.options import add_output, number, show_json
+from trustml.recipes.composition import compose
 
 DESCRIPTION = """\
 Writes the trust report of a run as one self-contained HTML page: the promise in plain words,

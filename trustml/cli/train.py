@@ -5,10 +5,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from trustml.cli.config import TrainConfig, flags_given, read_yaml
-from trustml.cli.options import add_output, count, number, plural, show_json, show_table
+from trustml.cli.options import add_output, count, number, show_json, show_table
 from trustml.clipping.gradient import STRATEGIES
-from trustml.formatting import round_down, round_up
+from trustml.formatting import plural, round_down, round_up
+from trustml.recipes.train.config import TrainConfig, flags_given, read_yaml
 
 DESCRIPTION = """\
 Trains a model with differential privacy, and the same model without, on the same data; prints
@@ -30,19 +30,26 @@ examples:
   trustml train --data snips --data-dir DATA --epsilon 3 --repeats 3 --seed 0
   trustml train --data snips --data-dir DATA --audit
   trustml train --task classify --data ag_news --data-dir DATA --model bert-base/ --epsilon 8
-  trustml train --task lm --data shakespeare_roles --unit role --unit-rows 4 --data-dir DATA
-  trustml train --config run.yaml --epsilon 8 --out runs/snips-8
+  trustml train --task lm --data shakespeare_roles --unit role --max-examples-per-unit 4 --data-dir
+  DATA trustml train --config run.yaml --epsilon 8 --out runs/snips-8
   trustml train --resume runs/snips-8"""
 
 # What may change when a run goes on: where the data lie, and how (not what) a step computes. The
 # latter takes a new key.
-_MAY_CHANGE = ("model", "data_dir", "download", "strategy", "microbatch", "checkpoint_every")
+_MAY_CHANGE = (
+    "model",
+    "data_dir",
+    "download",
+    "strategy",
+    "physical_batch_size",
+    "checkpoint_every",
+)
 
 
 USAGE = "trustml train [options]"
 
 
-def microbatch(text: str) -> int | str:
+def physical_batch_size(text: str) -> int | str:
     """A positive number of units, or "auto"."""
     return text if text == "auto" else count(text)
 
@@ -74,7 +81,7 @@ def _add_data(group) -> None:
     _add(group, "--data", "name of a data set; default: one for the task, synthetic for none")
     _add(group, "--data-dir", "folder that holds a folder for each data set; else TRUSTML_DATA")
     _add(group, "--download", "fetch the data from its publisher", action="store_true")
-    _add(group, "--on", "judge on the test or the valid part")
+    _add(group, "--eval-split", "judge on the test or the valid part")
 
 
 def _add_model(group) -> None:
@@ -84,7 +91,7 @@ def _add_model(group) -> None:
         "folder or name of a pretrained model (bert, distilbert, roberta, gpt2, bart)"
     )
     _add(group, "--model", words)
-    _add(group, "--train", "what is trained: all, lora, bitfit, last-K, or a pattern of names")
+    _add(group, "--trainable", "what is trained: all, lora, bitfit, last-K, or a pattern of names")
     _add(group, "--max-length", "words or pieces read of a row", type=count)
     words = "start from weights trained on generated rows or on public text"
     _switch(group, "--pretrain", words)
@@ -94,12 +101,12 @@ def _add_privacy(group) -> None:
     _add(group, "--epsilon", "budget; default: the preset's", type=number)
     _add(group, "--delta", "budget; default: the preset's", type=number)
     _add(group, "--unit", "what is protected: a row (default), or what rows share, such as user")
-    _add(group, "--unit-rows", "pieces of text kept of one unit", type=count)
+    _add(group, "--max-examples-per-unit", "pieces of text kept of one unit", type=count)
     _add(group, "--clip-norm", "bound of one unit's gradient", type=number)
     _add(group, "--clipping", "flat, automatic or automatic_v")
     _add(group, "--bounds", "flat, or one for each layer or block")
     _add(group, "--clip-quantile", "adapt bounds so that this part stays whole", type=number)
-    _add(group, "--micro-batches", "means to bound instead of units (eDP-SGD)", type=whole)
+    _add(group, "--num-microbatches", "means to bound instead of units (eDP-SGD)", type=whole)
     _add(group, "--noise", "independent, grid, tree, toeplitz, banded or blt")
     _add(
         group, "--noise-memory", "copies of the weights that banded or blt noise keeps", type=whole
@@ -107,7 +114,9 @@ def _add_privacy(group) -> None:
     _add(group, "--noise-decay", "factor on the noise from epoch to epoch", type=number)
     words = "poisson, truncated_poisson, fixed, cyclic_poisson, balls_in_bins or shuffled"
     _add(group, "--sampling", words)
-    _add(group, "--cycle", "groups of cyclic_poisson; default: steps of an epoch", type=count)
+    _add(
+        group, "--cycle-length", "groups of cyclic_poisson; default: steps of an epoch", type=count
+    )
     _add(group, "--adjacency", "add-or-remove-one or replace-one")
     _add(group, "--accountant", "pld or rdp")
 
@@ -119,7 +128,12 @@ def _add_training(group) -> None:
     _add(group, "--schedule", "cosine, linear or constant, after the warm-up")
     _add(group, "--warmup", "steps of rising learning rate", type=whole)
     _add(group, "--strategy", f"how gradients are clipped: {', '.join(STRATEGIES)}")
-    _add(group, "--microbatch", "units computed at a time, or auto", type=microbatch)
+    _add(
+        group,
+        "--physical-batch-size",
+        "units computed at a time, or auto",
+        type=physical_batch_size,
+    )
     _add(group, "--evaluate-every", "steps between evaluations; default: a tenth", type=count)
     words = "stop after so many evaluations on generated rows without a new best"
     _add(group, "--patience", words, type=count)
@@ -168,12 +182,12 @@ def whole(text: str) -> int:
     return 0 if text == "0" else count(text)
 
 
-_PLACES = {count: "N", whole: "N", microbatch: "N", int: "N", number: "X"}
+_PLACES = {count: "N", whole: "N", physical_batch_size: "N", int: "N", number: "X"}
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Trains, prints and writes."""
-    from trustml.cli.training_run import Output, new_run, resumed_run
+    from trustml.recipes.train.run import Output, new_run, resumed_run
 
     flags = flags_given(chosen)
     output = Output(chosen.quiet, chosen.accept_charge)

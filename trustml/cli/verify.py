@@ -5,7 +5,7 @@ import itertools
 import time
 
 from trustml.cli.options import add_output, show_json, show_table
-from trustml.training.conditions import versions
+from trustml.training.runs.environment import versions
 from trustml.verify import CHECKS
 
 DESCRIPTION = """\

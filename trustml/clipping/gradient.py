@@ -119,7 +119,7 @@ def clipped_grad(
     clip_norm,
     strategy: str = "auto",
     num_groups: int = 1,
-    microbatch: int | None = None,
+    physical_batch_size: int | None = None,
     has_aux: bool = False,
     trainable=None,
     clipping: str = "flat",
@@ -144,7 +144,8 @@ def clipped_grad(
         cost model's choice; `tune` measures which of all these is quickest, once; `vmap` builds
         every per-unit gradient, as the oracle.
       num_groups: With more than one, every leaf of the sums has a leading group axis.
-      microbatch: Units computed at a time; the result does not depend on it beyond rounding.
+      physical_batch_size: Units computed at a time; the result does not depend on it beyond
+        rounding.
       has_aux: The loss returns `(loss, aux)`; `info.aux` holds it, stacked over units.
       trainable: A mask or a predicate on names such as `encoder/0/kernel`: the leaves that are
         differentiated. The others, integer leaves too, are passed through; their sums are None.
@@ -176,6 +177,6 @@ def clipped_grad(
         trainable=trainable,
         clip_norm=clip_norm,
         num_groups=num_groups,
-        microbatch=microbatch,
+        physical_batch_size=physical_batch_size,
         clipping=clipping,
     )

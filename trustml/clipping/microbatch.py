@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 
-def dealt(rows, shards: int):
+def round_robin(rows, shards: int):
     """Position in the logical draw of each row, where units are dealt to `shards` like cards.
 
-    >>> dealt(jnp.arange(6), 2).tolist()
+    >>> round_robin(jnp.arange(6), 2).tolist()
     [0, 2, 4, 1, 3, 5]
 
     Args:
@@ -19,7 +19,7 @@ def dealt(rows, shards: int):
     return rows % each * shards + rows // each
 
 
-def in_microbatches(core, units, group, microbatch, shards: int = 1):
+def in_microbatches(core, units, group, physical_batch_size, shards: int = 1):
     """Applies `core(units, group) -> (sums, info)` slice by slice and adds the sums.
 
     Slices after the last unit with a group are skipped: a padded Poisson batch costs what it
@@ -29,17 +29,18 @@ def in_microbatches(core, units, group, microbatch, shards: int = 1):
       core: Function of one slice; `info` is a pytree whose leaves have a leading unit axis.
       units: Pytree whose leaves share a leading unit axis.
       group: Group of each unit, [unit]; -1 is padding.
-      microbatch: Units per slice; None for one slice.
+      physical_batch_size: Units per slice; None for one slice.
       shards: Devices that share the unit axis evenly, each a run of rows. A slice takes as many
-        of every run, so that no row moves. It divides `microbatch` and the number of units.
+        of every run, so that no row moves. It divides `physical_batch_size` and the number of
+        units.
 
     Returns:
       `(sums, info)` as of one call on all units; `info` of skipped units is zero.
     """
     size = group.shape[0]
-    if microbatch is None or microbatch >= size:
+    if physical_batch_size is None or physical_batch_size >= size:
         return core(units, group)
-    each, share = size // shards, microbatch // shards
+    each, share = size // shards, physical_batch_size // shards
     slices = -(-each // share)
     runs = _Runs(shards, share)
     # What is repeated is a real unit, so that padding stays finite; its group drops it.

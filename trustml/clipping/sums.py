@@ -13,14 +13,16 @@ from trustml.bookkeeping import Kept
 from trustml.clipping import bounds as bounds_
 from trustml.clipping.bounding import Bounding
 from trustml.clipping.losses import check_arrays, lengths
-from trustml.clipping.microbatch import dealt, in_microbatches
+from trustml.clipping.microbatch import in_microbatches, round_robin
 
 
 class UnitInfo(NamedTuple):
     """What each unit contributed. Private: release it only through a mechanism of its own."""
 
     norm: Any  # l2 norm before the bound, float32 [unit]; one such array per bound
-    kept: Any  # factor applied, shaped like `norm`; 0 for padding and values that are not finite
+    clip_factor: (
+        Any  # factor applied, shaped like `norm`; 0 for padding and values that are not finite
+    )
     loss: Float[Array, " unit"] | None = None
     aux: Any = None  # what the loss returned beside its value, stacked over units
 
@@ -69,7 +71,8 @@ class BoundedSum:
     Calling it with `(params, units, group=None, key=None)` gives `(sums, info)`. `units` is a
     pytree whose leaves share a leading unit axis; `group` is an integer vector, -1 drops the unit;
     with a JAX `key`, the function gets a third argument, a key folded from the unit's position in
-    the logical batch. With `shards`, units lie as `trustml.clipping.microbatch.dealt` deals them.
+    the logical batch. With `shards`, units lie as `trustml.clipping.microbatch.round_robin` deals
+    them.
     """
 
     def __init__(
@@ -78,20 +81,23 @@ class BoundedSum:
         *,
         clip_norm,
         num_groups: int,
-        microbatch,
+        physical_batch_size,
         clipping: str,
         shards: int = 1,
     ):
         bounds_.check_clip_norm(clip_norm)
         if clipping not in bounds_.CLIPPINGS:
             raise ValueError(f"`clipping` must be one of {bounds_.CLIPPINGS}, got {clipping!r}.")
-        for name, value in (("num_groups", num_groups), ("microbatch", microbatch or 1)):
+        for name, value in (
+            ("num_groups", num_groups),
+            ("physical_batch_size", physical_batch_size or 1),
+        ):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
         self._per_unit = per_unit
         self.clip_norm = clip_norm
         self.num_groups = num_groups
-        self.microbatch = microbatch
+        self.physical_batch_size = physical_batch_size
         self.clipping = clipping
         self._shards = shards
         self._compiled = jax.jit(self._call)
@@ -128,7 +134,9 @@ class BoundedSum:
             keys = keys_of_units(key, size, self._shards)
         bound = self.clip_norm if clip_norm is None else clip_norm
         core = functools.partial(self._sum, params, bound)
-        sums, info = in_microbatches(core, (units, keys), group, self.microbatch, self._shards)
+        sums, info = in_microbatches(
+            core, (units, keys), group, self.physical_batch_size, self._shards
+        )
         if self.num_groups == 1:
             sums = jax.tree.map(lambda leaf: leaf[0], sums)
         return sums, info
@@ -146,7 +154,7 @@ def bounded_sum(
     *,
     clip_norm,
     num_groups: int = 1,
-    microbatch: int | None = None,
+    physical_batch_size: int | None = None,
     clipping: str = "flat",
 ) -> BoundedSum:
     """Sums `f(params, unit)` over units, each bounded, within groups.
@@ -161,7 +169,8 @@ def bounded_sum(
       clip_norm: L2 bound of one unit's value: a float, or a pytree prefix of `f`'s result for one
         bound per subtree. Infinity only drops values that are not finite.
       num_groups: With more than one, every leaf of the sums has a leading group axis.
-      microbatch: Units computed at a time; the result does not depend on it beyond rounding.
+      physical_batch_size: Units computed at a time; the result does not depend on it beyond
+        rounding.
       clipping: `flat` for min(1, C / norm), `automatic` for C / (norm + 0.01).
 
     Returns:
@@ -184,15 +193,15 @@ def bounded_sum(
         per_unit,
         clip_norm=clip_norm,
         num_groups=num_groups,
-        microbatch=microbatch,
+        physical_batch_size=physical_batch_size,
         clipping=clipping,
     )
 
 
 def keys_of_units(key, size: int, shards: int = 1):
-    """Keys folded from each unit's position in the logical batch, [unit]; see `dealt`."""
+    """Keys folded from each unit's position in the logical batch, [unit]; see `round_robin`."""
     rows = jnp.arange(size)
-    positions = rows if shards == 1 else dealt(rows, shards)
+    positions = rows if shards == 1 else round_robin(rows, shards)
     return jax.vmap(functools.partial(jax.random.fold_in, key))(positions)
 
 

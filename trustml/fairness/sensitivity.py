@@ -35,7 +35,7 @@ def prediction_sensitivity(
     names: Sequence[str],
     class_weights: ArrayLike | None = None,
     position_weights: ArrayLike | None = None,
-    microbatch: int | None = None,
+    physical_batch_size: int | None = None,
     confidence: float = 0.95,
 ) -> SensitivityResult:
     """Mean norm of the gradient of a score by the input, for each group, and the gaps.
@@ -59,7 +59,7 @@ def prediction_sensitivity(
       names: Of the protected groups.
       class_weights: w [class], not negative; by default 1 for every class of a vector score.
       position_weights: v [unit, position], not negative.
-      microbatch: Units computed at a time.
+      physical_batch_size: Units computed at a time.
       confidence: Of the gaps together, as in `compare_means`, which takes `per_unit` for a
         comparison with other options.
 
@@ -80,12 +80,12 @@ def prediction_sensitivity(
         _unit_sensitivity(score_fn),
         clip_norm=_NO_BOUND,
         num_groups=len(names),
-        microbatch=microbatch,
+        physical_batch_size=physical_batch_size,
     )
     weights = None if classes is None else jnp.asarray(classes, jnp.float32)
     rows = (features, units, positions)
     sums, info = total((params, weights), rows, member)
-    used = np.asarray(info.kept["sensitivity"]) > 0
+    used = np.asarray(info.clip_factor["sensitivity"]) > 0
     per_unit = np.where(used, np.asarray(info.norm["sensitivity"], np.float64), np.nan)
     seen = np.where(used, member, -1)
     counts = np.asarray(sums["units"]).round().astype(np.int64)

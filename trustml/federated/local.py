@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from trustml.bookkeeping.values import to_float32
 from trustml.clipping import combine, partition
 from trustml.federated.users import Clients
 from trustml.training import checks
@@ -69,9 +70,9 @@ class LocalTraining:
         def epoch(state, _):
             return jax.lax.scan(step, state, batches)[0], None
 
-        state = (before, self.optimizer.init(wide(before)))
+        state = (before, self.optimizer.init(to_float32(before)))
         (after, _), _ = jax.lax.scan(epoch, state, length=self.epochs)
-        delta = jax.tree.map(jnp.subtract, wide(after), wide(before))
+        delta = jax.tree.map(jnp.subtract, to_float32(after), to_float32(before))
         if self.rows_at_full_weight is None:
             return delta
         held = jnp.sum(client.mask, dtype=jnp.float32)
@@ -92,9 +93,9 @@ def _local_step(loss_fn, optimizer, frozen):
     def step(state, batch):
         trained, opt_state = state
         rows, mask = batch
-        grads = wide(jax.grad(mean_loss)(trained, rows, mask))
+        grads = to_float32(jax.grad(mean_loss)(trained, rows, mask))
         with checks.loose_promotion():
-            updates, opt_state = optimizer.update(grads, opt_state, wide(trained))
+            updates, opt_state = optimizer.update(grads, opt_state, to_float32(trained))
             moved = (optax.apply_updates(trained, updates), opt_state)
         held = mask.any()
         return jax.tree.map(lambda new, old: jnp.where(held, new, old), moved, state), None
@@ -117,8 +118,3 @@ def _batches(client: Clients, batch_size: int):
     places = jnp.concatenate([places, jnp.full(spare, places[0])]).reshape(-1, batch_size)
     mask = jnp.concatenate([mask, jnp.zeros(spare, bool)]).reshape(-1, batch_size)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[places], client.rows), mask
-
-
-def wide(tree: PyTree) -> PyTree:
-    """Every leaf in float32, the precision of deltas and of optimizers' states."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

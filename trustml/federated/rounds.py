@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from trustml.bookkeeping.values import to_float32
 from trustml.clipping import bounded_sum, combine, partition
 from trustml.clipping.sums import check_group
-from trustml.federated.local import LocalTraining, wide
+from trustml.federated.local import LocalTraining
 from trustml.federated.users import Clients, check_clients
-from trustml.noise.transform import noised
+from trustml.noise.transform import add_noise
 from trustml.plan import PrivacyPlan
 from trustml.training import StepMetrics, TrainStep, checks
 
@@ -49,7 +50,7 @@ def federated_step(
     *,
     expected_clients: float,
     clip_norm: Any = math.inf,
-    microbatch: int | None = None,
+    physical_batch_size: int | None = None,
 ) -> FederatedStep:
     """Federated averaging without noise; the server may use any optax optimizer (FedOpt).
 
@@ -62,7 +63,7 @@ def federated_step(
       expected_clients: The public divisor: clients that answer a round on average, or what their
         weights add up to. Never counted in the round.
       clip_norm: L2 bound of one delta; by default only deltas that are not finite are dropped.
-      microbatch: Clients computed at a time.
+      physical_batch_size: Clients computed at a time.
 
     Returns:
       `init(params)` and `update(state, clients, group=None)`, where `group` is 0 for clients that
@@ -84,11 +85,11 @@ def federated_step(
             f"`expected_clients` must be positive and finite, got {expected_clients!r}."
         )
     checks.check_optimizer(server_optimizer, {"w": jnp.zeros(2)})
-    sums_of = _round_sums(local, clip_norm, "flat", microbatch)
+    sums_of = _round_sums(local, clip_norm, "flat", physical_batch_size)
 
     def init(params):
         params = jax.tree.map(checks.strong_copy, params)
-        trained = wide(partition(params, local.trainable)[0])
+        trained = to_float32(partition(params, local.trainable)[0])
         opt_state = jax.tree.map(checks.strong_copy, server_optimizer.init(trained))
         return FederatedState(params, opt_state, jnp.zeros((), jnp.int32))
 
@@ -98,7 +99,9 @@ def federated_step(
         trained, frozen = partition(state.params, local.trainable)
         gradient = jax.tree.map(lambda leaf: -leaf / expected_clients, sums)
         with checks.loose_promotion():
-            updates, opt_state = server_optimizer.update(gradient, state.opt_state, wide(trained))
+            updates, opt_state = server_optimizer.update(
+                gradient, state.opt_state, to_float32(trained)
+            )
             trained = optax.apply_updates(trained, updates)
         return FederatedState(combine(trained, frozen), opt_state, state.round + 1), metrics
 
@@ -114,7 +117,7 @@ def private_federated_step(
     server_optimizer: optax.GradientTransformation,
     plan: PrivacyPlan,
     *,
-    microbatch: int | None = None,
+    physical_batch_size: int | None = None,
 ) -> TrainStep:
     """Federated averaging with differential privacy for clients, as `plan` says.
 
@@ -128,7 +131,7 @@ def private_federated_step(
       server_optimizer: Of the server; `optax.sgd(1.0)` adds the noisy mean delta.
       plan: Its units are clients: say so by `unit="user"`. `num_units` is the public number of
         clients.
-      microbatch: Clients computed at a time.
+      physical_batch_size: Clients computed at a time.
 
     Guarantee:
       The parameters after all rounds satisfy `plan.statement` for the addition or removal of a
@@ -143,12 +146,12 @@ def private_federated_step(
       McMahan et al., Learning Differentially Private Recurrent Language Models, 2018.
     """
     _check_simple(plan)
-    sums_of = _round_sums(local, plan.clip_norm, plan.clipping, microbatch)
+    sums_of = _round_sums(local, plan.clip_norm, plan.clipping, physical_batch_size)
 
     def noisy_sums(state, clients, group):
         check_clients(clients)
         deltas, found = sums_of(state.params, clients, group)
-        noisy = noised(jax.tree.map(jnp.negative, deltas), plan.stddev, state.key, state.step)
+        noisy = add_noise(jax.tree.map(jnp.negative, deltas), plan.stddev, state.key, state.step)
         seen = StepMetrics(found.loss, found.clients, found.norm, found.clipped, found.dropped)
         return noisy, seen, state.mechanism
 
@@ -159,7 +162,7 @@ def _check_simple(plan: PrivacyPlan) -> None:
     others = {
         "noise": plan.noise != "independent",
         "noise_decay": plan.noise_decay != 1,
-        "micro_batches": plan.micro_batches != 0,
+        "num_microbatches": plan.num_microbatches != 0,
         "clip_quantile": plan.clip_quantile is not None,
     }
     for name, present in others.items():
@@ -170,11 +173,15 @@ def _check_simple(plan: PrivacyPlan) -> None:
             )
 
 
-def _round_sums(local: LocalTraining, clip_norm, clipping, microbatch):
+def _round_sums(local: LocalTraining, clip_norm, clipping, physical_batch_size):
     """`(params, clients, group)` to the sum of bounded deltas and the metrics."""
-    deltas = bounded_sum(local, clip_norm=clip_norm, microbatch=microbatch, clipping=clipping)
+    deltas = bounded_sum(
+        local, clip_norm=clip_norm, physical_batch_size=physical_batch_size, clipping=clipping
+    )
     # What the clients lose at the start of the round, by the same sum: bounded by nothing.
-    losses = bounded_sum(local.mean_loss, clip_norm=math.inf, microbatch=microbatch)
+    losses = bounded_sum(
+        local.mean_loss, clip_norm=math.inf, physical_batch_size=physical_batch_size
+    )
 
     def sums_of(params, clients, group):
         sums, info = deltas(params, clients, group)
@@ -190,7 +197,7 @@ def _metrics(info, losses, group) -> RoundMetrics:
     # Bounds per layer give one vector each; a delta's norm is that of all together.
     norm = jnp.sqrt(sum(jnp.square(part) for part in jax.tree.leaves(info.norm)))
     finite = present & jnp.isfinite(norm)
-    kept = jnp.stack(jax.tree.leaves(info.kept)).min(0)
+    kept = jnp.stack(jax.tree.leaves(info.clip_factor)).min(0)
     return RoundMetrics(
         loss=losses / count,
         clients=jnp.sum(present),

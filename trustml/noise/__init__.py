@@ -3,7 +3,7 @@
 from trustml.noise.box_muller import SUPPORT, gaussian, gaussian_like, tail_delta, tail_probability
 from trustml.noise.correlated import CorrelatedNoise, CorrelatedState, correlated_noise
 from trustml.noise.keys import check_key, key_from_seed, new_key
-from trustml.noise.strategies import Strategy, best_strategy
+from trustml.noise.matrix_factorization import Strategy, best_strategy
 from trustml.noise.transform import NoiseState, add_gaussian_noise
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int32, PyTree
 
 from trustml.noise.box_muller import gaussian_like
-from trustml.noise.strategies import Strategy
+from trustml.noise.matrix_factorization import Strategy
 
 _MOST_STEPS = 2**31 - 1  # steps are int32
 

@@ -87,7 +87,7 @@ def rounded(values: Float32[Array, "..."], spacing: float) -> Int32[Array, "..."
     return jnp.round(steps).astype(jnp.int32)
 
 
-def grid_noised(
+def add_discrete_noise(
     sums: PyTree,
     spacing: float,
     law: DiscreteGaussian,
@@ -101,7 +101,7 @@ def grid_noised(
     >>> from trustml.noise.keys import key_from_seed
     >>> spacing = grid_spacing(1.0, dimension=3)
     >>> law = as_private_as(2.0 * grid_sensitivity(1.0, spacing, 3) / spacing)
-    >>> noisy = grid_noised(jnp.ones(3), spacing, law, key_from_seed(0), jnp.int32(0))
+    >>> noisy = add_discrete_noise(jnp.ones(3), spacing, law, key_from_seed(0), jnp.int32(0))
     >>> bool((noisy / spacing == jnp.round(noisy / spacing)).all())
     True
 

@@ -55,13 +55,13 @@ def add_gaussian_noise(stddev: float, key: UInt32[Array, "8"]) -> optax.Gradient
 
     def update(updates, state, params=None):
         del params
-        noisy = noised(updates, stddev, state.key, state.step)
+        noisy = add_noise(updates, stddev, state.key, state.step)
         return noisy, NoiseState(state.key, state.step + 1)
 
     return optax.GradientTransformation(init, update)
 
 
-def noised(
+def add_noise(
     updates: PyTree,
     stddev: float | Float[Array, ""],
     key: UInt32[Array, "8"],

@@ -38,7 +38,7 @@ def check_fields(plan: Any) -> None:
             f"`overflow_probability` must be in (0, 1), got {plan.overflow_probability!r}."
         )
     _check_decay(plan)
-    _check_micro_batches(plan)
+    _check_num_microbatches(plan)
     _check_quantile(plan)
     _check_cycle(plan)
     _check_noise(plan)
@@ -56,20 +56,20 @@ def _check_decay(plan):
         )
 
 
-def _check_micro_batches(plan):
-    number = plan.micro_batches
+def _check_num_microbatches(plan):
+    number = plan.num_microbatches
     if isinstance(number, bool) or not isinstance(number, int) or not (number >= 0):
         raise ValueError(
-            f"`micro_batches` must be a whole number, 0 to bound each unit, got {number!r}."
+            f"`num_microbatches` must be a whole number, 0 to bound each unit, got {number!r}."
         )
     if number and not (plan.sampling == "poisson" and plan.adjacency == "add-or-remove-one"):
         raise ValueError(
-            f"`micro_batches`={number} needs `sampling`='poisson' under 'add-or-remove-one', got "
-            f"{plan.sampling!r} under {plan.adjacency!r}."
+            f"`num_microbatches`={number} needs `sampling`='poisson' under 'add-or-remove-one', "
+            f"got {plan.sampling!r} under {plan.adjacency!r}."
         )
     if number > plan.expected_batch:
         raise ValueError(
-            f"`micro_batches` must be at most `expected_batch` ({plan.expected_batch!r}), got "
+            f"`num_microbatches` must be at most `expected_batch` ({plan.expected_batch!r}), got "
             f"{number}: a mean needs units."
         )
 
@@ -79,25 +79,25 @@ def _check_quantile(plan):
         return
     if not (0 < plan.clip_quantile < 1):
         raise ValueError(f"`clip_quantile` must be in (0, 1), got {plan.clip_quantile!r}.")
-    if plan.clipping != "flat" or plan.micro_batches or plan.noise != "independent":
+    if plan.clipping != "flat" or plan.num_microbatches or plan.noise != "independent":
         raise ValueError(
             f"`clip_quantile`={plan.clip_quantile!r} needs `clipping`='flat', `noise`='independent'"
-            f" and no `micro_batches`, got {plan.clipping!r}, {plan.noise!r} and "
-            f"{plan.micro_batches}."
+            f" and no `num_microbatches`, got {plan.clipping!r}, {plan.noise!r} and "
+            f"{plan.num_microbatches}."
         )
 
 
 def _check_cycle(plan):
-    check_count("cycle", plan.cycle)
-    if plan.cycle > 1 and plan.sampling != "cyclic_poisson":
+    check_count("cycle_length", plan.cycle_length)
+    if plan.cycle_length > 1 and plan.sampling != "cyclic_poisson":
         raise ValueError(
-            f"`cycle` is of `sampling`='cyclic_poisson' alone, got {plan.cycle} with "
+            f"`cycle_length` is of `sampling`='cyclic_poisson' alone, got {plan.cycle_length} with "
             f"{plan.sampling!r}."
         )
-    if not (plan.sample_rate * plan.cycle <= 1 + 1e-9):
+    if not (plan.sample_rate * plan.cycle_length <= 1 + 1e-9):
         raise ValueError(
-            f"`cycle` must be at most 1 / `sample_rate` ({1 / plan.sample_rate:.6g}), got "
-            f"{plan.cycle}: a group is smaller than its batch."
+            f"`cycle_length` must be at most 1 / `sample_rate` ({1 / plan.sample_rate:.6g}), got "
+            f"{plan.cycle_length}: a group is smaller than its batch."
         )
 
 
@@ -109,17 +109,17 @@ def _check_noise(plan):
                 f"`noise`={plan.noise!r}."
             )
         return
-    most = {"tree": 0, "toeplitz": 0, "banded": plan.cycle - 1, "blt": 10}[plan.noise]
+    most = {"tree": 0, "toeplitz": 0, "banded": plan.cycle_length - 1, "blt": 10}[plan.noise]
     if not isinstance(plan.noise_memory, int) or not (min(1, most) <= plan.noise_memory <= most):
         raise ValueError(
             f"`noise_memory` must be from {min(1, most)} to {most} for {plan.noise!r} noise (for "
-            f"'banded' below `cycle`: two steps of a unit must not share a band), got "
+            f"'banded' below `cycle_length`: two steps of a unit must not share a band), got "
             f"{plan.noise_memory!r}."
         )
     if plan.sampling != "cyclic_poisson":
         raise ValueError(
             f"`noise`={plan.noise!r} needs `sampling`='cyclic_poisson', by which a unit takes part "
-            f"every `cycle` steps at most, got {plan.sampling!r}."
+            f"every `cycle_length` steps at most, got {plan.sampling!r}."
         )
 
 
@@ -136,7 +136,7 @@ def check_batch(plan: Any) -> None:
 def check_capacity(plan: Any) -> None:
     """Refuses a padded length that the draws cannot have."""
     check_count("capacity", plan.capacity)
-    most = plan._most_units * max(1, plan.micro_batches)
+    most = plan._most_units * max(1, plan.num_microbatches)
     if plan.sampling == "truncated_poisson":  # which the accountant cuts at the data it describes
         most = plan.num_units
     if plan.capacity > most:
@@ -148,9 +148,9 @@ def check_capacity(plan: Any) -> None:
             f"{plan.sampling}, got {plan.sample_rate!r} of {plan.num_units} units, which is "
             f"{drawn:.6g}."
         )
-    if plan.micro_batches and plan.capacity % plan.micro_batches:
+    if plan.num_microbatches and plan.capacity % plan.num_microbatches:
         raise ValueError(
-            f"`capacity` must be a multiple of `micro_batches` ({plan.micro_batches}), got "
+            f"`capacity` must be a multiple of `num_microbatches` ({plan.num_microbatches}), got "
             f"{plan.capacity}."
         )
 

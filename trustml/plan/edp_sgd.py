@@ -16,7 +16,7 @@ def edp_sgd(
     expected_batch: float,
     epochs: int,
     clip_norm: float = 1.0,
-    micro_batches: int = 8,
+    num_microbatches: int = 8,
     noise_decay: float = 0.95,
     **options: Any,
 ) -> PrivacyPlan:
@@ -35,7 +35,7 @@ def edp_sgd(
       expected_batch: Units per step on average.
       epochs: Epochs of ceil(num_units / expected_batch) steps.
       clip_norm: Bound of a mean gradient over all layers together.
-      micro_batches: Means a step bounds: in the paper one for each GPU.
+      num_microbatches: Means a step bounds: in the paper one for each GPU.
       noise_decay: Factor on the noise from epoch to epoch.
       **options: Other fields of the plan.
 
@@ -43,7 +43,7 @@ def edp_sgd(
       That of the plan. Clipping a mean moves it by up to twice the bound when a unit comes or goes,
       not by the bound over the batch: noise is twice that of clipping every unit, and the mean of
       many clipped units says more than a clipped mean. `private_step` on a plan without
-      `micro_batches` costs about the same time here and gives more for the same epsilon.
+      `num_microbatches` costs about the same time here and gives more for the same epsilon.
 
     Raises:
       ValueError: A number is out of range, or no noise meets the budget.
@@ -61,7 +61,7 @@ def edp_sgd(
         expected_batch=expected_batch,
         steps=epochs * math.ceil(num_units / expected_batch),
         clip_norm=layer_bounds(params, clip_norm, by="size"),
-        micro_batches=micro_batches,
+        num_microbatches=num_microbatches,
         noise_decay=noise_decay,
         **options,
     )

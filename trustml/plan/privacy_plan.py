@@ -11,7 +11,7 @@ import jax
 
 from trustml.accounting import Accounting
 from trustml.noise.grid import grid_sensitivity, grid_spacing
-from trustml.noise.strategies import Strategy, best_strategy
+from trustml.noise.matrix_factorization import Strategy, best_strategy
 from trustml.plan import releases as steps_
 from trustml.plan.calibration import calibrated
 from trustml.plan.checks import check_batch, check_capacity, check_count, check_fields
@@ -42,10 +42,10 @@ class PrivacyPlan:
       steps: Steps of the run.
       expected_batch: The divisor of every step. Never the size that was drawn.
       sampling: "poisson", "truncated_poisson" (cut at `capacity`) or "fixed". "cyclic_poisson":
-        each unit falls into one of `cycle` groups, which take turns. "balls_in_bins" (each unit in
-        one random step of an epoch) and "shuffled" are accounted as what they are: one full
+        each unit falls into one of `cycle_length` groups, which take turns. "balls_in_bins" (each
+        unit in one random step of an epoch) and "shuffled" are accounted as what they are: one full
         participation an epoch, without amplification.
-      cycle: Groups of "cyclic_poisson".
+      cycle_length: Groups of "cyclic_poisson".
       adjacency: "add-or-remove-one" or "replace-one".
       accountant: "pld", or "rdp", the only one for fixed batches. A plan that is too large for
         "pld" is accounted more coarsely; `accounted_by` and `statement` say how.
@@ -53,12 +53,12 @@ class PrivacyPlan:
         "automatic_v", C / norm (AUTO-V).
       clip_quantile: Part of the units that adaptive bounds leave whole; None keeps `clip_norm`,
         which then is where they start. The noisy counts are paid for within `noise_multiplier`.
-      micro_batches: With eDP-SGD, means that a step bounds, each over the units that fell to one
+      num_microbatches: With eDP-SGD, means that a step bounds, each over the units that fell to one
         micro-batch by chance, instead of every unit; they move by 2C. 0 bounds every unit.
-      noise: "independent"; "grid", sums and noise in whole steps of a grid, so that no lattice of
-        floats shows: give `dimension`, by which the grid is made;
+      noise: "independent"; "discrete_gaussian", sums and noise in whole steps of a grid, so that no
+        lattice of floats shows: give `dimension`, by which the grid is made;
         "tree", "toeplitz", "banded" or "blt", whose noise of one step takes back part of that of
-        earlier ones (see `trustml.noise.strategies`).
+        earlier ones (see `trustml.noise.matrix_factorization`).
       noise_memory: Copies of the weights that "banded" (its bands less one) or "blt" (its buffers)
         keeps.
       noise_decay: Factor on the noise from one epoch of ceil(1 / sample_rate) steps to the next.
@@ -88,11 +88,11 @@ class PrivacyPlan:
     accountant: str = "pld"
     clipping: str = "flat"
     clip_quantile: float | None = None
-    micro_batches: int = 0
+    num_microbatches: int = 0
     noise: str = "independent"
     noise_memory: int = 0
     noise_decay: float = 1.0
-    cycle: int = 1
+    cycle_length: int = 1
     num_units: int = None  # type: ignore[assignment]  # settled in __post_init__
     capacity: int = None  # type: ignore[assignment]
     overflow_probability: float = 1e-12
@@ -169,8 +169,8 @@ class PrivacyPlan:
         The mean of a micro-batch stays in a ball of radius C, but may move anywhere in it: by 2C.
         On a grid the rounding of the sum is included.
         """
-        moved = (2 if self.micro_batches else 1) * self.clip_bound
-        if self.noise != "grid":
+        moved = (2 if self.num_microbatches else 1) * self.clip_bound
+        if self.noise != "discrete_gaussian":
             return moved
         return grid_sensitivity(moved, self.grid_spacing, self.dimension)
 
@@ -182,7 +182,7 @@ class PrivacyPlan:
     @property
     def divisor(self) -> float:
         """What a step divides the noisy sum by. Public."""
-        return self.micro_batches or self.expected_batch
+        return self.num_microbatches or self.expected_batch
 
     @property
     def stddev(self) -> float:
@@ -293,8 +293,8 @@ class PrivacyPlan:
             num_units=self.num_units,
             sample_rate=self.sample_rate,
             capacity=self.capacity,
-            cycle=self.cycle,
-            micro_batches=self.micro_batches,
+            cycle_length=self.cycle_length,
+            num_microbatches=self.num_microbatches,
             secret=secret,
             plan=self.fingerprint,
         )

@@ -9,8 +9,9 @@ from trustml.noise.discrete import MOST_DISTANCE
 from trustml.sampling import overflow_probability, poisson_capacity
 
 # Each way to sample, and what the accountant is told of it. "cyclic_poisson" is Poisson sampling
-# within a group whose turn comes every `cycle` steps. A unit of "shuffled" or "balls_in_bins" takes
-# part in one step of each epoch: one full participation an epoch, without amplification.
+# within a group whose turn comes every `cycle_length` steps. A unit of "shuffled" or
+# "balls_in_bins" takes part in one step of each epoch: one full participation an epoch, without
+# amplification.
 SAMPLINGS = {
     "poisson": "poisson",
     "truncated_poisson": "truncated_poisson",
@@ -22,7 +23,7 @@ SAMPLINGS = {
 BY_THEMSELVES = ("poisson", "truncated_poisson", "fixed")  # steps drawn independently
 ONCE_AN_EPOCH = ("balls_in_bins", "shuffled")
 CORRELATED = ("tree", "toeplitz", "banded", "blt")
-NOISES = ("independent", "grid", *CORRELATED)
+NOISES = ("independent", "discrete_gaussian", *CORRELATED)
 COUNT_NOISE = 1 / 20  # of the expected batch: noise on how many units stay whole (Andrew et al.)
 _MOST_EPOCHS = 200  # that are charged each by itself: each costs up to a second
 _TRUNCATION = 1e-3  # how often a truncated batch is cut where the capacity is ours to choose
@@ -33,7 +34,10 @@ def participation(plan: Any) -> dict[str, int]:
     # "banded" is amplified instead: each of a unit's steps counts by itself.
     if plan.noise not in CORRELATED or plan.noise == "banded":
         return {}
-    return {"participations": math.ceil(plan.steps / plan.cycle), "min_separation": plan.cycle}
+    return {
+        "participations": math.ceil(plan.steps / plan.cycle_length),
+        "min_separation": plan.cycle_length,
+    }
 
 
 def epoch(plan: Any) -> int:
@@ -61,8 +65,8 @@ def releases(plan: Any, steps: int, noise_multiplier: float | None = None) -> Ru
         # One Gaussian mechanism on all sums at once, whose sensitivity `noise_scale` holds.
         return [(_gaussian(noise, 1.0), 1)]
     if plan.sampling == "cyclic_poisson":
-        rate = min(1.0, plan.sample_rate * plan.cycle)
-        return [(_gaussian(noise, rate), math.ceil(steps / plan.cycle))]
+        rate = min(1.0, plan.sample_rate * plan.cycle_length)
+        return [(_gaussian(noise, rate), math.ceil(steps / plan.cycle_length))]
     if plan.sampling in ONCE_AN_EPOCH:
         return [(_gaussian(noise, 1.0), math.ceil(steps / epoch(plan)))]
     return [
@@ -104,10 +108,13 @@ def _gaussian(noise, rate) -> SampledGaussian:
 def distance(plan: Any, steps: int) -> float:
     """Total variation between what is accounted and what runs."""
     overflow = 0.0
-    if plan.sampling in ("poisson", "cyclic_poisson", "balls_in_bins") and not plan.micro_batches:
+    if (
+        plan.sampling in ("poisson", "cyclic_poisson", "balls_in_bins")
+        and not plan.num_microbatches
+    ):
         overflow = overflow_probability(plan._most_units, plan.sample_rate, plan.capacity)
     tails = tail_probability(plan.dimension)
-    if plan.noise == "grid":
+    if plan.noise == "discrete_gaussian":
         tails = plan.dimension * MOST_DISTANCE
     return steps * (overflow + tails)
 
@@ -117,10 +124,10 @@ def default_capacity(plan: Any) -> int:
     most, rate = plan._most_units, plan.sample_rate
     if plan.sampling in ("fixed", "shuffled"):
         return max(1, round(rate * plan.num_units))
-    if plan.micro_batches:
+    if plan.num_microbatches:
         # What a full micro-batch leaves out changes its own mean alone: no privacy rests on it.
-        mean = plan.expected_batch / plan.micro_batches
-        return plan.micro_batches * math.ceil(mean + 2 * math.sqrt(mean))
+        mean = plan.expected_batch / plan.num_microbatches
+        return plan.num_microbatches * math.ceil(mean + 2 * math.sqrt(mean))
     per_step = plan.overflow_probability / plan.steps
     if plan.sampling == "truncated_poisson":
         return min(poisson_capacity(most, rate, _TRUNCATION), plan.num_units)

@@ -49,7 +49,7 @@ def _mechanism(plan: Any, steps: int) -> str:
         "truncated_poisson": f"Poisson sampling at rate {rate} truncated to {plan.capacity}",
         "fixed": f"batches of {plan.capacity} drawn without replacement",
         "cyclic_poisson": (
-            f"Poisson sampling at rate {rate}, in {plan.cycle} random groups that take turns"
+            f"Poisson sampling at rate {rate}, in {plan.cycle_length} random groups that take turns"
         ),
         "balls_in_bins": (
             f"batches of about {batch} by one random step of every epoch for each {plan.unit}, "
@@ -61,9 +61,9 @@ def _mechanism(plan: Any, steps: int) -> str:
         ),
     }[plan.sampling]
     bounded = f"each {plan.unit}'s gradient"
-    if plan.micro_batches:
+    if plan.num_microbatches:
         bounded = (
-            f"the mean gradient of each of {plan.micro_batches} micro-batches, which one "
+            f"the mean gradient of each of {plan.num_microbatches} micro-batches, which one "
             f"{plan.unit} can move by twice as much,"
         )
     return (
@@ -83,13 +83,13 @@ def _noise(plan: Any) -> str:
     if plan.noise == "independent":
         decay = f", times {plan.noise_decay:g} from epoch to epoch," if plan.noise_decay < 1 else ""
         return f"Gaussian noise{decay}"
-    if plan.noise == "grid":
+    if plan.noise == "discrete_gaussian":
         return f"discrete Gaussian noise on a grid of {plan.grid_spacing:.3g}"
     return f"Gaussian noise correlated over steps ({plan.noise} factorisation)"
 
 
 def _assumptions(plan: Any) -> str:
-    if plan.noise == "grid":
+    if plan.noise == "discrete_gaussian":
         return (
             "Assumes: that rounding within the sum, before it is put on the grid, moves it by no "
             "more than the bound allows. The noise is exact as floats are: attacks on lattices "

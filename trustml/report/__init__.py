@@ -11,5 +11,5 @@ from trustml.report.schema import check as check
 from trustml.report.schema import load_schema as load_schema
 from trustml.report.summary import Estimate as Estimate
 from trustml.report.summary import mean_of as mean_of
-from trustml.training.files import write_json as write_json
-from trustml.training.files import write_text as write_text
+from trustml.training.runs.files import write_json as write_json
+from trustml.training.runs.files import write_text as write_text

@@ -7,7 +7,7 @@ from typing import Any
 
 from trustml.plan import PrivacyPlan
 from trustml.report.schema import SCHEMA_VERSION
-from trustml.training.entries import Summary
+from trustml.training.runs.entries import Summary
 
 PRIVATE = (
     "results, attack, groups, timing, clipping, learning: computed on people's rows without noise"

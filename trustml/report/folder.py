@@ -9,8 +9,8 @@ import yaml
 from trustml.plan import PrivacyPlan
 from trustml.report.build import clipping, learning, report_frame
 from trustml.report.schema import check
-from trustml.training.ledger import NAME, LedgerError, read_ledger, summarize
-from trustml.training.record import read_lines
+from trustml.training.runs.ledger import NAME, LedgerError, read_ledger, summarize
+from trustml.training.runs.metrics_log import read_lines
 
 REPORT = "report.json"
 PAGE = "report.html"

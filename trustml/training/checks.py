@@ -48,16 +48,23 @@ def check_optimizer(optimizer, params) -> None:
         ) from None
 
 
-def check_microbatch(microbatch) -> None:
+def check_physical_batch_size(physical_batch_size) -> None:
     """Refuses micro-batches that are no positive number of units.
 
     Raises:
       ValueError: It is neither None, nor "auto", nor a positive integer.
     """
-    if microbatch is None or microbatch == AUTO:
+    if physical_batch_size is None or physical_batch_size == AUTO:
         return
-    if isinstance(microbatch, bool) or not isinstance(microbatch, int) or microbatch < 1:
-        raise ValueError(f'`microbatch` must be a positive integer or "auto", got {microbatch!r}.')
+    if (
+        isinstance(physical_batch_size, bool)
+        or not isinstance(physical_batch_size, int)
+        or physical_batch_size < 1
+    ):
+        raise ValueError(
+            '`physical_batch_size` must be a positive integer or "auto", got '
+            f"{physical_batch_size!r}."
+        )
 
 
 def check_no_batch_statistics(trained) -> None:
@@ -117,36 +124,38 @@ def strong_copy(leaf) -> jax.Array:
     return jnp.array(leaf, dtype=jax.dtypes.result_type(leaf), copy=True)
 
 
-def check_shorten(shorten: Callable | None, microbatch: Any, on_mesh: Any) -> Callable | None:
+def check_shorten(
+    shorten: Callable | None, physical_batch_size: Any, on_mesh: Any
+) -> Callable | None:
     """Refuses to shorten batches whose program is compiled for one shape alone.
 
     Raises:
       ValueError: The micro-batch is to be found, or there is a mesh.
     """
-    if shorten is not None and (microbatch == AUTO or on_mesh is not None):
+    if shorten is not None and (physical_batch_size == AUTO or on_mesh is not None):
         raise ValueError(
-            '`shorten` must be None on a mesh and where `microbatch` is "auto": their programs '
-            "take one shape. Give a number of units, or leave it out."
+            '`shorten` must be None on a mesh and where `physical_batch_size` is "auto": their '
+            "programs take one shape. Give a number of units, or leave it out."
         )
     return shorten
 
 
-def check_mechanism(plan: Any, mesh: Any, microbatch: Any, scale_by: Any = None) -> None:
+def check_mechanism(plan: Any, mesh: Any, physical_batch_size: Any, scale_by: Any = None) -> None:
     """Refuses what a plan's mechanism, or scales of gradients, cannot go with yet."""
     if mesh is not None and scale_by is not None:
         raise NotImplementedError(
             "`scale_by` must be None on a mesh, got a function. Train on one device."
         )
-    alone = plan.noise in ("independent", "grid")
-    simple = alone and not plan.micro_batches and plan.clip_quantile is None
+    alone = plan.noise in ("independent", "discrete_gaussian")
+    simple = alone and not plan.num_microbatches and plan.clip_quantile is None
     if mesh is not None and not simple:
         raise NotImplementedError(
             "`mesh` needs a plan of independent or grid noise, fixed bounds and no micro-batches, "
             f"got `noise`={plan.noise!r}, `clip_quantile`={plan.clip_quantile!r} and "
-            f"`micro_batches`={plan.micro_batches}. Train on one device."
+            f"`num_microbatches`={plan.num_microbatches}. Train on one device."
         )
-    if plan.micro_batches and microbatch is not None:
+    if plan.num_microbatches and physical_batch_size is not None:
         raise ValueError(
-            f"`microbatch` must be None where the plan bounds the means of "
-            f"{plan.micro_batches} micro-batches, got {microbatch!r}."
+            f"`physical_batch_size` must be None where the plan bounds the means of "
+            f"{plan.num_microbatches} micro-batches, got {physical_batch_size!r}."
         )

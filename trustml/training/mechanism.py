@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, PyTree
 from trustml.noise.box_muller import gaussian_like
 from trustml.noise.correlated import CorrelatedState, correlated_noise
 from trustml.noise.discrete import as_private_as
-from trustml.noise.grid import grid_noised
-from trustml.noise.transform import noised
+from trustml.noise.grid import add_discrete_noise
+from trustml.noise.transform import add_noise
 from trustml.plan import PrivacyPlan, releases
 from trustml.plan.releases import CORRELATED, COUNT_NOISE
 
@@ -23,7 +23,7 @@ _LEAST, _MOST = 1e-8, 1e8  # of an adaptive bound
 class MechanismState(NamedTuple):
     """What a mechanism carries from step to step.
 
-    `noise` is as secret as the key: no checkpoint holds it, `caught_up` makes it anew.
+    `noise` is as secret as the key: no checkpoint holds it, `restore_noise_state` makes it anew.
     """
 
     clip: PyTree | None = None  # bounds that adapt, float32 scalars: covered by the promise
@@ -53,7 +53,7 @@ def begin(plan: PrivacyPlan, trained: PyTree) -> MechanismState:
     return MechanismState(clip, None if stream is None else stream.init(trained))
 
 
-def caught_up(plan: PrivacyPlan, state: Any, trained: PyTree) -> Any:
+def restore_noise_state(plan: PrivacyPlan, state: Any, trained: PyTree) -> Any:
     """A training state that was read from a checkpoint, with the noise that it was saved without.
 
     Args:
@@ -86,7 +86,7 @@ def kept_of(trained: PyTree, state: Any) -> dict[str, PyTree]:
     return kept if clip is None else {**kept, "clip": clip}
 
 
-def privatised(
+def privatize(
     plan: PrivacyPlan, sums: PyTree, state: Any, counts: PyTree, spread: PyTree | None
 ) -> tuple[PyTree, MechanismState]:
     """The noisy sums of a step, and the mechanism's next state.
@@ -101,13 +101,13 @@ def privatised(
     mechanism = state.mechanism
     if mechanism.clip is not None:
         return _with_counts(plan, sums, counts, state)
-    if plan.noise == "grid":
+    if plan.noise == "discrete_gaussian":
         spacing = plan.grid_spacing
         law = as_private_as(plan.stddev / spacing)
-        return grid_noised(sums, spacing, law, state.key, state.step, spread), mechanism
+        return add_discrete_noise(sums, spacing, law, state.key, state.step, spread), mechanism
     stream = _stream(plan)
     if stream is None:
-        return noised(sums, _stddev(plan, state.step), state.key, state.step, spread), mechanism
+        return add_noise(sums, _stddev(plan, state.step), state.key, state.step, spread), mechanism
     noise, after = stream.update(state.key, state.step, mechanism.noise, sums)
     return jax.tree.map(jnp.add, sums, noise), mechanism._replace(noise=after)
 

@@ -20,7 +20,7 @@ def memory_limit() -> int:
     return int(_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def largest_microbatch(
+def largest_physical_batch(
     compiled: Callable[[int | None], Any], capacity: int, limit: int | None = None
 ) -> tuple[int | None, Any]:
     """The largest micro-batch, a power of two, whose program fits.
@@ -31,33 +31,33 @@ def largest_microbatch(
       limit: Bytes for temporary arrays; by default `memory_limit`.
 
     Returns:
-      `(microbatch, program)`, of which None means that no slicing is needed.
+      `(physical_batch_size, program)`, of which None means that no slicing is needed.
 
     Raises:
       ValueError: Not even one unit at a time fits.
     """
     limit = memory_limit() if limit is None else limit
-    microbatch: int | None = None
+    physical_batch_size: int | None = None
     while True:
-        program = compiled(microbatch)
+        program = compiled(physical_batch_size)
         needed = _bytes(program)
         if needed <= limit:
-            return microbatch, program
-        size = microbatch or capacity
+            return physical_batch_size, program
+        size = physical_batch_size or capacity
         if size == 1:
             raise ValueError(
-                f"`microbatch` cannot be found: one unit at a time takes {needed / 2**20:.0f} MiB "
-                f"of {limit / 2**20:.0f} MiB. Use a smaller model, shorter units "
-                "or a larger device."
+                f"`physical_batch_size` cannot be found: one unit at a time takes "
+                f"{needed / 2**20:.0f} MiB of {limit / 2**20:.0f} MiB. Use a smaller model, "
+                "shorter units or a larger device."
             )
         # Memory grows about linearly with the units held; at least halve, so that this ends.
         fitting = min(int(size * limit / needed), size - 1)
-        microbatch = 1 << max(0, fitting.bit_length() - 1)
+        physical_batch_size = 1 << max(0, fitting.bit_length() - 1)
 
 
 def out_of_memory(
     compiled: Callable[..., Any],
-    microbatch: int | None,
+    physical_batch_size: int | None,
     most: int,
     shards: int = 1,
     other: str | None = None,
@@ -66,27 +66,30 @@ def out_of_memory(
 
     Args:
       compiled: Compiles the program for a micro-batch, and for a strategy if it is given one.
-      microbatch: What did not fit, on each shard.
+      physical_batch_size: What did not fit, on each shard.
       most: Units that were computed at a time, on each shard.
       shards: Devices that share a micro-batch.
       other: A strategy that may need less.
     """
-    needed, limit = _bytes(compiled(microbatch)), memory_limit()
+    needed, limit = _bytes(compiled(physical_batch_size)), memory_limit()
     ways = []
     if other is not None:
-        less = _bytes(compiled(microbatch, other))
+        less = _bytes(compiled(physical_batch_size, other))
         if less <= limit and less < needed:
             ways.append(f'`strategy="{other}"`, which takes {_mib(less)}')
     try:
         # What was tried did not fit, whatever the limit says.
-        found, program = largest_microbatch(compiled, most, min(limit, needed - 1))
-        ways.append(f"`microbatch={(found or most) * shards}`, which takes {_mib(_bytes(program))}")
+        found, program = largest_physical_batch(compiled, most, min(limit, needed - 1))
+        ways.append(
+            f"`physical_batch_size={(found or most) * shards}`, which takes {_mib(_bytes(program))}"
+        )
     except ValueError:
         pass
     way = " or ".join(ways) or "a smaller model, shorter units or a larger device"
     return MemoryError(
-        f"`microbatch` of {most * shards} units does not fit: the step takes {_mib(needed)} beside "
-        f'weights and data. Use {way}; `microbatch="auto"` finds what fits before it starts.'
+        f"`physical_batch_size` of {most * shards} units does not fit: the step takes "
+        f"{_mib(needed)} beside weights and data. Use {way}; "
+        '`physical_batch_size="auto"` finds what fits before it starts.'
     )
 
 

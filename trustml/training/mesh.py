@@ -32,7 +32,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from trustml.clipping.microbatch import dealt
+from trustml.clipping.microbatch import round_robin
 from trustml.clipping.trainable import path_name
 
 DATA = "data"
@@ -61,17 +61,17 @@ class OnMesh:
         self._take_spread = jax.jit(take_rows, out_shardings=self.rows)
         self._compared = -1  # the step whose draw the processes compared, or one after it
 
-    def check_microbatch(self, microbatch: int | str | None) -> None:
+    def check_physical_batch_size(self, physical_batch_size: int | str | None) -> None:
         """Refuses micro-batches that the devices cannot share evenly.
 
         Raises:
           ValueError: It is a number that the size of the axis "data" does not divide.
         """
-        if isinstance(microbatch, int) and microbatch % self.shards:
-            near = max(1, round(microbatch / self.shards)) * self.shards
+        if isinstance(physical_batch_size, int) and physical_batch_size % self.shards:
+            near = max(1, round(physical_batch_size / self.shards)) * self.shards
             raise ValueError(
-                f"`microbatch` must be a multiple of {self.shards}, the size of the mesh's axis "
-                f'"{DATA}", got {microbatch}. Use {near}.'
+                f"`physical_batch_size` must be a multiple of {self.shards}, the size of "
+                f"the mesh's axis '{DATA}', got {physical_batch_size}. Use {near}."
             )
 
     def padded(self, capacity: int) -> int:
@@ -80,7 +80,7 @@ class OnMesh:
 
     def positions(self, capacity: int) -> np.ndarray:
         """Position in the padded draw of each row, in the order in which rows lie."""
-        return dealt(np.arange(self.padded(capacity)), self.shards)
+        return round_robin(np.arange(self.padded(capacity)), self.shards)
 
     def take(self, leaf, indices: np.ndarray) -> jax.Array:
         """Rows `indices` of `leaf`, spread over the mesh; a process reads those of its devices.

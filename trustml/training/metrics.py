@@ -27,7 +27,7 @@ def unit_metrics(info, group) -> StepMetrics:
     squares = [jnp.square(norm) for norm in jax.tree.leaves(info.norm)]
     norm = jnp.sqrt(sum(squares[1:], squares[0]))
     finite = present & jnp.isfinite(norm)
-    kept = jnp.stack(jax.tree.leaves(info.kept)).min(0)
+    kept = jnp.stack(jax.tree.leaves(info.clip_factor)).min(0)
     return plain._replace(
         norm=jnp.sum(jnp.where(finite, norm, 0.0)) / count,
         clipped=jnp.sum(finite & (kept < 1), dtype=jnp.float32) / count,

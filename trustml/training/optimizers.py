@@ -111,7 +111,7 @@ def dp_adam_bc(
     Raises:
       ValueError: The plan's noise is not one number, or `floor` is missing where there is no noise.
     """
-    steady = plan.noise in ("independent", "grid") and plan.noise_decay == 1
+    steady = plan.noise in ("independent", "discrete_gaussian") and plan.noise_decay == 1
     if not steady or plan.clip_quantile is not None:
         raise ValueError(
             f"`plan` must have noise of one size: `noise`={plan.noise!r}, `noise_decay`="

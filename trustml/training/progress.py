@@ -22,7 +22,7 @@ def progress_bar(run: Any, plan: Any, delta: float | None, name: bool | str) -> 
     """A function to call with the steps done and, where there are, numbers to show.
 
     Args:
-      run: Of `trustml.training.run`: where it starts and ends, and what it has to say.
+      run: Of `trustml.training.runs.run`: where it starts and ends, and what it has to say.
       plan: Its plan.
       delta: For the epsilon so far; None shows none.
       name: What to show progress under; False shows none. The numbers are metrics, private ones:

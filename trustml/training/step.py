@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PyTree, UInt32
 
+from trustml.bookkeeping.values import to_float32
 from trustml.clipping import combine, partition
 from trustml.clipping.gradient import TUNE
 from trustml.noise import check_key, key_from_seed, new_key
@@ -20,8 +21,8 @@ from trustml.sampling import Draw
 from trustml.training import checks
 from trustml.training.batches import Batch, batch_shapes, check_whole, gather
 from trustml.training.checks import AUTO
-from trustml.training.mechanism import MechanismState, begin, caught_up
-from trustml.training.memory import largest_microbatch, out_of_memory
+from trustml.training.mechanism import MechanismState, begin, restore_noise_state
+from trustml.training.memory import largest_physical_batch, out_of_memory
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import StepMetrics
 
@@ -43,7 +44,7 @@ class TrainStep:
       plan: The plan whose draws `update` accepts.
       private: Whether the plan's guarantee holds for the weights.
       strategy: How gradients are clipped; "tune" until the first data are seen.
-      microbatch: Units computed at a time; "auto" until the first data are seen.
+      physical_batch_size: Units computed at a time; "auto" until the first data are seen.
       on_mesh: Where rows and state lie; None on one device.
     """
 
@@ -56,18 +57,22 @@ class TrainStep:
         *,
         private: bool,
         strategy: str = "auto",
-        microbatch=None,
+        physical_batch_size=None,
         on_mesh: OnMesh | None = None,
         measure: Callable = lambda state, rows: {"auto": 0.0},
         shorten: Callable | None = None,
     ):
         checks.check_optimizer(optimizer, {"w": jnp.zeros(2)})
-        checks.check_microbatch(microbatch)
+        checks.check_physical_batch_size(physical_batch_size)
         self.plan, self.private = plan, private
-        self.strategy, self.microbatch, self.on_mesh = strategy, microbatch, on_mesh
+        self.strategy, self.physical_batch_size, self.on_mesh = (
+            strategy,
+            physical_batch_size,
+            on_mesh,
+        )
         self._layout: Any = None  # on a mesh, the shardings of a state
         self._sums_with, self._optimizer, self._trainable = sums_with, optimizer, trainable
-        self._shorten = checks.check_shorten(shorten, microbatch, on_mesh)
+        self._shorten = checks.check_shorten(shorten, physical_batch_size, on_mesh)
         self._measure = measure  # milliseconds of strategies, from a state and rows
         self._fingerprint = plan.fingerprint
         self._program: Any = None
@@ -75,9 +80,11 @@ class TrainStep:
         self._waited_for: Any = None  # the program whose first step has ended
         self._at: tuple[Any, int] = (None, -1)
         if on_mesh is not None:
-            on_mesh.check_microbatch(microbatch)  # its program waits for the state's layout
-        elif microbatch != AUTO and strategy != TUNE:
-            self._program = self._compiled = self._jitted(microbatch)
+            on_mesh.check_physical_batch_size(
+                physical_batch_size
+            )  # its program waits for the state's layout
+        elif physical_batch_size != AUTO and strategy != TUNE:
+            self._program = self._compiled = self._jitted(physical_batch_size)
 
     def init(self, params: PyTree, key: UInt32[Array, "8"] | int | None = None) -> TrainState:
         """The state before the first step; `params` are copied.
@@ -114,7 +121,7 @@ class TrainStep:
 
     def _start(self, params, key):
         params = jax.tree.map(checks.strong_copy, params)
-        trained = wide(self.trained(params))
+        trained = to_float32(self.trained(params))
         checks.check_no_batch_statistics(self.trained(params))
         checks.check_optimizer(self._optimizer, trained)
         opt_state = jax.tree.map(checks.strong_copy, self._optimizer.init(trained))
@@ -122,9 +129,13 @@ class TrainStep:
         mechanism = begin(self.plan, trained) if self.private else None
         return TrainState(params, opt_state, key, jnp.zeros((), jnp.int32), mechanism)
 
-    def caught_up(self, state: TrainState) -> TrainState:
+    def restore_noise_state(self, state: TrainState) -> TrainState:
         """`state`, read from a checkpoint, with what its noise carries made from its key anew."""
-        return caught_up(self.plan, state, self.trained(state.params)) if self.private else state
+        return (
+            restore_noise_state(self.plan, state, self.trained(state.params))
+            if self.private
+            else state
+        )
 
     def trained(self, params: PyTree) -> PyTree:
         """The leaves that steps change, None in place of the others."""
@@ -227,10 +238,10 @@ class TrainStep:
                 self._lay(jax.tree.map(lambda leaf: leaf.sharding, state))
         if self._program is None and self.strategy == TUNE:
             self._choose_strategy(state, rows)
-        if self._program is None and self.microbatch == AUTO:
-            self._choose_microbatch(state, rows, group)
+        if self._program is None and self.physical_batch_size == AUTO:
+            self._choose_physical_batch(state, rows, group)
         elif self._program is None:
-            self._program = self._compiled = self._jitted(self.microbatch)
+            self._program = self._compiled = self._jitted(self.physical_batch_size)
         return state
 
     def spread(self, sums: PyTree) -> PyTree | None:
@@ -244,7 +255,7 @@ class TrainStep:
             is_leaf=lambda leaf: leaf is None,
         )
 
-    def pinned(self, sums: PyTree) -> PyTree:
+    def constrain_sharding(self, sums: PyTree) -> PyTree:
         """Within the program: `sums` as their weights lie, so that noise is drawn there."""
         spread = self.spread(sums)
         return sums if spread is None else jax.lax.with_sharding_constraint(sums, spread)
@@ -254,7 +265,11 @@ class TrainStep:
             self._layout, self._program = layout, None
 
     def _choose_strategy(self, state, rows):
-        size = self.microbatch if isinstance(self.microbatch, int) else self.plan.capacity
+        size = (
+            self.physical_batch_size
+            if isinstance(self.physical_batch_size, int)
+            else self.plan.capacity
+        )
         alike = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((min(size, len(leaf)), *leaf.shape[1:]), leaf.dtype),
             rows,
@@ -262,19 +277,23 @@ class TrainStep:
         found = self._measure(state, alike)
         self.strategy = min(found, key=lambda name: found[name])
 
-    def _choose_microbatch(self, state, rows, group):
+    def _choose_physical_batch(self, state, rows, group):
         programs = {}
 
         def compiled(share):
             programs[share] = self._jitted(share and share * self._shards)
             return programs[share].lower(state, rows, group).compile()
 
-        share, self._compiled = largest_microbatch(compiled, -(-self.plan.capacity // self._shards))
-        self.microbatch, self._program = share and share * self._shards, programs[share]
+        share, self._compiled = largest_physical_batch(
+            compiled, -(-self.plan.capacity // self._shards)
+        )
+        self.physical_batch_size, self._program = share and share * self._shards, programs[share]
 
     def _out_of_memory(self, state, rows, group) -> MemoryError:
         """An error that says what would fit."""
-        share = None if self.microbatch is None else self.microbatch // self._shards
+        share = (
+            None if self.physical_batch_size is None else self.physical_batch_size // self._shards
+        )
         most = share or -(-self.plan.capacity // self._shards)
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding),
@@ -288,8 +307,8 @@ class TrainStep:
         other = "ghost" if self.private and self.strategy != "ghost" else None
         return out_of_memory(compiled, share, most, self._shards, other)
 
-    def _jitted(self, microbatch, strategy=None):
-        sums_of = self._sums_with(self, strategy or self.strategy, microbatch)
+    def _jitted(self, physical_batch_size, strategy=None):
+        sums_of = self._sums_with(self, strategy or self.strategy, physical_batch_size)
         run = functools.partial(self._run, sums_of)
         if self.on_mesh is None:
             return jax.jit(run, donate_argnums=0)
@@ -309,12 +328,7 @@ class TrainStep:
         divisor = self.plan.divisor if self.private else self.plan.expected_batch
         mean = jax.tree.map(lambda leaf: leaf / divisor, sums)
         with checks.loose_promotion():
-            updates, opt_state = self._optimizer.update(mean, state.opt_state, wide(trained))
+            updates, opt_state = self._optimizer.update(mean, state.opt_state, to_float32(trained))
             trained = optax.apply_updates(trained, updates)
         params = combine(trained, frozen)
         return TrainState(params, opt_state, state.key, state.step + 1, mechanism), metrics
-
-
-def wide(tree):
-    """Float32 gradients and optimizer state, whatever the weights' own dtype."""
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from trustml.bookkeeping.values import to_float32
 from trustml.clipping import ClippedGrad, combine, partition
 from trustml.clipping.gradient import TUNE
 from trustml.clipping.losses import check_loss, takes_key
@@ -15,12 +16,12 @@ from trustml.clipping.sums import keys_of_units
 from trustml.noise.chacha import chacha_blocks
 from trustml.plan import PrivacyPlan
 from trustml.training import checks
-from trustml.training.mechanism import privatised, whole_units
+from trustml.training.mechanism import privatize, whole_units
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import loss_metrics, of_rows, unit_metrics
-from trustml.training.micro_batches import as_units, mean_loss
+from trustml.training.microbatch_means import as_units, mean_loss
 from trustml.training.scaling import Scaling
-from trustml.training.step import TrainStep, wide
+from trustml.training.step import TrainStep
 
 _PURPOSE = 0x4C4F5353  # "LOSS" in counter word 15: the noise never meets these blocks
 
@@ -32,7 +33,7 @@ def private_step(
     *,
     trainable: Any = None,
     strategy: str = "auto",
-    microbatch: int | str | None = None,
+    physical_batch_size: int | str | None = None,
     has_aux: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     shorten: Callable | None = None,
@@ -52,8 +53,8 @@ def private_step(
       trainable: Mask or predicate on names of the leaves to train; the others stay as they are.
       strategy: How gradients are clipped, see `clipped_grad`. "tune" measures the ways there are on
         made-up rows before the first step, and keeps the quickest as `step.strategy`.
-      microbatch: Units computed at a time, where a logical batch exceeds memory; gradients are
-        accumulated. "auto" takes the most that compiled programs say will fit.
+      physical_batch_size: Units computed at a time, where a logical batch exceeds memory; gradients
+        are accumulated. "auto" takes the most that compiled programs say will fit.
       has_aux: The loss returns `(loss, aux)`.
       mesh: Devices that share rows, and weights if they lie so; see `trustml.training.mesh`. The
         result is that of one device up to rounding.
@@ -73,26 +74,26 @@ def private_step(
     """
     keyed = takes_key(loss_fn)
     on_mesh = None if mesh is None else OnMesh(mesh)
-    checks.check_mechanism(plan, mesh, microbatch, scale_by)
-    means = plan.micro_batches
+    checks.check_mechanism(plan, mesh, physical_batch_size, scale_by)
+    means = plan.num_microbatches
     unit_loss = mean_loss(loss_fn, has_aux=has_aux) if means else loss_fn
     scaling = Scaling(scale_by, trainable)
 
-    def gradient(strategy, microbatch):
+    def gradient(strategy, physical_batch_size):
         return ClippedGrad(
             scaling.loss(unit_loss),
             clip_norm=plan.clip_norm,
             strategy=strategy,
             num_groups=1,
-            microbatch=microbatch,
+            physical_batch_size=physical_batch_size,
             has_aux=has_aux or bool(means),
             trainable=scaling.trainable,
             clipping=plan.clipping,
             shards=1 if on_mesh is None else on_mesh.shards,
         )
 
-    def sums_with(step, strategy, microbatch):
-        return _noisy_sums(step, gradient(strategy, microbatch), scaling, keyed)
+    def sums_with(step, strategy, physical_batch_size):
+        return _noisy_sums(step, gradient(strategy, physical_batch_size), scaling, keyed)
 
     def measure(state, rows):
         key = _loss_key(state) if keyed else None
@@ -107,7 +108,7 @@ def private_step(
         trainable,
         private=True,
         strategy=strategy,
-        microbatch=microbatch,
+        physical_batch_size=physical_batch_size,
         on_mesh=on_mesh,
         measure=measure,
         shorten=shorten,
@@ -116,7 +117,7 @@ def private_step(
 
 def _noisy_sums(step: TrainStep, grad: ClippedGrad, scaling: Scaling, keyed: bool) -> Callable:
     """`sums_of(state, rows, group) -> (noisy sums, metrics, mechanism)` of a private step."""
-    plan, means = step.plan, step.plan.micro_batches
+    plan, means = step.plan, step.plan.num_microbatches
 
     def sums_of(state, rows, group):
         units, owner = as_units(rows, group, means) if means else (rows, group)
@@ -124,8 +125,8 @@ def _noisy_sums(step: TrainStep, grad: ClippedGrad, scaling: Scaling, keyed: boo
         at, back = scaling.at(state)
         sums, info = grad(at, units, owner, key, clip)
         counts = None if clip is None else whole_units(info, owner, clip)
-        sums = step.pinned(scaling.sums(sums))
-        sums, mechanism = privatised(plan, sums, state, counts, step.spread(sums))
+        sums = step.constrain_sharding(scaling.sums(sums))
+        sums, mechanism = privatize(plan, sums, state, counts, step.spread(sums))
         seen = unit_metrics(info, owner)
         return back(sums), of_rows(seen, group) if means else seen, mechanism
 
@@ -139,7 +140,7 @@ def baseline_step(
     *,
     trainable: Any = None,
     strategy: str = "auto",
-    microbatch: int | str | None = None,
+    physical_batch_size: int | str | None = None,
     has_aux: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     shorten: Callable | None = None,
@@ -163,7 +164,7 @@ def baseline_step(
         losses = losses.astype(jnp.float32)
         return jnp.sum(jnp.where(group >= 0, losses, 0.0)), (losses, aux)
 
-    def sums_with(step, _, microbatch):
+    def sums_with(step, _, physical_batch_size):
         def sums_of(state, rows, group):
             trained, frozen = partition(state.params, trainable)
             size = group.shape[0]
@@ -174,15 +175,21 @@ def baseline_step(
                 grads, info = jax.grad(total, has_aux=True)(trained, frozen, units, group)
                 # Of padding alone the gradient is 0 times whatever stands there.
                 drawn = jnp.any(group >= 0)
-                return jax.tree.map(lambda leaf: jnp.where(drawn, leaf, 0.0), wide(grads)), info
+                return jax.tree.map(
+                    lambda leaf: jnp.where(drawn, leaf, 0.0), to_float32(grads)
+                ), info
 
             units = (rows, *keys)
-            sums, (losses, aux) = in_microbatches(core, units, group, microbatch, shards)
-            return step.pinned(sums), loss_metrics(losses, aux, group), state.mechanism
+            sums, (losses, aux) = in_microbatches(core, units, group, physical_batch_size, shards)
+            return step.constrain_sharding(sums), loss_metrics(losses, aux, group), state.mechanism
 
         return sums_of
 
-    options: dict[str, Any] = {"microbatch": microbatch, "on_mesh": on_mesh, "shorten": shorten}
+    options: dict[str, Any] = {
+        "physical_batch_size": physical_batch_size,
+        "on_mesh": on_mesh,
+        "shorten": shorten,
+    }
     return TrainStep(sums_with, optimizer, plan, trainable, private=False, **options)
 
 

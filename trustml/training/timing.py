@@ -12,10 +12,10 @@ from jaxtyping import PyTree
 
 from trustml.clipping import clipped_grad, partition
 from trustml.noise import key_from_seed
-from trustml.noise.transform import noised
+from trustml.noise.transform import add_noise
 from trustml.plan import PrivacyPlan
 from trustml.training.checks import loose_promotion
-from trustml.training.micro_batches import as_units, mean_loss
+from trustml.training.microbatch_means import as_units, mean_loss
 from trustml.training.steps import baseline_step, private_step
 
 TURNS = 7
@@ -36,7 +36,7 @@ def time_steps(
     units: PyTree,
     *,
     strategy: str = "auto",
-    microbatch: int | None = None,
+    physical_batch_size: int | None = None,
     baseline: bool = True,
     trainable: Any = None,
     shorten: Callable | None = None,
@@ -53,7 +53,7 @@ def time_steps(
       params: Weights.
       units: The whole data.
       strategy: As for `private_step`.
-      microbatch: As for `private_step`, a number or None.
+      physical_batch_size: As for `private_step`, a number or None.
       baseline: Whether to time the non-private step too.
       trainable: As for `private_step`.
       shorten: As for `private_step`.
@@ -63,7 +63,7 @@ def time_steps(
       By "private" and "baseline".
     """
     turns = min(turns, plan.steps)
-    alike: dict[str, Any] = {"microbatch": microbatch, "trainable": trainable}
+    alike: dict[str, Any] = {"physical_batch_size": physical_batch_size, "trainable": trainable}
     options = {**alike, "strategy": strategy}
     steps = {"private": private_step(loss_fn, optimizer, plan, **options, shorten=shorten)}
     if baseline:
@@ -107,7 +107,7 @@ def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
             updates, state = optimizer.update(sums, state, params)
             return optax.apply_updates(params, updates), state
 
-    noise = jax.jit(lambda sums, step: noised(sums, plan.stddev, key, step))
+    noise = jax.jit(lambda sums, step: add_noise(sums, plan.stddev, key, step))
     optimize = jax.jit(optimize)
     return {
         "clipped gradient": lambda rows, group: gradient(params, rows, group),
@@ -119,10 +119,10 @@ def _parts(loss_fn, optimizer, plan, params, options) -> dict[str, Callable]:
 def _gradient(loss_fn, plan, options) -> Callable:
     """What a private step sums: gradients of units, or of the means of micro-batches."""
     bounds = {"clip_norm": plan.clip_norm, "clipping": plan.clipping}
-    if not plan.micro_batches:
+    if not plan.num_microbatches:
         grad = clipped_grad(loss_fn, **bounds, **options)
         return lambda params, rows, group: grad(params, rows, group)[0]
     loss = mean_loss(loss_fn, has_aux=False)
-    means = clipped_grad(loss, has_aux=True, **bounds, **{**options, "microbatch": None})
-    apart = jax.jit(lambda rows, group: as_units(rows, group, plan.micro_batches))
+    means = clipped_grad(loss, has_aux=True, **bounds, **{**options, "physical_batch_size": None})
+    apart = jax.jit(lambda rows, group: as_units(rows, group, plan.num_microbatches))
     return lambda params, rows, group: means(params, *apart(rows, group))[0]

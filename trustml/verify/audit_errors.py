@@ -6,7 +6,7 @@ import numpy as np
 
 from trustml.audit import gaussian_epsilon, one_run_epsilon
 from trustml.audit.bounds.counts import strongest
-from trustml.audit.intervals import rate_at_most
+from trustml.stats.intervals import rate_at_most
 
 LEVEL = 0.05
 

@@ -174,7 +174,7 @@ def scaled_losses(loss: Callable, *, clip_norm, num_groups: int = 1, clipping: s
 
             return jax.grad(weighted)(params)
 
-        return jax.lax.map(of_group, member * info.kept[None]), info
+        return jax.lax.map(of_group, member * info.clip_factor[None]), info
 
     grad.num_groups = num_groups  # type: ignore[attr-defined]
     return grad

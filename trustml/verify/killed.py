@@ -20,8 +20,9 @@ import numpy as np
 import optax
 
 from trustml.plan import PrivacyPlan
-from trustml.training import checkpoint, fit, ledger, private_step, run, secrets, step
+from trustml.training import fit, private_step, step
 from trustml.training.batches import Prefetcher
+from trustml.training.runs import checkpoint, ledger, run, secrets
 
 STEPS = 24
 STARTED = "training"

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
-from trustml.audit.intervals import Estimate, check_confidence
 from trustml.audit.membership import MembershipResult, TprAtFpr, check_rates, too_few
 from trustml.audit.roc import point_within, roc_curve
+from trustml.stats.intervals import Estimate, check_confidence
 
 
 class _Pairs(NamedTuple):

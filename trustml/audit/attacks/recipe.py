@@ -47,7 +47,7 @@ def check_plan(plan: PrivacyPlan, members: np.ndarray) -> None:
       members: Units that each model has.
     """
     wanted = {"sampling": "poisson", "noise": "independent", "noise_decay": 1.0}
-    wanted |= {"micro_batches": 0, "clip_quantile": None}
+    wanted |= {"num_microbatches": 0, "clip_quantile": None}
     for name, value in wanted.items():
         if getattr(plan, name) != value:
             raise ValueError(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from trustml.audit.intervals import check_confidence
 from trustml.audit.membership import MembershipResult, attack_result
+from trustml.stats.intervals import check_confidence
 
 
 class SlicedResult(NamedTuple):

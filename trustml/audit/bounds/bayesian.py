@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from trustml.audit.bounds.result import Counts, EpsilonBound, check_counts, check_delta
-from trustml.audit.intervals import check_confidence
+from trustml.stats.intervals import check_confidence
 
 _POINTS = 2001  # of the quadrature; 32 times as many move the ends by 2e-6 at most
 # Even in the normal quantile; leaves out 5e-17 of the posterior at either end.

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from trustml.audit.bounds.gaussian import gaussian_epsilon
 from trustml.audit.bounds.ratios import Ratio, rate_ratio_bound
 from trustml.audit.bounds.result import Counts, EpsilonBound, check_counts, check_delta
-from trustml.audit.intervals import check_confidence, rate_at_least, rate_at_most
 from trustml.formatting import round_down, round_up
+from trustml.stats.intervals import check_confidence, rate_at_least, rate_at_most
 
 Exact = Literal["clopper-pearson", "gdp"]
 

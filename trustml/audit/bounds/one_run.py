@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from trustml.audit.bounds.one_run_curve import one_run_gaussian_epsilon
 from trustml.audit.bounds.result import EpsilonBound, check_delta, check_guesses
-from trustml.audit.intervals import check_confidence
 from trustml.audit.roc import check_sample
+from trustml.stats.intervals import check_confidence
 
 _FEWEST = 16  # guesses tried by default; all of so few right show an epsilon of 1 at most
 _HALVINGS = 50

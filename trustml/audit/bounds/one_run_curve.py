@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from trustml.audit.bounds.gaussian import gaussian_epsilon
 from trustml.audit.bounds.result import check_delta, check_guesses
-from trustml.audit.intervals import check_confidence
+from trustml.stats.intervals import check_confidence
 
 _LARGEST_MU = 64.0  # an epsilon above 2000
 _PARTS = 64

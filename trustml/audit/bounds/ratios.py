@@ -5,7 +5,7 @@ from statistics import NormalDist
 from typing import Literal
 
 from trustml.audit.bounds.result import Counts, check_counts, check_delta
-from trustml.audit.intervals import check_confidence
+from trustml.stats.intervals import check_confidence
 
 Ratio = Literal["katz-log", "adjusted-log", "bailey", "inverse-sinh"]
 

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from trustml.audit.bounds.counts import Exact, check_ceiling, check_method, strongest
 from trustml.audit.bounds.result import Counts, EpsilonBound
-from trustml.audit.intervals import check_confidence
 from trustml.audit.roc import check_sample
+from trustml.stats.intervals import check_confidence
 
 _CANDIDATES = 2_000  # thresholds that a split chooses from: each costs two inverse Beta functions
 

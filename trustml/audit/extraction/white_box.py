@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from trustml.audit.extraction.templates import Template, check_template
 from trustml.data.examples import Examples
 from trustml.data.tokens import Tokenizer, padded, token_arrays
-from trustml.models.char_tagger import CharTagger, char_encode
-from trustml.models.crf import crf_loss
+from trustml.models.joint.char_tagger import CharTagger, char_encode
+from trustml.models.joint.crf import crf_loss
 from trustml.plan.checks import check_count
 
 

@@ -1,12 +1,12 @@
 """Six kinds of task on text: data in, a network's loss and its figures out."""
 
-from trustml.models.tasks.problem import KINDS as KINDS
-from trustml.models.tasks.problem import Encoded as Encoded
-from trustml.models.tasks.problem import Problem as Problem
 from trustml.models.tasks.scoring import SCORINGS as SCORINGS
 from trustml.models.tasks.scoring import Judged as Judged
 from trustml.models.tasks.scoring import Metric as Metric
 from trustml.models.tasks.scoring import Scoring as Scoring
+from trustml.models.tasks.task import KINDS as KINDS
+from trustml.models.tasks.task import Encoded as Encoded
+from trustml.models.tasks.task import Task as Task
 from trustml.models.tasks.units import group_pieces as group_pieces
 from trustml.models.tasks.units import unit_loss as unit_loss
 from trustml.models.tasks.words import word_problem as word_problem

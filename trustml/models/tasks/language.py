@@ -1,4 +1,4 @@
-"""Tasks on language models: rows to pieces, and what the heads say back to answers in words."""
+"""Tasks on language models: rows to tokens, and what the heads say back to answers in words."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,18 +8,18 @@ import jax
 import numpy as np
 
 from trustml.data.examples import Examples
-from trustml.models.decoding import allowed_transitions
-from trustml.models.heads import answer_predict
+from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.network import Network
-from trustml.models.tasks import pieces
-from trustml.models.tasks.pieces import Limits
-from trustml.models.tasks.problem import Problem
-from trustml.models.text_tokenizer import TextTokenizer
+from trustml.models.tasks import tokens
+from trustml.models.tasks.task import Task
+from trustml.models.tasks.tokens import Limits
+from trustml.models.tokenizers.text_tokenizer import TextTokenizer
+from trustml.models.transformers.heads import answer_predict
 
 BATCH = 64  # rows that a prediction takes at a time
 _PARTS = 4  # of the data that are kept encoded: a run evaluates the same ones again and again
 
-# (params, pieces of each source, most pieces to write) to the pieces written for each.
+# (params, tokens of each source, most tokens to write) to the tokens written for each.
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]
 
 
@@ -33,7 +33,7 @@ def language_problem(
     config: dict[str, Any],
     disclosures: Sequence[str],
     write: Writer | None = None,
-) -> Problem:
+) -> Task:
     """A problem for a language model with a head for the task.
 
     Args:
@@ -54,10 +54,10 @@ def language_problem(
     read = _READERS[schema.task]
     predict = _Predictor(network, tokenizer, limits, write)
 
-    return Problem(
+    return Task(
         schema.task,
         network,
-        lambda examples: pieces.encode(examples, tokenizer, limits),
+        lambda examples: tokens.encode(examples, tokenizer, limits),
         lambda params, examples, quick: read(predict, params, examples, quick),
         start,
         config,
@@ -73,7 +73,7 @@ class _Predictor:
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
         self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
         kept = functools.lru_cache(_PARTS)
-        self.encoded = kept(lambda examples: pieces.encode(examples, tokenizer, limits))
+        self.encoded = kept(lambda examples: tokens.encode(examples, tokenizer, limits))
         self.windows = kept(self._windows)
         self.words = kept(self._words)
 
@@ -87,9 +87,9 @@ class _Predictor:
         found = [
             window
             for place, row in enumerate(examples.rows)
-            for window in pieces.windows(place, row, self.tokenizer, self.limits.source)
+            for window in tokens.windows(place, row, self.tokenizer, self.limits.source)
         ]
-        return found, pieces.window_arrays(found, self.limits.source)
+        return found, tokens.window_arrays(found, self.limits.source)
 
     def _words(self, examples: Examples):
         """The word that each piece of each row is of."""
@@ -127,13 +127,13 @@ def _read_both(predict: _Predictor, params, examples, quick):
 
 
 def _tags_of_words(predict: _Predictor, found, examples):
-    """Tags of pieces as tags of words; words beyond the limit are "O"."""
+    """Tags of tokens as tags of words; words beyond the limit are "O"."""
     tags, rows = examples.tags, []
     allowed = allowed_transitions(tags)
     for row, words, places in zip(examples.rows, predict.words(examples), found, strict=True):
         said = ["O"] * len(row.tokens)
         before = 0
-        for word, first, place in zip(words, pieces.first_pieces(words), places, strict=False):
+        for word, first, place in zip(words, tokens.first_tokens(words), places, strict=False):
             if word is not None and first:
                 # An `I-` that continues nothing is read as the beginning it must be.
                 place = int(place) if allowed[before, place] else _begin(tags, place)
@@ -160,7 +160,7 @@ def _read_answers(predict: _Predictor, params, examples, quick):
 
 
 def _read_likelihoods(predict: _Predictor, params, examples, quick):
-    """Sums over the pieces of each document."""
+    """Sums over the tokens of each document."""
     del quick
     encoded = predict.encoded(examples)
     found = predict.of(predict.network.predict, params, encoded.arrays)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from trustml.models.metrics import bootstrap, entity_counts, ratios, wilson_interval
-from trustml.models.text_metrics import exact_match, perplexity, rouge_l, token_f1
+from trustml.metrics.joint import bootstrap, entity_counts, ratios, wilson_interval
+from trustml.metrics.text import exact_match, perplexity, rouge_l, token_f1
 
 _DIVERGED = math.exp(100)
 
@@ -180,8 +180,8 @@ def _joint_values(sums) -> dict[str, float]:
     return {"intent_accuracy": _ratio(sums[0], sums[1]), **slots}
 
 
-# Of the model's own pieces: models with other vocabularies cannot be compared by it.
-_PERPLEXITY = Metric("perplexity", "Perplexity per piece", lower_is_better=True)
+# Of the model's own tokens: models with other vocabularies cannot be compared by it.
+_PERPLEXITY = Metric("perplexity", "Perplexity per token", lower_is_better=True)
 
 SCORINGS: dict[str, Scoring] = {
     "classify": Scoring(

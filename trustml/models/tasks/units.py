@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from trustml.models.tasks.problem import Encoded
+from trustml.models.tasks.task import Encoded
 
 PRESENT = "present"
 

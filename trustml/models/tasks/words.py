@@ -1,4 +1,4 @@
-"""Tasks on whole words: hashed ids, and the small networks of `trustml.models.nlu`.
+"""Tasks on whole words: hashed ids, and the small networks of `trustml.models.joint.nlu`.
 
 No vocabulary is read off the data, and training from random weights takes a minute: the way to
 start where there are no pretrained weights.
@@ -14,8 +14,8 @@ import numpy as np
 
 from trustml.data.examples import Examples
 from trustml.data.tokens import Tokenizer, hash_tokenizer, padded, token_arrays
-from trustml.models.nlu import build
-from trustml.models.tasks.problem import Encoded, Problem
+from trustml.models.joint.nlu import build
+from trustml.models.tasks.task import Encoded, Task
 
 KINDS = ("classify", "tag", "nlu")
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -41,7 +41,7 @@ def word_problem(
     slot_weight: float = 1.0,
     start: Callable[[Any, int], Any] | None = None,
     disclosures: Sequence[str] = ("start: random weights",),
-) -> Problem:
+) -> Task:
     """A problem for a network that sums hashed ids of words.
 
     Args:
@@ -89,7 +89,7 @@ def word_problem(
         return _in_words(made.predict(params, inputs), examples, labels, tags)
 
     config = {
-        "architectures": ["trustml.models.nlu"],
+        "architectures": ["trustml.models.joint.nlu"],
         "task": kind,
         "kind": network,
         "sizes": dict(sizes),
@@ -101,7 +101,7 @@ def word_problem(
     }
     begin = start or (lambda net, seed: net.init(jax.random.key(seed)))
     told = (tokenizer.statement, *disclosures)
-    return Problem(kind, made, encode, predict, lambda seed: begin(made, seed), config, told)
+    return Task(kind, made, encode, predict, lambda seed: begin(made, seed), config, told)
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,54 @@
+"""The README's code runs as it stands."""
+
+import os
+import re
+from pathlib import Path
+
+import jax
+import pytest
+
+from trustml.models.pretrained.loading import from_pretrained
+from trustml.models.pretrained.public_text import PublicModel, public_model
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_loop_runs_and_is_as_short_as_promised(capsys):
+    loop, on_a_mesh = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in loop.splitlines() if line.strip()]) <= 24
+    names = {}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for code in (loop, on_a_mesh):
+            exec(compile(code, "README.md", "exec"), names)
+    assert int(names["state"].step) == names["plan"].steps
+    shown = capsys.readouterr().out
+    assert re.match(r"Promise: \((2\.9\d+|3\.0), 1e-05\)-differential privacy", shown)
+
+
+@pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
+def test_a_language_model_is_trained_as_shown(tmp_path):
+    (code,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    recipe = PublicModel(
+        kind="bert", vocabulary=200, features=8, layers=1, heads=2, length=16, steps=2, batch=4
+    )
+    words = ["markets rise while the team wins a match", "new phones and a war of words"] * 40
+    with jax.numpy_dtype_promotion("standard"):
+        folder = public_model(recipe, words, "test", tmp_path)
+        for shown, used in {
+            "DATA": os.environ["TRUSTML_DATA"],
+            "bert-folder": str(folder),
+            "private-model": str(tmp_path / "model"),
+        }.items():
+            code = code.replace(f'"{shown}"', repr(used))
+        code = code.replace("steps=100", "steps=2").replace("batch=512", "batch=16")
+        names = {}
+        exec(compile(code, "README.md", "exec"), names)
+    again = from_pretrained(tmp_path / "model", head="classify")
+    assert again.config.labels == names["parts"].train.labels
+    assert again.fresh == ()
+    assert len(names["result"].history) == 2
+
+
+def test_no_table_is_missing():
+    assert "<!--" not in README
+    assert "RECIPES" not in README

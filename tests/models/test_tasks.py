@@ -1,0 +1,247 @@
+"""Kinds of task: encoding, judging, several rows as one unit."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import trustml
+from trustml.data.buckets import shortener
+from trustml.data.corpora import examples_of
+from trustml.data.corpus import Utterance
+from trustml.data.examples import Answer, Document, Examples, Pair, Question, Tagged, Text
+from trustml.data.synthetic import generate
+from trustml.metrics.joint import joint_scores, wilson_interval
+from trustml.models.tasks import SCORINGS, Encoded, group_pieces, unit_loss, word_problem
+from trustml.models.tasks.units import PRESENT
+
+SIZES = {"features": 8, "layers": 1, "embedding": 8}
+
+
+def examples(task, rows, **fields):
+    return Examples(name="demo", part="train", task=task, rows=tuple(rows), unit="row", **fields)
+
+
+TEXTS = examples(
+    "classify",
+    [Text("Buy shares now!", "money"), Text("A goal", "sport")],
+    labels=("money", "sport"),
+)
+TAGGED = examples(
+    "tag",
+    [Tagged(("to", "New", "York"), ("O", "B-city", "I-city")), Tagged(("hm",), ("O",))],
+    labels=("city",),
+)
+
+
+def problem(schema, **options):
+    return word_problem(schema, sizes=SIZES, buckets=32, max_length=4, **options)
+
+
+@pytest.mark.parametrize("schema", [TEXTS, TAGGED], ids=["classify", "tag"])
+def test_words_are_learnt_by_heart(schema):
+    net = problem(schema)
+    units = net.encode(schema).arrays
+    grad = jax.jit(jax.grad(lambda p: jax.vmap(net.network.loss, (None, 0))(p, units).mean()))
+    params = net.start(0)
+    for _ in range(150):
+        params = jax.tree.map(lambda leaf, step: leaf - 0.3 * step, params, grad(params))
+    counts = net.counts(params, schema)
+    assert max(net.scoring.scores(counts).values()) == 1.0
+
+
+def test_words_beyond_the_length_are_outside():
+    net = problem(TAGGED, evaluation_length=2)
+    tags = net.predict(net.start(0), TAGGED, False)
+    assert [len(row) for row in tags] == [3, 1]
+    assert tags[0][2] == "O"
+
+
+def test_a_task_that_words_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="`schema` must be of a task that words can do"):
+        problem(examples("lm", [Document("to be")]))
+
+
+def test_the_joint_task_is_judged_as_its_metrics_say():
+    corpus = generate(train=40, valid=1, test=1).train
+    rows = examples_of(corpus, "train").rows
+    said = [(row.intent, row.tags) for row in rows[1:] + rows[:1]]  # everybody's neighbour
+    tags = [
+        tuple(found[place] if place < len(found) else "O" for place in range(len(row.tags)))
+        for row, (_, found) in zip(rows, said, strict=True)
+    ]
+    counts = SCORINGS["nlu"].counts(rows, ([intent for intent, _ in said], tags))
+    found = SCORINGS["nlu"].scores(counts)
+    wanted = joint_scores(
+        [r.intent for r in rows], [i for i, _ in said], [r.tags for r in rows], tags
+    )
+    assert found["intent_accuracy"] == wanted.intent_accuracy
+    for name in ("precision", "recall", "f1"):
+        assert found[f"slot_{name}"] == getattr(wanted, f"slot_{name}")
+
+
+def test_a_share_has_wilsons_interval_and_owners_a_wider_one():
+    rows = [Text("a", "yes")] * 40
+    said = ["yes"] * 30 + ["no"] * 10
+    counts = SCORINGS["classify"].counts(rows, said)
+    alone = SCORINGS["classify"].estimates(counts)["accuracy"]
+    assert (alone.low, alone.high) == wilson_interval(30, 40)
+    owned = SCORINGS["classify"].estimates(counts, np.arange(40) // 10)["accuracy"]
+    assert owned.value == alone.value == 0.75
+    assert owned.high - owned.low > 1.5 * (alone.high - alone.low)
+    assert "owners" in owned.interval
+
+
+def test_answers_are_judged_by_the_best_of_their_truths():
+    row = Question("Who?", "Ada and Bob", (Answer("Ada", 0), Answer("Bob", 8)), "1")
+    counts = SCORINGS["qa"].counts([row, row], ["bob!", "Ada Bob"])
+    found = SCORINGS["qa"].scores(counts)
+    assert found["exact_match"] == 0.5
+    assert found["token_f1"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_likelihoods_are_added_before_they_are_divided():
+    counts = SCORINGS["lm"].counts([None, None], np.array([[6.0, 3.0], [2.0, 5.0]]))
+    assert SCORINGS["lm"].scores(counts)["perplexity"] == pytest.approx(math.e)
+    lost = SCORINGS["lm"].counts([None], np.array([[math.nan, 3.0]]))
+    assert SCORINGS["lm"].scores(lost)["perplexity"] == math.exp(100)
+
+
+def test_texts_that_were_not_written_are_not_judged():
+    rows, likelihoods = [Pair("a", ("b c", "d"))], np.array([[1.0, 1.0]])
+    quick = SCORINGS["seq2seq"]
+    assert math.isnan(quick.scores(quick.counts(rows, (None, likelihoods)))["rouge_l"])
+    assert quick.scores(quick.counts(rows, (["d"], likelihoods)))["rouge_l"] == 1.0
+
+
+def test_no_rows_have_no_estimate():
+    with pytest.raises(ValueError, match="`counts` must have at least one row"):
+        SCORINGS["classify"].estimates(np.zeros((0, 2)))
+
+
+ENCODED = Encoded({"x": np.arange(6, dtype=np.float32)}, np.array([0, 0, 1, 2, 2, 2]))
+
+
+def test_pieces_of_rows_are_grouped_into_units():
+    found = group_pieces(ENCODED, [(0, 2), (1,)], 3)
+    np.testing.assert_array_equal(found["x"], [[0, 1, 3], [2, 0, 0]])
+    np.testing.assert_array_equal(found[PRESENT], [[True, True, True], [True, False, False]])
+    single = group_pieces(ENCODED, [(0,), (1,), (2,)], 1)
+    np.testing.assert_array_equal(single["x"], [0, 2, 3])
+    assert PRESENT not in single
+
+
+def test_a_unit_reads_no_row_of_another_even_where_it_has_none():
+    broken = Encoded({"x": np.array([np.nan, 1.0, 2.0], np.float32)}, np.array([0, 1, 2]))
+    units = group_pieces(broken, [(0,), (1, 2)], 3)
+    np.testing.assert_array_equal(units["x"][1], [1, 2, 0])
+    loss = unit_loss(lambda w, piece: (w * piece["x"]) ** 2)
+    grad = trustml.clipped_grad(loss, clip_norm=10.0)
+    sums, info = grad(jnp.float32(1.0), units)
+    assert float(sums) == pytest.approx((2 * 1 + 2 * 4) / 2, rel=1e-5)
+    assert info.clip_factor.tolist()[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("units", "most", "text"), [([(0,)], 0, "`most`"), ([(0,), ()], 2, "`units` must each have")]
+)
+def test_bad_units_are_refused(units, most, text):
+    with pytest.raises(ValueError, match=text):
+        group_pieces(ENCODED, units, most)
+
+
+def test_a_units_loss_is_the_mean_over_the_pieces_that_are_there():
+    def loss(w, piece):
+        return (w * piece["x"] - 1.0) ** 2
+
+    units = group_pieces(ENCODED, [(0, 2), (1,)], 4)
+    whole = unit_loss(loss)
+    first, second = ({name: leaf[place] for name, leaf in units.items()} for place in (0, 1))
+    assert whole(0.5, first) == pytest.approx(np.mean([(0.5 * x - 1) ** 2 for x in (0, 1, 3, 4)]))
+    assert whole(0.5, second) == pytest.approx(0.0)
+
+
+def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
+    """However many rows are one person's, they count as one."""
+    corpus = generate(train=12, valid=1, test=1).train
+    part = examples_of(corpus, "train")
+    net = problem(part)
+    units = group_pieces(net.encode(part), [(0, 1, 2, 3), (4,), (5, 6)], 4)
+    grad = trustml.clipped_grad(unit_loss(net.network.loss), clip_norm=0.01)
+    oracle = trustml.clipped_grad(unit_loss(net.network.loss), clip_norm=0.01, strategy="vmap")
+    params = net.start(0)
+    sums, info = grad(params, units)
+    wanted, _ = oracle(params, units)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(wanted))
+    for one, other in zip(jax.tree.leaves(sums), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * scale)
+    assert float(info.norm.min()) > 0.01
+    without, _ = grad(params, units, jnp.array([-1, 0, 0]))
+    moved = [
+        jnp.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (sums, without)), strict=True)
+    ]
+    assert math.sqrt(sum(map(float, moved))) <= 0.01 * (1 + 1e-5)
+
+
+@pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
+@pytest.mark.parametrize("build", [trustml.private_step, trustml.baseline_step])
+@pytest.mark.parametrize("most", [1, 3])
+def test_shorter_batches_change_nothing_but_their_shape(build, most):
+    part = examples_of(generate(train=30, valid=1, test=1).train, "train")
+    net = word_problem(part, sizes=SIZES, buckets=32, max_length=32)
+    groups = [tuple(range(at, at + most)) for at in range(0, 30, most)]
+    units = group_pieces(net.encode(part), groups, most)
+    loss = net.network.loss if most == 1 else unit_loss(net.network.loss)
+    plan = trustml.PrivacyPlan(
+        clip_norm=0.1,
+        noise_multiplier=0.0 if build is trustml.baseline_step else 1.0,
+        sample_rate=0.4,
+        steps=4,
+        expected_batch=0.4 * len(groups),
+        num_units=len(groups),
+    )
+    shapes, found = [], []
+    cut = shortener(units)
+
+    def shorten(rows, taken):
+        rows = cut(rows, taken)
+        shapes.append(rows["tokens"].shape[-2])
+        return rows
+
+    for options in ({}, {"shorten": shorten}):
+        step = build(loss, optax.sgd(0.1), plan, physical_batch_size=4, **options)
+        state = step.init(net.start(0), key=0)
+        for draw in plan.batches(seed=0):
+            state, _ = step.update(state, draw, units)
+        found.append(state.params)
+    assert len(shapes) == 4
+    assert set(shapes) == {16, 32}
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_batches_of_one_program_are_not_shortened():
+    plan = trustml.PrivacyPlan(
+        clip_norm=1.0, noise_multiplier=1.0, sample_rate=0.5, steps=1, expected_batch=1
+    )
+    with pytest.raises(ValueError, match="`shorten` must be None"):
+        trustml.private_step(
+            lambda p, u: 0.0,
+            optax.sgd(0.1),
+            plan,
+            physical_batch_size="auto",
+            shorten=lambda r, t: r,
+        )
+
+
+def test_utterances_become_examples_of_both_tasks():
+    said = Utterance(("six",), ("B-time",), "set_alarm", user=3, group=0)
+    corpus = generate(train=1, valid=1, test=1).train
+    corpus = type(corpus)(name="demo", intents=("set_alarm",), slots=("time",), utterances=(said,))
+    joint, slots = (examples_of(corpus, "test", task) for task in ("nlu", "tag"))
+    assert (joint.owners, joint.owner_kind) == ((3,), "user")
+    assert slots.rows == (Tagged(("six",), ("B-time",)),)
+    assert joint.tags == slots.tags == ("O", "B-time", "I-time")

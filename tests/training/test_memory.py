@@ -1,0 +1,299 @@
+"""How many units fit: the search, and what a step makes of its answer."""
+
+import re
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import trustml
+from trustml.clipping import tuning
+from trustml.training import memory, read_ledger, summarize
+from trustml.training.memory import largest_physical_batch, memory_limit
+
+WIDTH, UNITS = 64, 200
+LIMIT = 400_000  # bytes: more than 16 units of this problem take, and less than 32
+
+
+def plan():
+    return trustml.PrivacyPlan(
+        clip_norm=0.5, noise_multiplier=1.0, sample_rate=0.2, steps=4, expected_batch=40
+    )
+
+
+def params():
+    rng = np.random.default_rng(0)
+    return {
+        "a": jnp.asarray(rng.normal(size=(WIDTH, WIDTH)) / 8, jnp.float32),
+        "b": jnp.asarray(rng.normal(size=WIDTH), jnp.float32),
+    }
+
+
+def data():
+    return {"x": np.random.default_rng(1).normal(size=(UNITS, WIDTH)).astype(np.float32)}
+
+
+def loss(params, unit):
+    return jnp.square(jnp.dot(jnp.tanh(params["a"] @ unit["x"]), params["b"]))
+
+
+def private_step(physical_batch_size, loss=loss):
+    # One gradient a unit: the strategy whose memory grows with the micro-batch most plainly.
+    return trustml.private_step(
+        loss, optax.sgd(0.1), plan(), strategy="vmap", physical_batch_size=physical_batch_size
+    )
+
+
+def fit(step, **options):
+    return trustml.fit(step, params(), data(), seed=0, progress=False, **options)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(memory, "memory_limit", lambda: LIMIT)
+
+
+# --- The search ---
+
+
+class Compiler:
+    """Compiles nothing, and says that `needed(units)` bytes are needed."""
+
+    def __init__(self, needed, capacity):
+        self._needed, self._capacity, self.asked = needed, capacity, []
+
+    def __call__(self, physical_batch_size):
+        self.asked.append(physical_batch_size)
+        size = int(self._needed(physical_batch_size or self._capacity))
+        analysis = types.SimpleNamespace(temp_size_in_bytes=size)
+        return types.SimpleNamespace(
+            memory_analysis=lambda: analysis, physical_batch_size=physical_batch_size
+        )
+
+
+def found(needed, limit, capacity=1000):
+    compiler = Compiler(needed, capacity)
+    physical_batch_size, program = largest_physical_batch(compiler, capacity, limit)
+    assert program.physical_batch_size == physical_batch_size
+    assert len(compiler.asked) == len(set(compiler.asked)) <= 1 + capacity.bit_length()
+    return physical_batch_size
+
+
+@pytest.mark.parametrize("base", [0, 300])
+@pytest.mark.parametrize("slope", [1, 7])
+@pytest.mark.parametrize("limit", [400, 999, 1024, 1500, 3000, 6999])
+def test_the_largest_power_of_two_that_fits_is_found(base, slope, limit):
+    def needed(units):
+        return base + slope * units
+
+    fitting = [1 << power for power in range(11) if needed(1 << power) <= limit]
+    expected = None if needed(1000) <= limit else max(fitting)
+    assert found(needed, limit) == expected
+
+
+def test_what_fits_whole_is_not_sliced():
+    compiler = Compiler(lambda units: units, 1000)
+    assert largest_physical_batch(compiler, 1000, 1000)[0] is None
+    assert compiler.asked == [None]
+
+
+@pytest.mark.parametrize(
+    "needed",
+    [
+        lambda units: units**2,
+        lambda units: 100 * units**0.5,
+        lambda units: 5000 if units > 3 else 10,
+        lambda units: 2000 + (units % 7) * 500 if units > 1 else 0,
+    ],
+)
+def test_memory_that_is_not_linear_ends_in_something_that_fits(needed):
+    physical_batch_size = found(needed, 1000)
+    assert needed(physical_batch_size) <= 1000
+    assert physical_batch_size & (physical_batch_size - 1) == 0
+
+
+@pytest.mark.parametrize("needed", [lambda units: 2**21, lambda units: 2**21 * units])
+@pytest.mark.parametrize("capacity", [1, 2, 1000])
+def test_one_unit_that_does_not_fit_is_refused(needed, capacity):
+    with pytest.raises(ValueError, match="`physical_batch_size` cannot be found") as caught:
+        largest_physical_batch(Compiler(needed, capacity), capacity, 2**20)
+    assert "one unit at a time takes 2 MiB of 1 MiB" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_limit_is_a_part_of_the_machine():
+    assert 2**20 < memory_limit() == memory_limit()
+
+
+def test_the_limit_is_a_part_of_the_device_where_it_says_what_it_has(monkeypatch):
+    device = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 2**30, "bytes_in_use": 7})
+    monkeypatch.setattr(memory.jax, "devices", lambda: [device])
+    assert memory_limit() == 2**29
+
+
+# --- In a step ---
+
+
+def test_a_small_memory_leads_to_slices_and_the_same_result(small):
+    sliced = private_step("auto")
+    assert sliced.physical_batch_size == "auto"
+    result = fit(sliced)
+    assert sliced.physical_batch_size == 16
+    whole = fit(private_step(None))
+    for name, leaf in whole.params.items():
+        np.testing.assert_allclose(result.params[name], leaf, rtol=1e-4, atol=1e-6)
+    same = fit(private_step(16))
+    np.testing.assert_array_equal(result.params["a"], same.params["a"])
+
+
+def test_a_large_memory_needs_no_slices():
+    whole = private_step("auto")
+    result = fit(whole)
+    assert whole.physical_batch_size is None
+    np.testing.assert_array_equal(result.params["a"], fit(private_step(None)).params["a"])
+
+
+def test_a_baseline_is_sliced_alike(monkeypatch):
+    monkeypatch.setattr(
+        memory, "memory_limit", lambda: 30_000
+    )  # what one unit takes, and half as much
+    sliced = trustml.baseline_step(loss, optax.sgd(1e-4), plan(), physical_batch_size="auto")
+    result = fit(sliced)
+    assert sliced.physical_batch_size == 1
+    whole = fit(trustml.baseline_step(loss, optax.sgd(1e-4), plan()))
+    np.testing.assert_allclose(result.params["a"], whole.params["a"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_memory_that_is_too_small_is_refused_before_the_first_step(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "memory_limit", lambda: 1000)
+    for options in ({}, {"out": tmp_path / "run"}):
+        with pytest.raises(ValueError, match="`physical_batch_size` cannot be found"):
+            fit(private_step("auto"), **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_program_serves_all_draws_after_the_choice(small):
+    traced = []
+
+    def counted(params, unit):
+        traced.append(0)
+        return loss(params, unit)
+
+    made = private_step("auto", counted)
+    state, seen = made.init(params(), key=0), []
+    for draw in plan().batches(seed=0):
+        state, _ = made.update(state, draw, data())
+        seen.append((len(traced), made.physical_batch_size, id(made._compiled)))
+    assert len(seen) == 4
+    assert len(set(seen)) == 1
+
+
+def test_a_run_in_a_folder_chooses_alike_when_it_is_continued(small, tmp_path):
+    whole = fit(private_step("auto"), out=tmp_path / "whole")
+
+    def stop(event):
+        if event.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(private_step("auto"), out=tmp_path / "run", checkpoint_every=0, callbacks=[stop])
+    result = fit(private_step("auto"), out=tmp_path / "run", resume=True)
+    np.testing.assert_array_equal(result.params["a"], whole.params["a"])
+    assert len(summarize(read_ledger(tmp_path / "run")).segments) == 1
+
+
+def test_another_choice_is_another_program(small, tmp_path, monkeypatch):
+    def stop(event):
+        if event.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(private_step("auto"), out=tmp_path, callbacks=[stop])
+    monkeypatch.setattr(memory, "memory_limit", lambda: LIMIT // 2)
+    with pytest.raises(ValueError, match=r"these changed: the training step \(.*micro-batch"):
+        fit(private_step("auto"), out=tmp_path, resume=True)
+
+
+# --- A step that does not fit ---
+
+
+class OutOfMemory:
+    """A program whose device has no room for it."""
+
+    def __call__(self, *_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "ghost"])
+def test_a_step_that_does_not_fit_says_what_would(small, strategy):
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy=strategy)
+    state, draw = step.init(params(), key=0), next(plan().batches(seed=0))
+    step._compiled = OutOfMemory()
+    with pytest.raises(MemoryError, match="does not fit: the step takes") as caught:
+        step.update(state, draw, data())
+    said = str(caught.value)
+    assert "\n" not in said
+    assert '`physical_batch_size="auto"` finds what fits' in said
+    assert ('`strategy="ghost"`' in said) == (strategy == "vmap")
+    if strategy == "vmap":
+        size = int(re.search(r"`physical_batch_size=(\d+)`", said)[1])
+        assert size == private_auto().physical_batch_size == 16
+
+
+def test_a_step_that_fails_while_python_runs_on_says_so_too(small, monkeypatch):
+    # Programs are dispatched: what does not fit shows when somebody waits for it.
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy="vmap")
+    state, draw = step.init(params(), key=0), next(plan().batches(seed=0))
+
+    def fail(_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: Error dispatching: Out of memory allocating 9.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "block_until_ready", fail)
+        with pytest.raises(MemoryError, match="does not fit: the step takes"):
+            step.update(state, draw, data())
+
+
+def private_auto():
+    step = private_step("auto")
+    step.update(step.init(params(), key=0), next(plan().batches(seed=0)), data())
+    return step
+
+
+def test_other_errors_of_the_device_pass_through():
+    step = private_step(None)
+
+    def broken(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    state = step.init(params(), key=0)
+    step._compiled = broken
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        step.update(state, next(plan().batches(seed=0)), data())
+
+
+# --- A strategy that is measured ---
+
+
+def test_tune_settles_the_strategy_before_the_first_step():
+    step = trustml.private_step(
+        loss, optax.sgd(0.1), plan(), strategy="tune", physical_batch_size=16
+    )
+    state = step.init(params(), key=0)
+    state, _ = step.update(state, next(plan().batches(seed=0)), data())
+    assert step.strategy in tuning.CANDIDATES
+    fixed = trustml.private_step(
+        loss, optax.sgd(0.1), plan(), strategy=step.strategy, physical_batch_size=16
+    )
+    start = fixed.init(params(), key=0)
+    assert step.program(state, data()) == fixed.program(start, data())
+
+
+def test_a_run_in_a_folder_is_not_tuned(tmp_path):
+    step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy="tune")
+    with pytest.raises(ValueError, match=r"`strategy` must be settled .* got 'tune'"):
+        fit(step, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,1 @@
+"""Small networks on words: intent and slots of an utterance, and tags."""

@@ -1,0 +1,1 @@
+"""Pretrained weights: found, read, checked and written in the files of Hugging Face."""

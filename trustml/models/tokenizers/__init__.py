@@ -1,0 +1,1 @@
+"""Sub-word tokenizers of pretrained models, read from their files."""

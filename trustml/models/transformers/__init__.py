@@ -1,0 +1,1 @@
+"""Pretrained architectures: BERT, DistilBERT, RoBERTa, GPT-2 and BART, with heads for each task."""

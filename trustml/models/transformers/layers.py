@@ -1,0 +1,285 @@
+"""Layers of pretrained transformers, for one sequence without a batch axis.
+
+Parameters are float32; products run in `Options.dtype`, statistics and softmax in float32.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters: y = x W + b + (x A) B alpha / rank (Hu et al. 2021, arXiv:2106.09685).
+
+    `targets` is a pattern searched in the paths of dense layers,
+    such as `encoder/layer_0/attention/query`.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: str = r"attention/(query|value|qkv)$"
+
+    def __post_init__(self):
+        if type(self.rank) is not int or self.rank < 1:
+            raise ValueError(f"`rank` must be a positive integer, got {self.rank!r}.")
+        if not np.isfinite(self.alpha):
+            raise ValueError(f"`alpha` must be finite, got {self.alpha!r}.")
+        try:
+            re.compile(self.targets)
+        except re.error as error:
+            raise ValueError(
+                f"`targets` must be a pattern, got {self.targets!r}: {error}."
+            ) from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a network is computed; nothing but dropout changes results beyond rounding.
+
+    `scan` stacks the layers and runs them by one loop: shorter compilation. `remat` keeps only
+    each layer's input and computes the rest again in the backward pass: less memory.
+    """
+
+    dtype: str = "float32"  # or "bfloat16", of products; parameters are float32
+    remat: bool = False
+    scan: bool = False
+    dropout: float = 0.0
+    lora: Lora | None = None
+
+    def __post_init__(self):
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"`dtype` must be float32 or bfloat16, got {self.dtype!r}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1), got {self.dropout!r}.")
+
+
+def as_row(vector: Float[Array, " features"], like: Array) -> Array:
+    """A vector of parameters in the rank of `like`."""
+    # Not broadcast to its shape: the parameter then meets the data as it is, and its gradient per
+    # unit is a sum over rows, not an array of all of them.
+    return vector.reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+class Dense(nn.Module):
+    """An affine map, with a low-rank adapter where `Options.lora` names it."""
+
+    features: int
+    options: Options
+    scale: float = 0.02  # of the normal start
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rows in"]) -> Float[Array, "*rows out"]:
+        """Applies the map."""
+        width, dtype = x.shape[-1], jnp.dtype(self.options.dtype)
+        start = nn.initializers.normal(self.scale)
+        kernel = self.param("kernel", start, (width, self.features), jnp.float32)
+        y = x.astype(dtype) @ kernel.astype(dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + as_row(bias.astype(dtype), y)
+        lora = self.options.lora
+        if lora is None or not re.search(lora.targets, "/".join(self.path)):
+            return y
+        start = nn.initializers.normal(1 / np.sqrt(width))
+        a = self.param("lora_a", start, (width, lora.rank), jnp.float32)
+        b = self.param("lora_b", nn.initializers.zeros, (lora.rank, self.features), jnp.float32)
+        added = (x.astype(dtype) @ a.astype(dtype)) @ b.astype(dtype)
+        return y + added * jnp.asarray(lora.alpha / lora.rank, dtype)
+
+
+class Norm(nn.Module):
+    """Layer normalisation with learned scale and bias, in float32."""
+
+    eps: float
+    options: Options
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "time features"]) -> Float[Array, "time features"]:
+        """Normalises each position."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        centred = x.astype(jnp.float32)
+        centred = centred - centred.mean(-1, keepdims=True)
+        y = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)
+        y = y * as_row(scale, y) + as_row(bias, y)
+        return y.astype(self.options.dtype)
+
+
+class Table(nn.Module):
+    """A vector per id, or per position."""
+
+    rows: int
+    features: int
+    scale: float
+
+    def setup(self):
+        """Makes the table."""
+        start = nn.initializers.normal(self.scale)
+        self.embedding = self.param("embedding", start, (self.rows, self.features), jnp.float32)
+
+    def __call__(self, ids: Int[Array, " time"]) -> Float[Array, "time features"]:
+        """Looks ids up; one that has no row gives NaN, which no later layer hides."""
+        return self.embedding.at[ids].get(mode="fill", fill_value=jnp.nan)
+
+    def first(self, time: int, offset: int = 0) -> Float[Array, "time features"]:
+        """The vectors of `time` positions.
+
+        Raises:
+          ValueError: The table has fewer.
+        """
+        if offset + time > self.rows:
+            raise ValueError(
+                f"`ids` must have at most {self.rows - offset} positions, as the model has, "
+                f"got {time}; cut the sequence."
+            )
+        return self.embedding[offset : offset + time]
+
+
+class Attention(nn.Module):
+    """Attention of several heads; `fused` makes queries, keys and values by one product.
+
+    Applied with a mutable collection `cache`, it keeps keys and values for the calls that follow:
+    of itself as many as `allowed` has columns, the new ones behind those that are there; of
+    `memory` those of the first call, for all calls.
+    """
+
+    heads: int
+    options: Options
+    scale: float = 0.02
+    fused: bool = False
+    output_scale: float | None = None  # of the output's start; `scale` by default
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "time features"],
+        allowed: Bool[Array, "#time key"],
+        memory: Float[Array, "key features"] | None = None,
+        score_scale: Float[Array, ""] | None = None,
+    ) -> Float[Array, "time features"]:
+        """Reads `memory`, or `x` itself, where `allowed`; scores are scaled as `attend` says."""
+        features = x.shape[-1]
+        make = lambda name, size: Dense(size, self.options, self.scale, name=name)  # noqa: E731
+        k: Any = None
+        v: Any = None
+        if self.fused:
+            q, k, v = jnp.split(make("qkv", 3 * features)(x), 3, -1)
+        elif memory is not None and self.has_variable("cache", "keys"):
+            q = make("query", features)(x)
+        else:
+            source = x if memory is None else memory
+            q = make("query", features)(x)
+            k, v = make("key", features)(source), make("value", features)(source)
+        if self.is_mutable_collection("cache") and not self.is_initializing():
+            k, v = kv_cache(self, k, v, allowed if memory is None else None)
+        q, k, v = self.split(q), self.split(k), self.split(v)
+        read = attend(q, k, v, allowed, self.drop, score_scale)
+        scale = self.scale if self.output_scale is None else self.output_scale
+        return Dense(features, self.options, scale, name="output")(read)
+
+    def split(self, y: Float[Array, "time features"]) -> Float[Array, "time head width"]:
+        """Heads apart."""
+        return y.reshape(y.shape[0], self.heads, -1)
+
+    def drop(self, weights):
+        """Dropout on attention weights."""
+        return dropped(self, weights)
+
+
+def attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=None):
+    """Softmax attention: queries [time, head, width], keys and values [key, head, width].
+
+    Scores and softmax are float32; scores are multiplied by `scale`, by default 1 / sqrt(width). A
+    query that may read nothing reads the mean of all.
+    """
+    scores = jnp.einsum("qhd,khd->hqk", queries, keys, preferred_element_type=jnp.float32)
+    scores = scores * (np.float32(queries.shape[-1] ** -0.5) if scale is None else scale)
+    least = jnp.finfo(jnp.float32).min
+    weights = nn.softmax(jnp.where(jnp.broadcast_to(allowed, scores.shape), scores, least))
+    read = jnp.einsum("hqk,khd->qhd", drop(weights).astype(values.dtype), values)
+    return read.reshape(read.shape[0], -1)
+
+
+def kv_cache(module: nn.Module, keys, values, allowed):
+    """All keys and values of an attention, new ones and those in its collection `cache`.
+
+    The first of the new ones stands at the last place that the first query may read. Without
+    `allowed` the first call's are kept as they are.
+    """
+    found = []
+    for name, new in (("keys", keys), ("values", values)):
+        if allowed is None:
+            whole = module.variable("cache", name, lambda y=new: y)
+        else:
+            shape, dtype = (allowed.shape[1], new.shape[1]), new.dtype
+            whole = module.variable("cache", name, jnp.zeros, shape, dtype)
+            place = allowed[0].sum(dtype=jnp.int32) - 1
+            whole.value = jax.lax.dynamic_update_slice_in_dim(whole.value, new, place, 0)
+        found.append(whole.value)
+    return found
+
+
+def dropped(module: nn.Module, x):
+    """Dropout at the rate of `module.options` where a key for it was given."""
+    rate = module.options.dropout
+    if not rate or not module.has_rng("dropout"):
+        return x
+    keep = jax.random.bernoulli(module.make_rng("dropout"), 1 - rate, x.shape)
+    return jnp.where(keep, x / jnp.asarray(1 - rate, x.dtype), jnp.zeros_like(x))
+
+
+def run_layers(
+    layer: type[nn.Module], count: int, config, options: Options, x, *context, per_layer=()
+):
+    """Layers one after the other, as submodules of the compact module that calls this.
+
+    They are `layer_0`, `layer_1`, ..., or stacked along a leading axis as `layers`.
+
+    Args:
+      layer: Module class with fields `config` and `options`: `(x, *context)` to `(x, None)`.
+      count: Number of layers.
+      config: The layers' `config`.
+      options: The layers' `options`; `scan` and `remat` say how they run.
+      x: What the first layer gets.
+      *context: What every layer gets beside it.
+      per_layer: Arrays with a leading axis of layers; each layer gets its entries after `context`.
+    """
+    if options.remat:
+        layer = nn.remat(layer, prevent_cse=not options.scan)
+    if options.scan:
+        stacked = nn.scan(
+            layer,
+            variable_axes={"params": 0, "cache": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast,) * len(context) + (0,) * len(per_layer),
+            length=count,
+        )
+        return stacked(config, options, name="layers")(x, *context, *per_layer)[0]
+    for place in range(count):
+        own = (array[place] for array in per_layer)
+        x, _ = layer(config, options, name=f"layer_{place}")(x, *context, *own)
+    return x
+
+
+class Stack(nn.Module):
+    """`run_layers` under a name of its own."""
+
+    layer: type[nn.Module]
+    count: int
+    config: object
+    options: Options
+
+    @nn.compact
+    def __call__(self, x, *context, per_layer=()):
+        """Applies the layers."""
+        given = (self.layer, self.count, self.config, self.options, x, *context)
+        return run_layers(*given, per_layer=per_layer)

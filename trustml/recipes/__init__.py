@@ -1,0 +1,1 @@
+"""What each command does, as a library: data, model, plan, training, audit and report joined."""

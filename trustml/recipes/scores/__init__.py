@@ -1,0 +1,1 @@
+"""Audits of membership scores that any program wrote."""

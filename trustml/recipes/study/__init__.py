@@ -1,0 +1,1 @@
+"""Theory against practice: a grid of private trainings, each attacked and audited."""

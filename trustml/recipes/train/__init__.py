@@ -1,0 +1,1 @@
+"""Private training beside its baseline, from settings to the trust report."""

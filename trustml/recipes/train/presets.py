@@ -1,0 +1,186 @@
+"""Settings that work: for each task and data set, training with a guarantee and without.
+
+Public numbers, all of them; how they were chosen is part of what the report says. The settings of
+"snips" were chosen by runs on its training part, judged on its validation part: tuning on the data,
+which no guarantee covers. Those of "synthetic" were chosen on rows that are nobody's.
+
+Measured on the test part, mean of three seeds (intent accuracy, slot F1), epsilon 3, delta 1e-5:
+
+    preset           private         baseline
+    snips            95.9 %  0.781   97.2 %  0.896
+    snips-scratch    93.95 % 0.672   96.7 %  0.867
+    synthetic        94.2 %  0.626   99.2 %  0.926
+
+Before any row of SNIPS is read, the pretrained start of "snips" reaches about 91 % and 0.63 there:
+what the private rows add is the difference, and "snips-scratch" is what they do alone.
+"""
+
+import dataclasses
+
+import optax
+
+from trustml.recipes.train.text_models import TextModel
+from trustml.recipes.train.word_models import Pretraining, WordModel
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How long, how fast, how many rows at a time.
+
+    Args:
+      expected_batch: Rows per step on average.
+      steps: Steps of the run.
+      learning_rate: Peak of the schedule.
+      schedule: What follows the rise: "cosine" (half a cosine down to a twentieth), "linear" (a
+        straight line there) or "constant".
+      warmup: Steps of the rise from a twentieth to the peak.
+      clip_norm: Bound of one unit's gradient; not read without privacy. Well below most norms,
+        so that nearly every unit counts alike; Adam makes the scale itself irrelevant.
+    """
+
+    expected_batch: int
+    steps: int
+    learning_rate: float
+    clip_norm: float = 0.1
+    schedule: str = "cosine"
+    warmup: int = 10
+
+    def __post_init__(self):
+        if self.schedule not in SCHEDULES:
+            raise ValueError(
+                f"`schedule` must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}."
+            )
+
+    def learning_rates(self) -> optax.Schedule:
+        """The learning rate of each step."""
+        peak, low, rise = (
+            self.learning_rate,
+            self.learning_rate / 20,
+            min(self.warmup, self.steps - 1),
+        )
+        if self.schedule == "cosine":
+            return optax.warmup_cosine_decay_schedule(low, peak, rise, self.steps, low)
+        end = peak if self.schedule == "constant" else low
+        after = optax.linear_schedule(peak, end, self.steps - rise)
+        return optax.join_schedules([optax.linear_schedule(low, peak, max(1, rise)), after], [rise])
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam with the schedule."""
+        # The bound is small and so are sums of bounded gradients: an `eps` of 1e-8 would count.
+        return optax.adam(self.learning_rates(), eps=1e-10)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Everything that a run on one data set needs.
+
+    Args:
+      model: What is trained.
+      private: Training under the budget `epsilon`, `delta`.
+      baseline: Training without privacy, chosen with the same care.
+      task: The kind of task it is for.
+      max_examples_per_unit: Pieces of text kept of one privacy unit.
+      epsilon: Budget the private settings were chosen for.
+      delta: See `epsilon`.
+      tuned_on: How the settings were chosen.
+    """
+
+    model: WordModel | TextModel
+    private: Training
+    baseline: Training
+    task: str = "nlu"
+    max_examples_per_unit: int = 1
+    epsilon: float = 3.0
+    delta: float = 1e-5
+    tuned_on: str
+
+
+_TUNED_ON_SNIPS = (
+    "chosen by about thirty runs on the training part, judged on the validation part; this tuning "
+    "saw the data and is outside the guarantee"
+)
+
+_TUNED_HERE = (
+    "guessed, and changed after at most three runs judged on the validation parts of the data sets "
+    "in the README's table; there this tuning saw the data and is outside the guarantee"
+)
+
+PRESETS: dict[str, Preset] = {
+    "synthetic": Preset(
+        model=WordModel(buckets=2048),
+        private=Training(expected_batch=2048, steps=200, learning_rate=4e-2),
+        baseline=Training(expected_batch=256, steps=400, learning_rate=5e-3),
+        tuned_on="chosen on generated rows, which are nobody's",
+    ),
+    "snips": Preset(
+        model=WordModel(
+            sizes={"features": 128, "layers": 2, "embedding": 64},
+            pretraining=Pretraining(rows=60_000, steps=1_500),
+        ),
+        private=Training(expected_batch=2048, steps=200, learning_rate=7e-3),
+        baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
+        tuned_on=_TUNED_ON_SNIPS,
+    ),
+    "snips-scratch": Preset(
+        model=WordModel(),
+        private=Training(expected_batch=3000, steps=300, learning_rate=3e-2),
+        baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
+        tuned_on=_TUNED_ON_SNIPS,
+    ),
+    "classify": Preset(
+        task="classify",
+        model=WordModel(max_length=32, evaluation_length=64),
+        private=Training(expected_batch=2048, steps=200, learning_rate=2e-2),
+        baseline=Training(expected_batch=128, steps=1000, learning_rate=3e-3),
+        tuned_on=_TUNED_HERE,
+    ),
+    "tag": Preset(
+        task="tag",
+        model=WordModel(max_length=24, evaluation_length=64),
+        private=Training(expected_batch=2048, steps=200, learning_rate=3e-2),
+        baseline=Training(expected_batch=256, steps=600, learning_rate=3e-3),
+        tuned_on=_TUNED_HERE,
+    ),
+    "nlu": Preset(
+        model=WordModel(),
+        private=Training(expected_batch=2048, steps=300, learning_rate=3e-2),
+        baseline=Training(expected_batch=256, steps=800, learning_rate=3e-3),
+        tuned_on=_TUNED_HERE,
+    ),
+    **{
+        f"{task}-text": Preset(
+            task=task,
+            model=TextModel(name="mini-bert"),
+            private=Training(expected_batch=1024, steps=100, learning_rate=2e-3),
+            baseline=Training(expected_batch=64, steps=500, learning_rate=5e-4),
+            tuned_on="usual for small pretrained encoders; not chosen on these data",
+        )
+        for task in ("classify", "tag", "nlu")
+    },
+    "qa": Preset(
+        task="qa",
+        model=TextModel(name="mini-bert", max_length=128),
+        private=Training(expected_batch=256, steps=80, learning_rate=2e-3),
+        baseline=Training(expected_batch=32, steps=300, learning_rate=1e-3),
+        max_examples_per_unit=5,
+        tuned_on=_TUNED_HERE,
+    ),
+    "lm": Preset(
+        task="lm",
+        model=TextModel(name="mini-gpt2", max_length=64),
+        private=Training(expected_batch=512, steps=100, learning_rate=3e-3),
+        baseline=Training(expected_batch=64, steps=300, learning_rate=2e-3),
+        max_examples_per_unit=8,
+        tuned_on=_TUNED_HERE,
+    ),
+    "seq2seq": Preset(
+        task="seq2seq",
+        model=TextModel(name="mini-bart", max_length=64, target_length=48),
+        private=Training(expected_batch=512, steps=100, learning_rate=3e-3),
+        baseline=Training(expected_batch=64, steps=300, learning_rate=2e-3),
+        max_examples_per_unit=8,
+        tuned_on=_TUNED_HERE,
+    ),
+}

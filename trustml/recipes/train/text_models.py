@@ -1,0 +1,316 @@
+"""Language models for `trustml train`: pretrained ones, and small ones made from public text."""
+
+import dataclasses
+import re
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from trustml.data.example_sets import load_examples
+from trustml.data.examples import Examples
+from trustml.models.tasks import Task
+from trustml.models.transformers.adapters import Trainable, bitfit, last_layers, lora_only, matching
+from trustml.models.transformers.layers import Lora, Options
+from trustml.models.transformers.problem_types import SINGLE, problem_type_of
+
+MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
+TEXT = "wikitext2"  # what the small ones are made from
+UNPUBLISHED = "NOT the published"  # in the source of files whose checksum is another
+_HEAD = "^(head|pooler)/"  # trained in any case: it may be new
+
+
+class Public(NamedTuple):
+    """Where public text is read from."""
+
+    data_dir: str | None = None
+    download: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextModel:
+    """A language model with a head for the task.
+
+    Args:
+      name: "mini-bert", "mini-gpt2" or "mini-bart", or the folder or name of pretrained weights.
+      train: What is trained: "all", "lora", "bitfit", "last-K", or a pattern of names.
+      max_length: Pieces read of a row.
+      target_length: Pieces that may be written.
+      from_scratch: Start from random weights of the same network.
+      lora_rank: Rank of the adapters of "lora".
+    """
+
+    name: str
+    train: str = "all"
+    max_length: int = 64
+    target_length: int = 64
+    from_scratch: bool = False
+    lora_rank: int = 8
+
+    def problem(self, schema: Examples, public: Public) -> Task:
+        """The model for data under the schema of `schema`.
+
+        Raises:
+          ValueError: The model cannot do the task, or cannot be read.
+        """
+        from trustml.models.tasks.language import language_problem
+        from trustml.models.tasks.tokens import Limits
+        from trustml.models.transformers.generation import generate
+
+        found, told = self._load(schema, public)
+        self._check(found)
+
+        def start(seed: int):
+            if self.from_scratch:
+                return found.network.init(jax.random.key(seed))
+            return self._load(schema, public, seed)[0].params if seed else found.params
+
+        def write(params, sources, most: int):
+            end = found.config.eos_id
+            options = self._options()
+            return generate(
+                found.config, params, sources, max_new_tokens=most, options=options, eos_id=end
+            )
+
+        return language_problem(
+            schema,
+            network=found.network,
+            tokenizer=found.tokenizer,
+            start=start,
+            limits=Limits(self.max_length, self.target_length),
+            config=self._facts(schema, found),
+            disclosures=("start: random weights" if self.from_scratch else told,),
+            write=write if schema.task == "seq2seq" else None,
+        )
+
+    def _check(self, found: Any) -> None:
+        """Refuses what would show too late: no tokenizer, another problem, lengths it lacks."""
+        if found.tokenizer is None:
+            raise ValueError(
+                f"`--model` must hold its tokenizer (tokenizer.json), got {self.name} without."
+            )
+        config = found.config
+        if found.head == "classify":
+            problem = problem_type_of(config.problem_type, len(config.labels))
+            if problem != SINGLE:
+                raise ValueError(
+                    f"`--model` must tell one class out of several, as the data do, got "
+                    f"{self.name}, a model for {problem}. Change `problem_type` of its "
+                    "config.json, or name another model."
+                )
+        # RoBERTa counts positions from behind its padding id.
+        lost = config.pad_id + 1 if config.model_type == "roberta" else 0
+        most = config.max_positions - lost
+        for name in ("max_length", "target_length"):
+            if not 8 <= getattr(self, name) <= most:
+                flag = name.replace("_", "-")
+                raise ValueError(
+                    f"`--{flag}` must be from 8 to {most}, the positions of {self.name}, got "
+                    f"{getattr(self, name)}."
+                )
+
+    def _load(self, schema: Examples, public: Public, seed: int = 0) -> tuple[Any, str]:
+        """The model, and what its start has seen, for the statement."""
+        from trustml.models.pretrained.loading import from_pretrained
+        from trustml.models.pretrained.public_text import PublicModel, public_model
+        from trustml.models.transformers.language import HEADS
+
+        folder: str | Path = self.name
+        told = f"start: pretrained weights of {Path(self.name).name}, taken to be public"
+        if self.name in MINI:
+            kind = MINI[self.name]
+            if schema.task not in HEADS[kind]:
+                able = ", ".join(name for name in MINI if schema.task in HEADS[MINI[name]])
+                raise ValueError(
+                    f"`--model` must be able to do the task {schema.task!r}, got {self.name}. "
+                    f"Try {able}."
+                )
+            rows, source = _public_text(self.name, schema.name, public)
+            model = PublicModel(kind=kind)
+            if self.from_scratch:
+                return self._unlearned(schema, model, model.tokenizer(rows, source)), told
+            progress = None if public.quiet else _progress
+            folder = public_model(model, rows, source, progress=progress)
+            told = f"start: pretrained on {source}"
+        labels, tags = _labels_and_tags(schema)
+        try:
+            found = from_pretrained(
+                folder,
+                head=schema.task,
+                labels=labels,
+                tags=tags,
+                options=self._options(),
+                key=jax.random.key(seed),
+                download=public.download,
+            )
+        except ValueError as error:
+            known = ", ".join(MINI)
+            raise ValueError(
+                f"`--model` must be the folder or name of a model for the task {schema.task!r}, or "
+                f"one of {known}, conv, bilstm, transformer, got {self.name}: {error}"
+            ) from None
+        return found, told + _anew(found)
+
+    def _unlearned(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
+        labels, tags = _labels_and_tags(schema)
+        config = dataclasses.replace(model.config(tokenizer), labels=labels, tags=tags)
+        return _without_weights(config, schema.task, self._options(), tokenizer)
+
+    def _options(self) -> Options:
+        return Options(lora=Lora(rank=self.lora_rank) if self.train == "lora" else None)
+
+    def _facts(self, schema: Examples, found: Any) -> dict[str, Any]:
+        return {
+            "architectures": ["trustml.models.transformers.language"],
+            "task": schema.task,
+            "model": found.config.to_hf(),
+            "labels": list(found.config.labels),
+            "tags": list(found.config.tags),
+            "logits_bias": found.config.logits_bias,
+            "train": self.train,
+            "lora_rank": self.lora_rank if self.train == "lora" else None,
+            "max_length": self.max_length,
+            "target_length": self.target_length,
+            "dtype": "float32",
+        }
+
+    def trainable(self, config: dict[str, Any]) -> Trainable | None:
+        """Which leaves of the network of `config` are trained; None for all."""
+        from trustml.models.transformers.config import ModelConfig
+
+        last = re.fullmatch(r"last-(\d+)", self.train)
+        if self.train == "all":
+            return None
+        if self.train == "lora":
+            return lora_only(head=_HEAD)
+        if self.train == "bitfit":
+            return bitfit(head=_HEAD)
+        if last:
+            return _last_of_each(int(last[1]), ModelConfig.from_hf(config["model"]))
+        chosen, head = matching(self.train), matching(_HEAD)
+        return lambda name: head(name) or chosen(name)
+
+    def check_names(self, names: list[str]) -> None:
+        """Refuses a pattern that is found in no name: a typing error would train the head alone."""
+        known = self.train in ("all", "lora", "bitfit") or re.fullmatch(r"last-\d+", self.train)
+        if not known and not any(map(matching(self.train), names)):
+            raise ValueError(
+                "must be all, lora, bitfit, last-K, or a pattern that is found in the name of a "
+                f"parameter, such as {names[0]}."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        name = self.name if self.name in MINI else Path(self.name).name
+        return {"network": name, "train": self.train, "max_length": self.max_length}
+
+    @property
+    def pretrains(self) -> str | None:
+        """Nothing is left to be trained when the start is asked for."""
+        return None
+
+    def without_pretraining(self, pretrain: bool | None, preset: str) -> "TextModel":
+        """From random weights if that is asked for."""
+        del preset
+        return dataclasses.replace(self, from_scratch=pretrain is False)
+
+    def reading(self, pieces: int) -> "TextModel":
+        """With so many pieces of a row read."""
+        return dataclasses.replace(self, max_length=pieces)
+
+    def training(self, train: str | None) -> "TextModel":
+        """With another choice of what is trained."""
+        return self if train is None else dataclasses.replace(self, train=train)
+
+
+def _anew(found: Any) -> str:
+    """Which parts of a pretrained model start from random weights after all."""
+    modules = {leaf.rpartition("/")[0] for leaf in found.fresh if "/lora_" not in leaf}
+    return f"; random at the start: {', '.join(sorted(modules))}" if modules else ""
+
+
+def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
+    """The network of a run from its `resolved.yaml`, as `Pretrained` without weights.
+
+    Args:
+      config: What `Task.config` said.
+      tokenizer: The folder that the run keeps it in.
+
+    Raises:
+      ValueError: The tokenizer is missing or broken.
+    """
+    from trustml.models.tokenizers.text_tokenizer import TextTokenizer
+    from trustml.models.transformers.config import ModelConfig
+
+    sizes, rank = ModelConfig.from_hf(config["model"]), config["lora_rank"]
+    sizes = dataclasses.replace(
+        sizes,
+        labels=tuple(config["labels"]),
+        tags=tuple(config["tags"]),
+        logits_bias=config["logits_bias"],
+    )
+    options = Options(lora=None if rank is None else Lora(rank=rank))
+    kept = TextTokenizer.from_folder(tokenizer)
+    return _without_weights(sizes, config["task"], options, kept)
+
+
+def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:
+    from trustml.models.pretrained.loading import Pretrained
+    from trustml.models.transformers.language import build_language_model
+
+    named = {"labels": config.labels, "tags": config.tags}
+    network = build_language_model(config, head, **named, options=options)
+    return Pretrained(network, None, config, tokenizer, (), head, options)
+
+
+def _last_of_each(count: int, config: Any) -> Trainable:
+    """The last layers of the encoder and, where there is one, of the decoder."""
+    layers, others = config.num_layers, config.decoder_layers
+    if not others:
+        return last_layers(count, layers, head=_HEAD)
+    first = last_layers(min(count, layers), layers, head=_HEAD)
+    second = last_layers(min(count, others), others, head=_HEAD)
+    return lambda name: (second if name.startswith("decoder/") else first)(name)
+
+
+def _public_text(model: str, data: str, public: Public) -> tuple[list[str], str]:
+    """Text that is nobody's secret, with where it is from.
+
+    Raises:
+      ValueError: It is the very data that are trained on, is not to be found, or is not what was
+        published.
+    """
+    if data == TEXT:
+        raise ValueError(
+            f"`--model` must not be {model} for the data {TEXT}, from which that model is made: "
+            "what it knows of them is outside every guarantee. Name another model or other data."
+        )
+    folder = public.data_dir
+    if folder is not None and not Path(folder, TEXT).is_dir():
+        folder = None  # the folder of one set: the text may lie where TRUSTML_DATA says
+    try:
+        parts = load_examples(TEXT, folder, download=public.download)
+    except ValueError as error:
+        raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
+    known = [part for part in parts if UNPUBLISHED not in part.source]
+    if not known:
+        raise ValueError(
+            f"`--model` {model} is made from {TEXT} as it was published, got other files. Name "
+            "another model, or restore the files by `trustml data get`."
+        )
+    rows = [row.text for part in known for row in part.rows]
+    return rows, "the public WikiText-2 (its valid and test parts)"
+
+
+def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the head of a task is told of the schema."""
+    labels = schema.labels if schema.task in ("classify", "nlu") else ()
+    return labels, schema.tags if schema.task in ("tag", "nlu") else ()
+
+
+def _progress(done: int, steps: int, loss: float) -> None:
+    end = "\n" if done == steps else ""
+    line = f"\rmaking a small model from public text, once: step {done} of {steps}, loss {loss:.2f}"
+    print(line, end=end, file=sys.stderr, flush=True)

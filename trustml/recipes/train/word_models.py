@@ -1,0 +1,143 @@
+"""Small networks on hashed words for `trustml train`, from random weights or generated rows."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from trustml.data import snips
+from trustml.data.examples import Examples
+from trustml.data.tokens import hash_tokenizer
+from trustml.models.joint.pretraining import pretrain
+from trustml.models.network import Network
+from trustml.models.tasks import Task, word_problem
+from trustml.recipes.train.text_models import Public
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """Training on generated rows before the data's own: nobody's rows, so it costs no privacy."""
+
+    rows: int
+    steps: int
+    learning_rate: float = 3e-3
+    batch: int = 256
+
+    @property
+    def disclosure(self) -> str:
+        """What a statement says of it."""
+        return (
+            f"start: pretrained on {self.rows:,} generated rows; no row of the "
+            "data was read, but the grammar's authors know the SNIPS corpus: its schema, its "
+            "counts of slots per intent, and five of its training rows"
+        )
+
+    def start(self, network: Network, buckets: int, seed: int) -> Any:
+        """Weights trained on generated rows under the labels of SNIPS."""
+        return pretrain(
+            network,
+            snips.generated(self.rows, seed=seed),
+            hash_tokenizer(buckets),
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            seed=seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordModel:
+    """A small network on hashed words, trained from random weights or from generated rows.
+
+    Args:
+      network: As `trustml.models.joint.nlu.build` knows it.
+      sizes: `features`, `layers` and `embedding` of the network.
+      buckets: Rows of the table of embeddings; tokens are hashed.
+      pretraining: None to start from random weights.
+      max_length: Tokens kept of a row in training. Evaluation reads more.
+      evaluation_length: Tokens read in evaluation.
+      slot_weight: Of the loss per token against the loss of the label.
+    """
+
+    network: str = "conv"
+    sizes: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {"features": 64, "layers": 2, "embedding": 64}
+    )
+    buckets: int = 4096
+    pretraining: Pretraining | None = None
+    max_length: int = 16
+    evaluation_length: int = 32
+    slot_weight: float = 1.0
+
+    def problem(self, schema: Examples, public: Public | None = None) -> Task:
+        """The network for data under the schema of `schema`; no public text is needed."""
+        del public
+        chosen = self.pretraining
+        if chosen is not None and (schema.labels, schema.slots) != snips.SCHEMA[:2]:
+            raise ValueError(
+                "`--preset` must be one for these data: its weights are pretrained under the "
+                f"labels of SNIPS, got {schema.name}. Add `--no-pretrain`, or leave the preset out."
+            )
+
+        def start(network, seed):
+            if chosen is None:
+                return network.init(jax.random.key(seed))
+            return chosen.start(network, self.buckets, seed)
+
+        return word_problem(
+            schema,
+            network=self.network,
+            sizes=self.sizes,
+            buckets=self.buckets,
+            max_length=self.max_length,
+            evaluation_length=self.evaluation_length,
+            slot_weight=self.slot_weight,
+            start=start,
+            disclosures=(chosen.disclosure if chosen else "start: random weights",),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {"network": self.network, **self.sizes, "buckets": self.buckets}
+
+    def trainable(self, config: dict[str, Any]) -> None:
+        """All of it."""
+
+    def check_names(self, names: list[str]) -> None:
+        """Nothing is chosen by name."""
+
+    def without_pretraining(self, pretrain: bool | None, preset: str) -> "WordModel":
+        """From random weights, if that is asked for.
+
+        Raises:
+          ValueError: It is asked to pretrain and has no recipe.
+        """
+        if pretrain and self.pretraining is None:
+            raise ValueError(
+                f"`--pretrain` must be off for the preset {preset!r}, which has no recipe."
+            )
+        return dataclasses.replace(self, pretraining=None) if pretrain is False else self
+
+    def reading(self, words: int) -> "WordModel":
+        """With so many words of a row read."""
+        longest = max(words, self.evaluation_length)
+        return dataclasses.replace(self, max_length=words, evaluation_length=longest)
+
+    def training(self, train: str | None) -> "WordModel":
+        """Small networks are trained whole.
+
+        Raises:
+          ValueError: Something else is asked for.
+        """
+        if train not in (None, "all"):
+            raise ValueError(
+                f"`--trainable` must be all for a network on hashed words, got {train!r}. Choose a "
+                "language model by `--model`."
+            )
+        return self
+
+    @property
+    def pretrains(self) -> str | None:
+        """What the start takes a while for, in words; None where it takes none."""
+        chosen = self.pretraining
+        return f"{chosen.steps:,} steps on {chosen.rows:,} generated rows" if chosen else None

@@ -1,0 +1,1 @@
+"""Estimates with intervals: how sure a figure is."""
