@@ -1,18 +1,13 @@
 """Which data sets there are, and whether a folder holds what was published."""
 
 import argparse
-import hashlib
-import os
 from pathlib import Path
 
 from trustml.cli.options import add_output, number, show_json, show_table
+from trustml.data import fetch
 from trustml.data.catalogue import KINDS, Entry, find_entry
-from trustml.data.content import find_file, read_bytes
-from trustml.data.converters import publisher_paths
-from trustml.data.corpus import DataError
-from trustml.data.entries import CATALOGUE
-from trustml.data.example_sets import VARIABLE, find_folder
-from trustml.data.fetching import fetch
+from trustml.data.example_sets import VARIABLE
+from trustml.recipes.data import DataCheck, check_data, download_terms, entry_to_dict, list_data
 
 DESCRIPTION = """\
 Lists the data sets that can be loaded by name, shows one with its licence and its files, fetches
@@ -54,11 +49,9 @@ def run(chosen: argparse.Namespace) -> int:
 
 
 def _list(chosen) -> int:
-    entries = [
-        entry for entry in CATALOGUE.values() if chosen.task is None or entry.task == chosen.task
-    ]
+    entries = list_data(chosen.task)
     if chosen.json:
-        show_json([_facts(entry) for entry in entries])
+        show_json([entry_to_dict(entry) for entry in entries])
         return 0
     for entry in entries:
         print(f"{entry.name:<18} {entry.task:<9} {_sizes(entry):<23} {_levels(entry)}")
@@ -69,8 +62,13 @@ def _list(chosen) -> int:
 def _show(chosen) -> int:
     entry = find_entry(chosen.name)
     if chosen.json:
-        show_json(_facts(entry) | {"files": [file._asdict() for file in entry.files]})
-        return 0
+        show_json(entry_to_dict(entry, files=True))
+    else:
+        _show_entry(entry)
+    return 0
+
+
+def _show_entry(entry: Entry) -> None:
     facts = [
         ["title", entry.title],
         ["task", entry.task],
@@ -79,7 +77,7 @@ def _show(chosen) -> int:
         ["privacy unit", _levels(entry)],
         ["licence", entry.licence],
         ["citation", entry.citation],
-        ["download", _download(entry)],
+        ["download", download_terms(entry)],
         *([f"may be added: {part}", file] for part, file in entry.extra),
     ]
     print(f"{entry.name}: {entry.description}")
@@ -90,7 +88,6 @@ def _show(chosen) -> int:
         known = file.publisher != "-"
         print(f"    from {file.publisher} {file.path}" if known else "    publisher not known")
         print(f"    SHA-256 of the content {file.sha256}")
-    return 0
 
 
 def _get(chosen) -> int:
@@ -103,74 +100,22 @@ def _get(chosen) -> int:
 
 
 def _check(chosen) -> int:
-    folder = chosen.data_dir or os.environ.get(VARIABLE)
-    if not folder or not Path(folder).is_dir():
-        raise ValueError(
-            f"`--data-dir` must be a folder with data sets, got {str(folder or 'none')!r}; give "
-            f"it, or set {VARIABLE}."
-        )
-    if chosen.name is not None:
-        entries = [find_entry(chosen.name)]
-    else:
-        entries = [entry for entry in CATALOGUE.values() if (Path(folder) / entry.name).is_dir()]
-    if not entries:
-        raise ValueError(f"`--data-dir` {str(folder)!r} holds no data set that is known by name.")
-    verdicts = [row for entry in entries for row in _verdicts(entry, Path(folder))]
-    good = all(verdict == "published" for _, _, verdict in verdicts)
+    check = check_data(chosen.data_dir, chosen.name)
     if chosen.json:
-        rows = [dict(zip(("set", "file", "verdict"), row, strict=True)) for row in verdicts]
-        show_json({"holds": good, "files": rows})
-        return 0 if good else 1
-    bad = [
-        [f"{name}/{file}", verdict] for name, file, verdict in verdicts if verdict != "published"
-    ]
+        show_json(check.to_dict())
+    else:
+        _show_check(check)
+    return 0 if check.holds else 1
+
+
+def _show_check(check: DataCheck) -> None:
+    bad = [[f"{file.set}/{file.file}", file.verdict] for file in check.files if not file.holds]
     if bad:
         show_table("Files that are not the published ones", ["file", "verdict"], bad)
     print(
-        f"{len(verdicts) - len(bad)} of {len(verdicts)} files of {len(entries)} sets have the "
-        "published checksum."
+        f"{len(check.files) - len(bad)} of {len(check.files)} files of {len(check.sets)} sets have "
+        "the published checksum."
     )
-    return 0 if good else 1
-
-
-def _verdicts(entry: Entry, data_dir: Path):
-    """Set, file and verdict of each known file."""
-    folder = find_folder(entry, data_dir, download=False)
-    for file in entry.files:
-        path = find_file(folder, file.name)
-        try:
-            verdict = "missing" if path is None else _compare(path, file.sha256)
-        except DataError as error:
-            verdict = f"broken: {error}"
-        yield entry.place, file.name, verdict
-
-
-def _compare(path: Path, sha256: str) -> str:
-    same = hashlib.sha256(read_bytes(path)).hexdigest() == sha256
-    return "published" if same else "differs"
-
-
-def _facts(entry: Entry) -> dict:
-    return {
-        "name": entry.name,
-        "title": entry.title,
-        "task": entry.task,
-        "rows": list(entry.sizes),
-        "parts": entry.split,
-        "unit": entry.unit,
-        "owner": entry.owner_kind,
-        "licence": entry.licence,
-        "citation": entry.citation,
-        "description": entry.description,
-        "download": _download(entry),
-    }
-
-
-def _download(entry: Entry) -> str:
-    if entry.refused:
-        return f"no, because {entry.refused}"
-    lacking = [file.name for file in entry.files if not publisher_paths(entry.place, file)]
-    return f"yes, but for {', '.join(lacking)}, which no loader needs" if lacking else "yes"
 
 
 def _sizes(entry: Entry) -> str:

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from trustml.cli.options import add_output, number, show_json
-from trustml.recipes.composition import compose
 
 DESCRIPTION = """\
 Writes the trust report of a run as one self-contained HTML page: the promise in plain words,
@@ -29,41 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the page; default: report.html in the run, or trust-report.html for several",
     )
-    parser.add_argument("--delta", type=number, help="for runs that do not say theirs")
+    parser.add_argument("--delta", type=number, help="for runs that do not hold theirs")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a report")
     add_output(parser)
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Reads runs and writes the page."""
-    from trustml.report import load_schema, read_report, render, write_text
-    from trustml.report.folder import PAGE
+    """Writes the page, or prints the schema."""
+    from trustml.recipes.reports import ReportConfig, report
+    from trustml.report import load_schema
 
     if chosen.schema:
         show_json(load_schema())
         return 0
-    if not chosen.runs:
-        raise ValueError("`RUN` must name at least one folder of a run, got none.")
-    reports = [read_report(folder, delta=chosen.delta) for folder in chosen.runs]
-    several = len(reports) > 1
-    composed = _together(chosen.runs, reports) if several else None
-    page = chosen.out or (Path("trust-report.html") if several else chosen.runs[0] / PAGE)
-    if page.is_dir() or not page.parent.is_dir():
-        raise ValueError(f"`--out` must be a file in a folder that is there, got {page}.")
-    write_text(page, render(reports, composed))
+    reported = report(ReportConfig(runs=chosen.runs, out=chosen.out, delta=chosen.delta))
     if chosen.json:
-        show_json(reports if several else reports[0])
+        show_json(reported.to_dict())
     else:
-        print(f"Written to {page} (private quantities).")
+        print(f"Written to {reported.page} (private quantities).")
     return 0
-
-
-def _together(runs, reports) -> float | None:
-    """What runs on one data set cost together, where all are on one."""
-    if len({report["data"].get("fingerprint") for report in reports}) > 1:
-        return None
-    delta = max(report["privacy"]["delta"] for report in reports)
-    try:
-        return compose(runs, delta)[0].epsilon
-    except ValueError:  # a ledger is missing, or plans that no accountant joins
-        return None

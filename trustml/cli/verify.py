@@ -2,11 +2,10 @@
 
 import argparse
 import itertools
-import time
 
 from trustml.cli.options import add_output, show_json, show_table
 from trustml.training.runs.environment import versions
-from trustml.verify import CHECKS
+from trustml.verify import CHECKS, CheckResult, run_checks
 
 DESCRIPTION = """\
 Re-computes published values and the library's own guarantees on this machine and device, prints a
@@ -31,32 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Runs the checks and prints what they found."""
-    unknown = [name for name in chosen.checks if name not in CHECKS]
-    if unknown:
-        raise ValueError(f"`CHECK` must be any of {', '.join(CHECKS)}, got {unknown[0]!r}.")
-    found, holds = {}, True
-    for name in chosen.checks or CHECKS:
-        start = time.perf_counter()
-        rows = list(CHECKS[name]())
-        holds = holds and all(row.holds for row in rows)
-        found[name] = [row._asdict() | {"holds": row.holds} for row in rows]
+    """Runs the checks and prints each as it ends."""
+    results = []
+    for result in run_checks(chosen.checks):
+        results.append(result)
         if not chosen.json:
-            _show(name, rows, time.perf_counter() - start)
+            _show(result)
+    holds = all(result.holds for result in results)
     if chosen.json:
-        show_json({"holds": holds, "checks": found, "versions": versions()})
+        checks = {result.name: result.to_dicts() for result in results}
+        show_json({"holds": holds, "checks": checks, "versions": versions()})
     else:
         print("All hold." if holds else "NOT all hold.")
     return 0 if holds else 1
 
 
-def _show(name, rows, seconds) -> None:
+def _show(result: CheckResult) -> None:
     """One table for each kind of row."""
-    for _, group in itertools.groupby(rows, type):
-        mine = list(group)
-        head = [field.replace("_", " ") for field in mine[0]._fields]
-        cells = [[*map(_cell, row), "yes" if row.holds else "NO"] for row in mine]
-        show_table(f"{name} ({seconds:.0f} s)", [*head, "holds"], cells)
+    for _, group in itertools.groupby(result.rows, type):
+        rows = list(group)
+        head = [field.replace("_", " ") for field in rows[0]._fields]
+        cells = [[*map(_cell, row), "yes" if row.holds else "NO"] for row in rows]
+        show_table(f"{result.name} ({result.seconds:.0f} s)", [*head, "holds"], cells)
 
 
 def _cell(value) -> str:
