@@ -1,32 +1,17 @@
 """Theory against practice: a grid of private trainings, each attacked and audited."""
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
 from trustml.cli import train
 from trustml.cli.options import add_output, count, show_json, show_table
-from trustml.recipes.study.grid import (
-    MAY_CHANGE,
-    MECHANISMS,
-    SETTINGS,
-    SHARED,
-    Cell,
-    Study,
-    cells_of,
-    config_of,
-    settings_of,
-    settled,
-)
-from trustml.recipes.train.config import RESOLVED, flags_given, to_yaml
-
-FILE = "study.json"
+from trustml.recipes.study.grid import MECHANISMS, SHARED, StudyConfig
+from trustml.recipes.train.config import flags_given
 
 DESCRIPTION = f"""\
 Trains a grid of epsilons, mechanisms and models on the same data, each cell an ordinary
-`trustml train --audit` in a folder of its own, and sets what is claimed against what attacks find:
+`trustml train --audit` in a folder of its own, and compares what is claimed with what attacks find:
 utility, AUC, true positives at 1 % false alarms and audited epsilon, with rank correlations.
 
 The mechanisms: {", ".join(MECHANISMS)}.
@@ -71,105 +56,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Trains what is left of the grid, compares and writes; refuted claims are an answer."""
-    out = chosen.out
-    # `audit` is a setting too, but here it holds the name of the sub-command.
-    given = {name: value for name, value in flags_given(chosen).items() if name in SHARED}
-    study = settled(chosen, given)
-    changes = {name: given[name] for name in MAY_CHANGE if name in given}
-    try:
-        document = carried_out(study, out, changes, quiet=chosen.quiet)
-    except KeyboardInterrupt:
-        way = f"go on with: trustml audit study --out {shlex.quote(str(out))}"
-        raise KeyboardInterrupt(way) from None
-    _write(out, document)
+    from trustml.recipes.study.run import FILE, audit_study
+
+    config = StudyConfig(
+        epsilons=tuple(map(_number, _listed("epsilons", chosen.epsilons))),
+        models=_listed("models", chosen.models),
+        mechanisms=_listed("mechanisms", chosen.mechanisms),
+        seeds=chosen.seeds,
+        shared={name: value for name, value in flags_given(chosen).items() if name in SHARED},
+    )
+    document = audit_study(config, chosen.out, quiet=chosen.quiet)
     if chosen.json:
         show_json(document)
     else:
         show(document)
-        print(f"\nIn {out}: study.html, {FILE} (private quantities), a folder for each cell.")
+        print(
+            f"\nIn {chosen.out}: study.html, {FILE} (private quantities), a folder for each cell."
+        )
     return 0
 
 
-def carried_out(study: Study, out: Path, changes: dict, *, quiet: bool) -> dict[str, Any]:
-    """Trains every cell that has not ended, and returns what all found.
-
-    Args:
-      study: The grid.
-      out: Its folder.
-      changes: Settings that may differ from what an interrupted cell began with.
-      quiet: Whether no progress is shown.
-
-    Raises:
-      ValueError: No cell can be planned, or the shared settings are bad.
-    """
-    from trustml.recipes.study.findings import document_of
-    from trustml.report import write_text
-
-    cells = cells_of(study)
-    _check(study, out, cells)
-    out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    head = "What a study shares, and its grid; `trustml audit study --out` goes on with it."
-    write_text(out / SETTINGS, to_yaml({**settings_of(study), "whole": True}, head))
-    reports: dict[Cell, dict] = {}
-    skipped: dict[Cell, str] = {}
-    for number, cell in enumerate(cells, 1):
-        if not quiet:
-            print(f"cell {number} of {len(cells)}: {cell.name}", file=sys.stderr)
-        found = _one(study, out, cell, changes, quiet=quiet)
-        if isinstance(found, str):
-            skipped[cell] = found
-            print(f"skipped {cell.name}: {found}", file=sys.stderr)
-        else:
-            reports[cell] = found
-    if not reports:
-        raise ValueError(f"no cell can be planned; {cells[0].name}: {skipped[cells[0]]}")
-    return document_of(study, out, reports, skipped)
+def _listed(name: str, text: str | None) -> tuple[str, ...]:
+    parts = () if text is None else tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise ValueError(f"`--{name}` must be a list with commas between, got {text!r}.")
+    return parts
 
 
-def _check(study: Study, out: Path, cells: list[Cell]) -> None:
-    """Refuses data, models and settings that no cell can use, before anything is trained."""
-    from trustml.recipes.train.experiment import make_setting
-
-    for model in study.models:
-        new = [cell for cell in cells if cell.model == model and not _started(out, cell)]
-        if new:
-            config, _ = config_of(study, new[0], baseline=study.shared.get("baseline", True))
-            make_setting(config, quiet=True)
-
-
-def _started(out: Path, cell: Cell) -> bool:
-    return (out / cell.name / RESOLVED).exists()
-
-
-def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> dict | str:
-    """A cell's report, or why it cannot be planned."""
-    from trustml.recipes.train.run import Output, new_run, resumed_run
-    from trustml.report import read_report
-    from trustml.report.folder import REPORT
-
-    folder, output = out / cell.name, Output(quiet)
-    if (folder / REPORT).exists():
-        return read_report(folder)
-    if _started(out, cell):
-        return resumed_run(folder, changes, output)[0]
-    # One training without privacy for each model: its first cell to be trained has it.
-    first = not any(_started(out, one) for one in cells_of(study) if one.model == cell.model)
-    bare = first and study.shared.get("baseline", True)
-    config, written = config_of(study, cell, baseline=bare)
+def _number(text: str) -> float:
     try:
-        return new_run(config, written, f"cell {cell.name} of a study", folder, output)[0]
-    except (ValueError, NotImplementedError) as error:
-        if folder.exists():  # it was planned: this is another error
-            raise
-        return " ".join(str(error).split())
-
-
-def _write(out: Path, document: dict[str, Any]) -> None:
-    from trustml.recipes.study import page as study_page
-    from trustml.report import write_json, write_text
-
-    write_json(out / FILE, document, mode=0o600)
-    write_text(out / study_page.FILE, study_page.page(document), mode=0o600)
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"`--epsilons` must be numbers with commas between, such as 0.5,1,3,8, got {text!r}."
+        ) from None
 
 
 def show(document: dict[str, Any]) -> None:

@@ -134,15 +134,20 @@ def plan(config: PlanConfig) -> Planned:
         auto = _by_rules(config) if config.auto else None
         made = _by_hand(config) if auto is None else auto.plan
         trials = _trials(config)
-        if trials is not None and config.epsilon is not None:
-            budget = {"epsilon": config.epsilon, "delta": config.delta}
-            made = calibrate_search(made, trials=trials, **budget)
         search = None
         if trials is not None:
-            search = Search(trials, search_cost(made, delta=config.delta, trials=trials))
+            made, search = _search(config, made, trials)
         method = made.accounted_by(config.delta)
         by_steps = _epsilon_by_steps(made, config.delta, method)
     return Planned(made, config.delta, method, by_steps, auto, search)
+
+
+def _search(config: PlanConfig, made: PrivacyPlan, trials: Trials) -> tuple[PrivacyPlan, Search]:
+    """The plan of one trial, with the noise that the search needs, and what the search costs."""
+    delta, epsilon = config.delta, config.epsilon
+    if epsilon is not None:
+        made = calibrate_search(made, epsilon=epsilon, delta=delta, trials=trials)
+    return made, Search(trials, search_cost(made, delta=delta, trials=trials))
 
 
 def _epsilon_by_steps(made: PrivacyPlan, delta: float, method: str) -> dict[int, float]:
@@ -187,8 +192,6 @@ def _by_hand(config: PlanConfig) -> PrivacyPlan:
     for name in ("num_units", "batch", "steps"):
         if getattr(config, name) is None:
             raise ValueError(f"`{_flag(name)}` must be given to make a plan, got none.")
-    if config.epsilon is None and config.noise_multiplier is None:
-        raise ValueError("`--epsilon` or `--noise-multiplier` must be given, got neither.")
     common: dict[str, Any] = {
         "steps": config.steps,
         "clip_norm": 1.0 if config.clip_norm is None else config.clip_norm,
@@ -201,6 +204,8 @@ def _by_hand(config: PlanConfig) -> PrivacyPlan:
     }
     if config.epsilon is not None:
         return PrivacyPlan.calibrate(epsilon=config.epsilon, delta=config.delta, **common)
+    if config.noise_multiplier is None:
+        raise ValueError("`--epsilon` or `--noise-multiplier` must be given, got neither.")
     if common["expected_batch"] > common["num_units"]:
         raise ValueError(
             f"`--batch` must be at most `--num-units` ({config.num_units}), got {config.batch}."

@@ -9,7 +9,7 @@ import numpy as np
 
 from trustml.formatting import round_down, round_up
 from trustml.recipes.study.correlation import correlation
-from trustml.recipes.study.grid import Cell, Study, settings_of
+from trustml.recipes.study.grid import Cell, Study
 from trustml.training.runs.ledger import read_ledger, summarize
 
 PRIVATE = "utility, attacks and audits were measured on people's rows without noise"
@@ -157,7 +157,7 @@ def document_of(study: Study, out: Path, reports, skipped) -> dict[str, Any]:
     total = together([out / cell.name for cell in reports], rows)
     return {
         "private": PRIVATE,
-        "study": settings_of(study),
+        "study": study.to_dict(),
         "data": one["data"]["name"] + (", synthetic" if one["data"].get("synthetic") else ""),
         "metrics": one["metrics"],
         "rows": rows,
