@@ -1,20 +1,21 @@
 """Which data sets there are, and whether a folder holds what was published."""
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from trustml.cli.options import add_output, number, show_json, show_table
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json, show_table
 from trustml.data import fetch
 from trustml.data.catalogue import KINDS, Entry, find_entry
 from trustml.data.example_sets import VARIABLE
 from trustml.recipes.data import DataCheck, check_data, download_terms, entry_to_dict, list_data
+from trustml.recipes.settings import REQUIRED, knob, settings
 
-DESCRIPTION = """\
+_ABOUT = """\
 Lists the data sets that can be loaded by name, shows one with its licence and its files, fetches
 one from its publisher, or checks files against the published checksums. A set's rows are never
-part of the package. `list` and `show` need no data and no network."""
+part of the package. `list` and `show` need no data and no network.
 
-EXAMPLES = """\
 examples:
   trustml data list --task classify
   trustml data show clinc150
@@ -22,35 +23,51 @@ examples:
   trustml data check --data-dir data"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml data`."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listed = actions.add_parser("list", help="every data set, one a row")
-    listed.add_argument("--task", choices=KINDS, help="those of one task alone")
-    add_output(listed)
-    shown = actions.add_parser("show", help="one data set: terms, parts, files")
-    shown.add_argument("name", help="name of the data set")
-    add_output(shown)
-    got = actions.add_parser("get", help="fetch one from its publisher, verified")
-    got.add_argument("name", help="name of the data set")
-    got.add_argument("--out", type=Path, help="folder to put NAME/ in; default: the cache")
-    got.add_argument("--from", dest="publisher", metavar="ADDRESS", help="a mirror of its files")
-    got.add_argument("--timeout", type=number, default=30.0, help="seconds; default: %(default)s")
-    add_output(got)
-    checked = actions.add_parser("check", help="compare files with the published checksums")
-    checked.add_argument("name", nargs="?", help="one data set; default: all that the folder has")
-    checked.add_argument("--data-dir", type=Path, help=f"default: the variable {VARIABLE}")
-    add_output(checked)
+@settings
+class _ListCall(Output):
+    """Which data sets are listed."""
+
+    task: str | None = knob(None, f"those of one task alone: {', '.join(KINDS)}")
 
 
-def run(chosen: argparse.Namespace) -> int:
+@settings
+class _ShowCall(Output):
+    """Which data set is shown."""
+
+    name: str = knob(REQUIRED, "name of the data set", positional=True)
+
+
+@settings
+class _GetCall(Output):
+    """Which data set is fetched, and how."""
+
+    name: str = knob(REQUIRED, "name of the data set", positional=True)
+    out: Path | None = knob(None, "folder to put NAME/ in", shown="the cache", metavar="FOLDER")
+    publisher: str | None = knob(None, "address of a mirror of its files", metavar="ADDRESS")
+    timeout: float = knob(30.0, "seconds without an answer")
+
+
+@settings
+class _CheckCall(Output):
+    """Which files are compared with the published checksums."""
+
+    name: str | None = knob(
+        None, "one data set", shown="all that the folder has", positional=True
+    )
+    data_dir: Path | None = knob(
+        None, "folder with data sets", shown=f"the variable {VARIABLE}", metavar="FOLDER"
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
     """Lists, shows, fetches or checks."""
-    return {"list": _list, "show": _show, "get": _get, "check": _check}[chosen.action](chosen)
+    return flags.run_command(_COMMANDS, arguments, prog="trustml data", about=_ABOUT)
 
 
-def _list(chosen) -> int:
-    entries = list_data(chosen.task)
-    if chosen.json:
+def _list(call: _ListCall) -> int:
+    """Every data set, one a row."""
+    entries = list_data(call.task)
+    if call.json:
         show_json([entry_to_dict(entry) for entry in entries])
         return 0
     for entry in entries:
@@ -59,13 +76,34 @@ def _list(chosen) -> int:
     return 0
 
 
-def _show(chosen) -> int:
-    entry = find_entry(chosen.name)
-    if chosen.json:
+def _show(call: _ShowCall) -> int:
+    """One data set: terms, parts, files."""
+    entry = find_entry(call.name)
+    if call.json:
         show_json(entry_to_dict(entry, files=True))
     else:
         _show_entry(entry)
     return 0
+
+
+def _get(call: _GetCall) -> int:
+    """Fetch one from its publisher, verified."""
+    folder = fetch(call.name, call.out, publisher=call.publisher, timeout=call.timeout)
+    if call.json:
+        show_json({"name": call.name, "folder": str(folder)})
+    else:
+        print(f"{call.name} is in {folder}; every checksum is the published one.")
+    return 0
+
+
+def _check(call: _CheckCall) -> int:
+    """Compare files with the published checksums."""
+    check = check_data(call.data_dir, call.name)
+    if call.json:
+        show_json(check.to_dict())
+    else:
+        _show_check(check)
+    return 0 if check.holds else 1
 
 
 def _show_entry(entry: Entry) -> None:
@@ -88,24 +126,6 @@ def _show_entry(entry: Entry) -> None:
         known = file.publisher != "-"
         print(f"    from {file.publisher} {file.path}" if known else "    publisher not known")
         print(f"    SHA-256 of the content {file.sha256}")
-
-
-def _get(chosen) -> int:
-    folder = fetch(chosen.name, chosen.out, publisher=chosen.publisher, timeout=chosen.timeout)
-    if chosen.json:
-        show_json({"name": chosen.name, "folder": str(folder)})
-    else:
-        print(f"{chosen.name} is in {folder}; every checksum is the published one.")
-    return 0
-
-
-def _check(chosen) -> int:
-    check = check_data(chosen.data_dir, chosen.name)
-    if chosen.json:
-        show_json(check.to_dict())
-    else:
-        _show_check(check)
-    return 0 if check.holds else 1
 
 
 def _show_check(check: DataCheck) -> None:

@@ -1,54 +1,32 @@
 """Write the weights of a run for other programs, with a model card."""
 
-import argparse
-from pathlib import Path
+from collections.abc import Sequence
 
-from trustml.cli.options import add_output, show_json
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json
+from trustml.recipes.export import ExportConfig, export
 
-DESCRIPTION = """\
+_ABOUT = """\
 Writes the private weights of a finished run as model.safetensors, which any program that reads
 that format loads, with config.json (network, labels, tokenizer) and a model card, README.md, in
 Hugging Face's format: data, plan, promise, utility. Language models are written as transformers
 reads them, with their tokenizer and with adapters merged.
 
 Keys and metrics stay behind. The scores on the card were measured without noise on rows outside
-the training part; `--no-utility` leaves them out."""
+the training part; `--no-utility` leaves them out.
 
-EXAMPLES = """\
 examples:
   trustml export runs/snips-1 --out model
   trustml export runs/snips-1 --out model --license apache-2.0 --no-utility"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml export`."""
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--out", type=Path, required=True, help="new folder")
-    parser.add_argument("--repeat", type=int, default=1, help="which of several; default: 1")
-    parser.add_argument("--license", help="SPDX name for the card")
-    parser.add_argument(
-        "--utility",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="print scores on the card",
-    )
-    add_output(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Writes the files and names them."""
-    from trustml.recipes.export import ExportConfig, export
-
-    exported = export(
-        ExportConfig(
-            run=chosen.run_folder,
-            out=chosen.out,
-            repeat=chosen.repeat,
-            license=chosen.license,
-            utility=chosen.utility,
-        )
+    output, given = flags.parse(
+        [Output, ExportConfig], arguments, prog="trustml export", about=_ABOUT
     )
-    if chosen.json:
+    exported = export(ExportConfig.from_dict(given, "the flags"))
+    if output.get("json"):
         show_json(exported.to_dict())
     else:
         print(f"Written to {exported.folder}: {', '.join(exported.files)}.\n{exported.promise}")

@@ -1,26 +1,27 @@
 """What a budget buys: the noise it takes, and what is promised for it."""
 
-import argparse
-import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from trustml.cli.options import add_output, count, number, show_json, show_table
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json, show_table
 from trustml.formatting import round_up
 from trustml.plan import AutoPlan
 from trustml.recipes.composition import Total, compose
 from trustml.recipes.planning import PlanConfig, Planned, Search, plan
+from trustml.recipes.settings import knob, settings
 from trustml.strict_json import finite
 
-DESCRIPTION = """\
+_ABOUT = """\
 Turns a privacy budget into a plan: the noise to add, the batch to draw, the promise it gives.
 That reads no data: every number is public. With --auto batch, steps, noise and learning rate follow
 from the budget by published rules, each with its reason. With --search the budget is that of a
 private search over settings (Papernot and Steinke 2022), of which one trial follows the plan. With
 --ledger it shows instead what runs have spent so far: those on one data set, recognised by a hash
 of it, add up. Who knows the whole data set but for a row can try guesses of that row by the
-hash."""
+hash.
 
-EXAMPLES = """\
 examples:
   trustml plan --num-units 13084 --batch 2048 --steps 200 --epsilon 3 --delta 1e-5
   trustml plan --auto --num-units 13084 --epsilon 3 --epochs 25 --parameters 300000
@@ -29,67 +30,41 @@ examples:
   trustml plan --ledger runs/snips-1 runs/snips-2"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml plan`."""
-    parser.add_argument("--num-units", type=count, help="units in the data, public")
-    parser.add_argument("--batch", type=count, help="units per step on average")
-    parser.add_argument("--steps", type=count, help="steps of the run")
-    parser.add_argument("--delta", type=number, default=1e-5, help="default: %(default)s")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--epsilon", type=number, help="the budget to stay within")
-    budget.add_argument("--noise-multiplier", type=number, help="the noise, instead of a budget")
-    budget.add_argument(
-        "--ledger",
-        type=Path,
-        nargs="+",
-        metavar="FOLDER",
-        help="runs whose spending to add up, instead of a plan",
+@settings
+class _Call(Output):
+    """What one call takes beside the numbers of its plan."""
+
+    ledger: tuple[Path, ...] = knob(
+        (), "runs whose spending to add up, instead of a plan", metavar="FOLDER"
     )
-    words = "default: 1; with --auto, automatic clipping, which has none"
-    parser.add_argument("--clip-norm", type=number, help=words)
-    parser.add_argument("--sampling", default="poisson", help="poisson, truncated_poisson or fixed")
-    parser.add_argument("--adjacency", default="add-or-remove-one", help="or replace-one")
-    parser.add_argument("--accountant", default="pld", help="pld or rdp")
-    parser.add_argument("--unit", default="example", help="what one unit is: utterance, user, ...")
-    _add_auto(parser.add_argument_group("by rules"))
-    _add_search(parser.add_argument_group("search"))
-    add_output(parser)
 
 
-def _add_auto(group) -> None:
-    group.add_argument("--auto", action="store_true", help="choose batch, steps and the rest")
-    words = "compute: units processed over units there are; default: 20"
-    group.add_argument("--epochs", type=number, help=words)
-    group.add_argument("--parameters", type=count, help="trained values, at most")
-    group.add_argument("--tokens-per-unit", type=number, help="of a language model, to judge it")
-    group.add_argument("--pretrained", action="store_true", help="weights come from elsewhere")
-
-
-def _add_search(group) -> None:
-    words = "trials on average of a private search that keeps the budget; how many is secret"
-    group.add_argument("--search", type=number, metavar="MEAN", help=words)
-    words = "law of their number: 1 geometric (default), 0 logarithmic, inf Poisson"
-    group.add_argument("--search-shape", type=float, metavar="ETA", help=words)
-
-
-def run(chosen: argparse.Namespace) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Prints the plan, or what was spent."""
-    if chosen.ledger:
-        totals = compose(chosen.ledger, chosen.delta)
-        if chosen.json:
-            show_json(finite([total.to_dict() for total in totals]))
-        else:
-            _show_spent(totals, chosen.delta)
-        return 0
-    planned = plan(
-        PlanConfig(
-            **{field.name: getattr(chosen, field.name) for field in dataclasses.fields(PlanConfig)}
-        )
+    options, given = flags.parse(
+        [_Call, PlanConfig], arguments, prog="trustml plan", about=_ABOUT
     )
-    if chosen.json:
+    call, config = _Call.from_dict(options, "the flags"), PlanConfig.from_dict(given, "the flags")
+    if call.ledger:
+        return _spent(call, config, given)
+    planned = plan(config)
+    if call.json:
         show_json(planned.to_dict())
     else:
         _show(planned)
+    return 0
+
+
+def _spent(call: _Call, config: PlanConfig, given: Mapping[str, Any]) -> int:
+    fixed = [name for name in ("epsilon", "noise_multiplier") if name in given]
+    if fixed:
+        flag = fixed[0].replace("_", "-")
+        raise ValueError(f"`--{flag}` cannot go with `--ledger`, which plans nothing.")
+    totals = compose(call.ledger, config.delta)
+    if call.json:
+        show_json(finite([total.to_dict() for total in totals]))
+    else:
+        _show_spent(totals, config.delta)
     return 0
 
 

@@ -1,43 +1,43 @@
 """Re-compute published values and our own guarantees on this machine."""
 
-import argparse
 import itertools
+from collections.abc import Sequence
 
-from trustml.cli.options import add_output, show_json, show_table
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json, show_table
+from trustml.recipes.settings import knob, settings
 from trustml.training.runs.environment import versions
 from trustml.verify import CHECKS, CheckResult, run_checks
 
-DESCRIPTION = """\
+_ABOUT = """\
 Re-computes published values and the library's own guarantees on this machine and device, prints a
-table, and exits with 0 only if all hold."""
+table, and exits with 0 only if all hold.
 
-EXAMPLES = """\
 examples:
   trustml verify                  everything
   trustml verify exactness        clipped sums and norms, over all architectures
   trustml verify accounting noise --json"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml verify`."""
-    parser.add_argument(
-        "checks",
-        nargs="*",
-        metavar="CHECK",
-        help=f"any of {', '.join(CHECKS)}; by default all",
+@settings
+class _Call(Output):
+    """What one call checks."""
+
+    checks: tuple[str, ...] = knob(
+        (), f"any of {', '.join(CHECKS)}; default: all", metavar="CHECK", positional=True
     )
-    add_output(parser)
 
 
-def run(chosen: argparse.Namespace) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Runs the checks and prints each as it ends."""
+    call = flags.parse_one(_Call, arguments, prog="trustml verify", about=_ABOUT)
     results = []
-    for result in run_checks(chosen.checks):
+    for result in run_checks(call.checks):
         results.append(result)
-        if not chosen.json:
+        if not call.json:
             _show(result)
     holds = all(result.holds for result in results)
-    if chosen.json:
+    if call.json:
         checks = {result.name: result.to_dicts() for result in results}
         show_json({"holds": holds, "checks": checks, "versions": versions()})
     else:

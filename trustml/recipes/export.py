@@ -1,10 +1,10 @@
 """The private weights of a finished run as files for other programs, with a model card."""
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.recipes.settings import REQUIRED, Settings, knob, settings
 from trustml.recipes.train.config import RESOLVED, TOKENIZER, read_resolved
 from trustml.report import model_card, read_report, write_json, write_text
 from trustml.training.runs.ledger import read_ledger, summarize
@@ -21,23 +21,15 @@ _FILES_OF_TRANSFORMERS = dict(_FILES) | {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """One call of `trustml export`.
+@settings
+class ExportConfig(Settings):
+    """A finished run, and what is written of it."""
 
-    Args:
-      run: Folder of a finished run.
-      out: New or empty folder for the files.
-      repeat: Which of several repeats, from 1.
-      license: SPDX name for the card.
-      utility: Whether the card shows scores: they were measured without noise.
-    """
-
-    run: Path
-    out: Path
-    repeat: int = 1
-    license: str | None = None
-    utility: bool = True
+    run: Path = knob(REQUIRED, "folder of a finished run", metavar="RUN", positional=True)
+    out: Path = knob(REQUIRED, "new or empty folder for the files", metavar="FOLDER")
+    repeat: int = knob(1, "which of several repeats")
+    license: str | None = knob(None, "SPDX name for the card")
+    utility: bool = knob(True, "print scores on the card: they were measured without noise")
 
 
 class Exported(NamedTuple):

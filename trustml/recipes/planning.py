@@ -1,6 +1,5 @@
 """A privacy plan from a budget: by hand or by rules, for one run or for a search over settings."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 from trustml.plan import (
@@ -12,58 +11,66 @@ from trustml.plan import (
     search_cost,
 )
 from trustml.plan.search import SearchCost
+from trustml.recipes.settings import Settings, knob, settings
 from trustml.recipes.waiting import waiting
 from trustml.strict_json import finite
 
+_RULES, _SEARCH = "by rules", "search"
 _FOLLOWS = ("batch", "steps", "noise_multiplier")  # from the rules
 _RULES_ALONE = ("epochs", "parameters", "tokens_per_unit")
 _OF_RULES = {"sampling": "poisson", "adjacency": "add-or-remove-one"}
 _PARTS = (0.1, 0.25, 0.5, 0.75, 1.0)  # of the run, after which epsilon is shown
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PlanConfig:
-    """The budget and the numbers of one call of `trustml plan`. All are public.
+@settings
+class PlanConfig(Settings):
+    """The budget and the numbers of a plan. All are public.
 
-    Args:
-      num_units: Units in the data.
-      batch: Units per step on average.
-      steps: Steps of the run.
-      delta: Budget.
-      epsilon: Budget; or give `noise_multiplier`.
-      noise_multiplier: Noise, instead of a budget.
-      clip_norm: Bound of one unit's gradient; by default 1, and with `auto` automatic clipping.
-      sampling: "poisson", "truncated_poisson" or "fixed".
-      adjacency: "add-or-remove-one" or "replace-one".
-      accountant: "pld" or "rdp".
-      unit: What one unit is, such as "utterance" or "user".
-      auto: Whether rules choose batch, steps, noise and learning rate.
-      epochs: Compute for the rules: units processed over units there are; by default 20.
-      parameters: Trained values, at most, for the rules.
-      tokens_per_unit: Of a language model, for the rules.
-      pretrained: Whether weights start from a pretrained model, for the rules.
-      search: Trials on average of a private search that keeps the budget.
-      search_shape: Law of their number: 1 geometric, 0 logarithmic, infinity Poisson.
+    >>> PlanConfig(num_units=1_000, batch=100, steps=10, epsilon=3.0).sampling
+    'poisson'
     """
 
-    num_units: int | None = None
-    batch: int | None = None
-    steps: int | None = None
-    delta: float = 1e-5
-    epsilon: float | None = None
-    noise_multiplier: float | None = None
-    clip_norm: float | None = None
-    sampling: str = "poisson"
-    adjacency: str = "add-or-remove-one"
-    accountant: str = "pld"
-    unit: str = "example"
-    auto: bool = False
-    epochs: float | None = None
-    parameters: int | None = None
-    tokens_per_unit: float | None = None
-    pretrained: bool = False
-    search: float | None = None
-    search_shape: float | None = None
+    num_units: int | None = knob(None, "units in the data", least=1)
+    batch: int | None = knob(None, "units per step on average", least=1)
+    steps: int | None = knob(None, "steps of the run", least=1)
+    delta: float = knob(1e-5, "budget")
+    epsilon: float | None = knob(None, "budget to stay within")
+    noise_multiplier: float | None = knob(None, "noise, instead of a budget")
+    clip_norm: float | None = knob(
+        None, "bound of one unit's gradient", shown="1; with --auto, automatic clipping"
+    )
+    sampling: str = knob("poisson", "poisson, truncated_poisson or fixed")
+    adjacency: str = knob("add-or-remove-one", "add-or-remove-one or replace-one")
+    accountant: str = knob("pld", "pld or rdp")
+    unit: str = knob("example", "what one unit is: utterance, user, ...")
+
+    auto: bool = knob(False, "choose batch, steps and the rest by rules", _RULES)
+    epochs: float | None = knob(
+        None, "compute: units processed over units there are", _RULES, shown="20"
+    )
+    parameters: int | None = knob(None, "trained values, at most", _RULES, least=1)
+    tokens_per_unit: float | None = knob(
+        None, "tokens of one unit, to judge the size of a language model", _RULES
+    )
+    pretrained: bool = knob(False, "weights start from a pretrained model", _RULES)
+
+    search: float | None = knob(
+        None,
+        "trials on average of a private search that keeps the budget; how many is secret",
+        _SEARCH,
+        metavar="MEAN",
+    )
+    search_shape: float | None = knob(
+        None,
+        "law of the number of trials: 1 geometric, 0 logarithmic, inf Poisson",
+        _SEARCH,
+        shown="1",
+        metavar="ETA",
+    )
+
+    def __post_init__(self):
+        if self.epsilon is not None and self.noise_multiplier is not None:
+            raise ValueError("`--noise-multiplier` cannot go with `--epsilon`: give one of them.")
 
 
 class Search(NamedTuple):

@@ -1,30 +1,29 @@
 """The trust report of one run or of several, as one page."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.recipes.composition import compose
+from trustml.recipes.settings import Settings, knob, settings
 from trustml.report import read_report, render, write_text
 from trustml.report.folder import PAGE
 
 _SEVERAL = Path("trust-report.html")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """One call of `trustml report`.
+@settings
+class ReportConfig(Settings):
+    """Runs to report on, and where the page goes."""
 
-    Args:
-      runs: Folders of runs.
-      out: The page; by default report.html in the run, or trust-report.html here for several.
-      delta: For runs whose folder does not hold theirs.
-    """
-
-    runs: Sequence[Path] = ()
-    out: Path | None = None
-    delta: float | None = None
+    runs: tuple[Path, ...] = knob((), "folders of runs", metavar="RUN", positional=True)
+    out: Path | None = knob(
+        None,
+        "the page",
+        shown="report.html in the run, or trust-report.html for several",
+        metavar="FILE",
+    )
+    delta: float | None = knob(None, "for runs whose folder does not hold theirs")
 
 
 class Reported(NamedTuple):
