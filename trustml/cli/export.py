@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 
 from trustml.cli.options import add_output, show_json
-from trustml.recipes.train.config import RESOLVED, TOKENIZER, read_resolved
+from trustml.recipes.train.run import RESOLVED, TOKENIZER, read_resolved
 
 DESCRIPTION = """\
 Writes the private weights of a finished run as model.safetensors, which any program that reads
