@@ -11,7 +11,7 @@ from trustml.cli import main
 from trustml.recipes.train import canaries
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.experiment import make_setting, private_plan
+from trustml.recipes.train.resolve import resolve
 from trustml.report import load_schema
 from trustml.training import mechanism
 
@@ -143,7 +143,7 @@ def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize("bounds", ["layer", "block"])
 def test_bounds_by_part_give_the_canaries_one_of_their_own(bounds):
     chosen = config(bounds=bounds, steps=2, batch=64, pretrain=False, seed=0)
-    plan = private_plan(make_setting(chosen, quiet=True))
+    plan = resolve(chosen, quiet=True).plan
     assert plan.clip_norm["canaries"] > 0
     assert set(plan.clip_norm) == {"model", "canaries"}
     parts = jax.tree.leaves(plan.clip_norm)

@@ -12,7 +12,8 @@ from trustml.recipes.study import findings
 from trustml.recipes.study.correlation import FEWEST, correlation
 from trustml.recipes.study.folder import SETTINGS
 from trustml.recipes.train import run as training_run
-from trustml.recipes.train.config import RESOLVED, TrainConfig
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.run import RESOLVED, TrainResult
 
 TINY = ["--steps", "2", "--batch", "64", "--max-length", "6", "--evaluate-every", "2"]
 TINY += ["--no-pretrain", "--audit-rows", "40", "--audit-canaries", "40"]
@@ -54,7 +55,7 @@ def trained(finished, monkeypatch):
     real = json.loads((finished / "conv_exact_1_1" / "report.json").read_text())
     seen = {"started": {}, "resumed": {}, "audited": {}, "stop_at": None, "refuse": ()}
 
-    def start(config, written, command, folder, output):
+    def start(config, folder, **_):
         if folder.name in seen["refuse"]:
             raise ValueError("no noise meets the budget")
         folder.mkdir()
@@ -64,17 +65,17 @@ def trained(finished, monkeypatch):
             raise KeyboardInterrupt("go on with: trustml train --resume")
         report = report_like(real, config, seen["audited"].get(folder.name))
         (folder / "report.json").write_text(json.dumps(report))
-        return report, folder
+        return TrainResult(report, folder)
 
-    def resume(folder, changes, output):
+    def resume(folder, changes, **_):
         seen["resumed"][folder.name] = changes
         report = report_like(real, seen["started"][folder.name])
         (folder / "report.json").write_text(json.dumps(report))
-        return report, folder
+        return TrainResult(report, folder)
 
-    monkeypatch.setattr(training_run, "new_run", start)
-    monkeypatch.setattr(training_run, "resumed_run", resume)
-    monkeypatch.setattr("trustml.recipes.train.experiment.make_setting", lambda *_, **__: None)
+    monkeypatch.setattr(training_run, "run", start)
+    monkeypatch.setattr(training_run, "resume", resume)
+    monkeypatch.setattr("trustml.recipes.train.resolve.resolve", lambda *_, **__: None)
     monkeypatch.setattr(findings, "_keys", lambda folder: {folder.name})
     return seen
 

@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from trustml.cli import main
-from trustml.recipes.data import check_data, list_data
-from trustml.recipes.planning import PlanConfig, plan
-from trustml.recipes.scores.audit import AuditConfig, audit_scores
-from trustml.recipes.study.grid import StudyConfig
+from trustml.recipes import (
+    AuditConfig,
+    PlanConfig,
+    StudyConfig,
+    audit_scores,
+    check_data,
+    list_data,
+    plan,
+)
 
 
 def printed(capsys, *arguments):

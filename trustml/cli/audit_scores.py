@@ -1,16 +1,18 @@
 """Attack success and lower bounds of epsilon, from membership scores of any model."""
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from trustml.cli.options import add_output, number, show_json, show_table
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json, show_table
 from trustml.formatting import round_down, round_up
 from trustml.recipes.scores.audit import FILE, AuditConfig, audit_scores
 from trustml.recipes.scores.bounds import HOLDS_FOR, PRIOR, Bound
 from trustml.recipes.scores.results import AttackResult, ScoresAudit, Success, percent
+from trustml.recipes.settings import knob, settings
 from trustml.strict_json import finite
 
-DESCRIPTION = """\
+_ABOUT = """\
 Evaluates an attack on any model by its scores: how well they tell members of the training data from
 others, the epsilon that this refutes, and whether that is more than a claim.
 
@@ -34,55 +36,35 @@ for each score, or a model that treats rows apart. The many rows of one model ar
 if a fair coin put each in or left it out, give --one-run, whose bounds need no more. Which of the
 two holds cannot be read off the scores. Either way bounds are of epsilon under adding or removing
 one row. Thresholds are chosen on the scores and paid for. With several attacks or slices the bounds
-that are compared with a claim hold together."""
+that are compared with a claim hold together.
 
-EXAMPLES = """\
 examples:
   trustml audit scores runs.csv --claimed-epsilon 3 --delta 1e-5
   trustml audit scores losses.csv --lower-is-member --one-run --by class --out audit
   trustml audit scores shadows.npz --fpr 0.01 --json"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml audit scores`."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="scores, .csv or .npz")
-    lower = "`score` is lower for members, as losses are"
-    parser.add_argument("--lower-is-member", action="store_true", help=lower)
-    coins = "a fair coin per row decided, in one training run"
-    parser.add_argument("--one-run", action="store_true", help=coins)
-    parser.add_argument("--delta", type=number, default=1e-5, help="default: %(default)s")
-    parser.add_argument("--confidence", type=number, default=0.95, help="default: %(default)s")
-    rates = "false positive rates; default: %(default)s"
-    parser.add_argument("--fpr", default="0.01,0.001", metavar="RATES", help=rates)
-    parser.add_argument("--claimed-epsilon", type=number, help="a claim at --delta, to refute")
-    parser.add_argument("--by", metavar="COLUMN", help="evaluate each slice by itself too")
-    parser.add_argument("--out", type=Path, help=f"new or empty folder for {FILE} and audit.html")
-    add_output(parser)
+@settings
+class _Call(Output):
+    """Where one call writes."""
+
+    out: Path | None = knob(
+        None, f"new or empty folder for {FILE} and audit.html", "output", metavar="FOLDER"
+    )
 
 
-def run(chosen: argparse.Namespace) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Audits the scores; a refuted claim is an answer, not a failure."""
-    names = ("file", "lower_is_member", "one_run", "delta", "confidence", "claimed_epsilon", "by")
-    given = {name: getattr(chosen, name) for name in names}
-    config = AuditConfig(fpr=_rates(chosen.fpr), **given)
-    audit = audit_scores(config, chosen.out)
-    if chosen.json:  # a curve has a point for each score: it is in the file alone
+    given, options = flags.parse(
+        [AuditConfig, _Call], arguments, prog="trustml audit scores", about=_ABOUT
+    )
+    call, config = _Call.from_dict(options, "the flags"), AuditConfig.from_dict(given, "the flags")
+    audit = audit_scores(config, call.out)
+    if call.json:  # a curve has a point for each score: it is in the file alone
         show_json(finite(audit.to_dict(curves=False)))
     else:
-        _show(audit, config, chosen.out)
+        _show(audit, config, call.out)
     return 0
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    rates = []
-    for part in text.split(","):
-        try:
-            rates.append(float(part))
-        except ValueError:
-            raise ValueError(
-                f"`--fpr` must be rates in (0, 1), commas between, got {part!r}."
-            ) from None
-    return tuple(dict.fromkeys(rates))
 
 
 def _show(audit: ScoresAudit, config: AuditConfig, out: Path | None) -> None:

@@ -43,7 +43,9 @@ class _GetCall(Output):
 
     name: str = knob(REQUIRED, "name of the data set", positional=True)
     out: Path | None = knob(None, "folder to put NAME/ in", shown="the cache", metavar="FOLDER")
-    publisher: str | None = knob(None, "address of a mirror of its files", metavar="ADDRESS")
+    publisher: str | None = knob(
+        None, "address of a mirror of its files", flag="--from", metavar="ADDRESS"
+    )
     timeout: float = knob(30.0, "seconds without an answer")
 
 
@@ -51,21 +53,15 @@ class _GetCall(Output):
 class _CheckCall(Output):
     """Which files are compared with the published checksums."""
 
-    name: str | None = knob(
-        None, "one data set", shown="all that the folder has", positional=True
-    )
+    name: str | None = knob(None, "one data set", shown="all that the folder has", positional=True)
     data_dir: Path | None = knob(
         None, "folder with data sets", shown=f"the variable {VARIABLE}", metavar="FOLDER"
     )
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Lists, shows, fetches or checks."""
-    return flags.run_command(_COMMANDS, arguments, prog="trustml data", about=_ABOUT)
-
-
-def _list(call: _ListCall) -> int:
+def _list(arguments: Sequence[str]) -> int:
     """Every data set, one a row."""
+    call = flags.parse_one(_ListCall, arguments, prog="trustml data list", about=_list.__doc__)
     entries = list_data(call.task)
     if call.json:
         show_json([entry_to_dict(entry) for entry in entries])
@@ -76,8 +72,9 @@ def _list(call: _ListCall) -> int:
     return 0
 
 
-def _show(call: _ShowCall) -> int:
+def _show(arguments: Sequence[str]) -> int:
     """One data set: terms, parts, files."""
+    call = flags.parse_one(_ShowCall, arguments, prog="trustml data show", about=_show.__doc__)
     entry = find_entry(call.name)
     if call.json:
         show_json(entry_to_dict(entry, files=True))
@@ -86,8 +83,9 @@ def _show(call: _ShowCall) -> int:
     return 0
 
 
-def _get(call: _GetCall) -> int:
+def _get(arguments: Sequence[str]) -> int:
     """Fetch one from its publisher, verified."""
+    call = flags.parse_one(_GetCall, arguments, prog="trustml data get", about=_get.__doc__)
     folder = fetch(call.name, call.out, publisher=call.publisher, timeout=call.timeout)
     if call.json:
         show_json({"name": call.name, "folder": str(folder)})
@@ -96,8 +94,9 @@ def _get(call: _GetCall) -> int:
     return 0
 
 
-def _check(call: _CheckCall) -> int:
+def _check(arguments: Sequence[str]) -> int:
     """Compare files with the published checksums."""
+    call = flags.parse_one(_CheckCall, arguments, prog="trustml data check", about=_check.__doc__)
     check = check_data(call.data_dir, call.name)
     if call.json:
         show_json(check.to_dict())
@@ -144,3 +143,11 @@ def _sizes(entry: Entry) -> str:
 
 def _levels(entry: Entry) -> str:
     return entry.unit if entry.owner_kind is None else f"{entry.unit} < {entry.owner_kind}"
+
+
+_COMMANDS = {"list": _list, "show": _show, "get": _get, "check": _check}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Lists, shows, fetches or checks."""
+    return flags.run_command(_COMMANDS, arguments, prog="trustml data", about=_ABOUT)

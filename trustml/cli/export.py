@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trustml.cli import flags
 from trustml.cli.options import Output, show_json
-from trustml.recipes.export import ExportConfig, export
+from trustml.recipes.export import ExportConfig, export_run
 
 _ABOUT = """\
 Writes the private weights of a finished run as model.safetensors, which any program that reads
@@ -22,10 +22,10 @@ examples:
 
 def run(arguments: Sequence[str]) -> int:
     """Writes the files and names them."""
-    output, given = flags.parse(
-        [Output, ExportConfig], arguments, prog="trustml export", about=_ABOUT
+    given, output = flags.parse(
+        [ExportConfig, Output], arguments, prog="trustml export", about=_ABOUT
     )
-    exported = export(ExportConfig.from_dict(given, "the flags"))
+    exported = export_run(ExportConfig.from_dict(given, "the flags"))
     if output.get("json"):
         show_json(exported.to_dict())
     else:

@@ -41,9 +41,7 @@ class _Call(Output):
 
 def run(arguments: Sequence[str]) -> int:
     """Prints the plan, or what was spent."""
-    options, given = flags.parse(
-        [_Call, PlanConfig], arguments, prog="trustml plan", about=_ABOUT
-    )
+    given, options = flags.parse([PlanConfig, _Call], arguments, prog="trustml plan", about=_ABOUT)
     call, config = _Call.from_dict(options, "the flags"), PlanConfig.from_dict(given, "the flags")
     if call.ledger:
         return _spent(call, config, given)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from trustml.cli import flags
 from trustml.cli.options import Output, show_json
-from trustml.recipes.reports import ReportConfig, report
+from trustml.recipes.reports import ReportConfig, write_report
 from trustml.recipes.settings import knob, settings
 from trustml.report import load_schema
 
@@ -31,14 +31,14 @@ class _Call(Output):
 
 def run(arguments: Sequence[str]) -> int:
     """Writes the page, or prints the schema."""
-    options, given = flags.parse(
-        [_Call, ReportConfig], arguments, prog="trustml report", about=_ABOUT
+    given, options = flags.parse(
+        [ReportConfig, _Call], arguments, prog="trustml report", about=_ABOUT
     )
     call = _Call.from_dict(options, "the flags")
     if call.schema:
         show_json(load_schema())
         return 0
-    reported = report(ReportConfig.from_dict(given, "the flags"))
+    reported = write_report(ReportConfig.from_dict(given, "the flags"))
     if call.json:
         show_json(reported.to_dict())
     else:

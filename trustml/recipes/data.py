@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustml.data.catalogue import Entry, find_entry
+from trustml.data.catalogue import KINDS, Entry, find_entry
 from trustml.data.content import find_file, read_bytes
 from trustml.data.converters import publisher_paths
 from trustml.data.corpus import DataError
@@ -49,7 +49,12 @@ def list_data(task: str | None = None) -> list[Entry]:
 
     >>> "snips" in [entry.name for entry in list_data("nlu")]
     True
+
+    Raises:
+      ValueError: There is no such task.
     """
+    if task is not None and task not in KINDS:
+        raise ValueError(f"`--task` must be one of {', '.join(KINDS)}, got {task!r}.")
     return [entry for entry in CATALOGUE.values() if task is None or entry.task == task]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
-from trustml.recipes.train.config import RESOLVED, TOKENIZER, read_resolved
+from trustml.recipes.train.run import RESOLVED, TOKENIZER, read_resolved
 from trustml.report import model_card, read_report, write_json, write_text
 from trustml.training.runs.ledger import read_ledger, summarize
 from trustml.training.runs.weights import WEIGHTS, load_weights
@@ -44,13 +44,13 @@ class Exported(NamedTuple):
         return {"folder": str(self.folder), "files": list(self.files), "promise": self.promise}
 
 
-def export(config: ExportConfig) -> Exported:
+def export_run(config: ExportConfig) -> Exported:
     """Writes weights, network and model card; keys, metrics and gradient canaries stay behind.
 
     A network on hashed words is written as `trustml.models.joint.nlu.build` takes it, a language
     model as transformers reads it, with its tokenizer and with adapters merged.
 
-    >>> export(ExportConfig(run=Path("nowhere"), out=Path("model")))  # doctest: +ELLIPSIS
+    >>> export_run(ExportConfig(run=Path("nowhere"), out=Path("model")))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     ValueError: `RUN` must be a folder of `trustml train` or `trustml.fit`, got nowhere, ...

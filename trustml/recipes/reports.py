@@ -38,10 +38,10 @@ class Reported(NamedTuple):
         return list(self.reports) if len(self.reports) > 1 else self.reports[0]
 
 
-def report(config: ReportConfig) -> Reported:
+def write_report(config: ReportConfig) -> Reported:
     """Reads runs, finished or not, and writes their page.
 
-    >>> report(ReportConfig())
+    >>> write_report(ReportConfig())
     Traceback (most recent call last):
     ...
     ValueError: `RUN` must name at least one folder of a run, got none.

@@ -1,6 +1,5 @@
 """An audit of membership scores: attacks, the epsilon that they refute, a verdict on a claim."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from jaxtyping import Bool, Float
 from trustml.audit import attack_result, clopper_pearson
 from trustml.audit.attacks import by_slice
 from trustml.audit.attacks.slices import SlicedResult
+from trustml.recipes.scores import page
 from trustml.recipes.scores.attacks import attack_scores
 from trustml.recipes.scores.bounds import Sample, main_bound, other_bounds
 from trustml.recipes.scores.files import Scores, read_scores
@@ -21,35 +21,28 @@ from trustml.recipes.scores.results import (
     SliceResults,
     Success,
 )
+from trustml.recipes.settings import REQUIRED, Settings, knob, settings
+from trustml.report import write_json, write_text
 from trustml.strict_json import finite
 
 FILE = "audit.json"
 _UNFAIR = 1e-6  # fair coins give what is refused less often
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AuditConfig:
-    """One call of `trustml audit scores`.
+@settings
+class AuditConfig(Settings):
+    """Scores, what they were measured on, and a claim to refute."""
 
-    Args:
-      file: Scores, .csv or .npz.
-      lower_is_member: Whether `score` is lower for members, as losses are.
-      one_run: Whether a fair coin per row decided, in one training run, who is a member.
-      delta: Of the promise under audit.
-      confidence: Of every interval and of the verdict.
-      fpr: False positive rates.
-      claimed_epsilon: A claim at `delta`, to refute.
-      by: Column of slices, each audited too.
-    """
-
-    file: Path
-    lower_is_member: bool = False
-    one_run: bool = False
-    delta: float = 1e-5
-    confidence: float = 0.95
-    fpr: tuple[float, ...] = (0.01, 0.001)
-    claimed_epsilon: float | None = None
-    by: str | None = None
+    file: Path = knob(REQUIRED, "scores, .csv or .npz", metavar="FILE", positional=True)
+    lower_is_member: bool = knob(False, "`score` is lower for members, as losses are")
+    one_run: bool = knob(False, "a fair coin per row decided, in one training run")
+    delta: float = knob(1e-5, "delta of the promise under audit")
+    confidence: float = knob(0.95, "confidence of every interval and of the verdict")
+    fpr: tuple[float, ...] = knob(
+        (0.01, 0.001), "false positive rates", metavar="RATES", commas=True
+    )
+    claimed_epsilon: float | None = knob(None, "a claim at --delta, to refute")
+    by: str | None = knob(None, "column of slices, each audited too", metavar="COLUMN")
 
     def __post_init__(self):
         if not (0 <= self.delta < 1):
@@ -231,9 +224,6 @@ def _notes(config: AuditConfig, scores: Scores, claim: ClaimResult | None) -> li
 
 
 def _write(out: Path, audit: ScoresAudit) -> None:
-    from trustml.recipes.scores import page
-    from trustml.report import write_json, write_text
-
     document = audit.to_dict()
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_json(out / FILE, finite(document), mode=0o600)

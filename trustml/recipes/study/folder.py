@@ -1,15 +1,17 @@
 """The folder of a study: what it holds already, and the grid that a further call asks for."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trustml.recipes.settings import fields_of, read_yaml, to_yaml
 from trustml.recipes.study.grid import Cell, Study, StudyConfig, short_model
-from trustml.recipes.train.config import RESOLVED, TrainConfig, read_yaml, to_yaml
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.run import RESOLVED
 from trustml.report import write_text
 
 SETTINGS = "study.yaml"
+# Where the data lie. How a step is computed stays, or the times of cells would not compare.
 MAY_CHANGE = ("data_dir", "download", "checkpoint_every")
 _EPSILONS = (0.5, 1.0, 3.0, 8.0)
 _MECHANISMS = ("exact", "edp-sgd")
@@ -87,7 +89,7 @@ def _shared(before: Study, given: Mapping[str, Any], out: Path) -> dict[str, Any
 
 
 def _default_of(name: str) -> Any:
-    return {field.name: field.default for field in dataclasses.fields(TrainConfig)}[name]
+    return next(field.default for field in fields_of(TrainConfig) if field.name == name)
 
 
 def _joined(before: tuple, asked: tuple) -> tuple:
@@ -95,9 +97,9 @@ def _joined(before: tuple, asked: tuple) -> tuple:
 
 
 def _default_model(config: TrainConfig) -> str:
-    from trustml.recipes.train.experiment import make_preset
+    from trustml.recipes.train.presets import resolve_preset
     from trustml.recipes.train.resolve import with_task
-    from trustml.recipes.train.word_models import WordModel
+    from trustml.recipes.train.text_models import TextModel
 
-    model = make_preset(*with_task(config)).model
-    return model.network if isinstance(model, WordModel) else model.name
+    model = resolve_preset(with_task(config)).model
+    return model.name if isinstance(model, TextModel) else model.describe()["network"]

@@ -8,18 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.recipes.settings import Settings, knob, part_of, settings
 from trustml.recipes.train.config import TrainConfig
 
-# Settings of `trustml train` that all cells share; what a mechanism or the grid sets is not one.
-# fmt: off
-SHARED = (
-    "task", "data", "data_dir", "download", "eval_split", "preset", "trainable", "max_length",
-    "pretrain", "delta", "unit", "max_examples_per_unit", "clip_norm", "accountant", "batch",
-    "steps", "learning_rate", "schedule", "warmup", "strategy", "physical_batch_size",
-    "evaluate_every", "baseline", "baseline_steps", "baseline_learning_rate", "audit_rows",
-    "audit_canaries", "seed", "checkpoint_every",
-)
-# fmt: on
+# Settings of `trustml train` that all cells share; the others are set by the grid or a mechanism.
+SharedSettings = part_of(TrainConfig, "SharedSettings", of_cell=False)
 
 # How each mechanism differs from the defaults of `trustml train`: clipping every unit as a whole.
 MECHANISMS: dict[str, dict[str, Any]] = {
@@ -33,25 +26,39 @@ MECHANISMS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyConfig:
-    """The grid of one call of `trustml audit study`.
+@settings
+class StudyConfig(Settings):
+    """A grid of private trainings. What is left out is as the study's folder has it.
 
-    What is left out is as the folder has it, or the default in a new one: epsilons 0.5, 1, 3 and 8,
-    the preset's model, the mechanisms "exact" and "edp-sgd", one seed.
-
-    Args:
-      epsilons: Budgets.
-      models: As `TrainConfig.model`.
-      mechanisms: Names of `MECHANISMS`.
-      seeds: Trainings of each cell that differ in randomness alone.
-      shared: Settings of `TrainConfig` that all cells share, by name.
+    `shared` holds settings of `trustml train` for all cells, by name: those of `SharedSettings`.
     """
 
-    epsilons: tuple[float, ...] = ()
-    models: tuple[str, ...] = ()
-    mechanisms: tuple[str, ...] = ()
-    seeds: int | None = None
+    epsilons: tuple[float, ...] = knob(
+        (), "budgets", "study", shown="0.5,1,3,8", metavar="LIST", commas=True
+    )
+    models: tuple[str, ...] = knob(
+        (),
+        "as `--model` of `trustml train`",
+        "study",
+        shown="the preset's",
+        metavar="LIST",
+        commas=True,
+    )
+    mechanisms: tuple[str, ...] = knob(
+        (),
+        f"of {', '.join(MECHANISMS)}",
+        "study",
+        shown="exact,edp-sgd",
+        metavar="LIST",
+        commas=True,
+    )
+    seeds: int | None = knob(
+        None,
+        "trainings of each cell that differ in randomness alone",
+        "study",
+        shown="1",
+        least=1,
+    )
     shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -67,9 +74,7 @@ class StudyConfig:
                     f"`--mechanisms` must be of {', '.join(MECHANISMS)}, commas between, got "
                     f"{name!r}."
                 )
-        for name in self.shared:
-            if name not in SHARED:
-                raise ValueError(f"`shared` must hold settings of all cells, got {name!r}.")
+        SharedSettings.from_dict(self.shared, "the settings of the study")
 
 
 class Study(NamedTuple):

@@ -2,14 +2,17 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from trustml.recipes.study import page
 from trustml.recipes.study.findings import document_of
 from trustml.recipes.study.folder import MAY_CHANGE, is_started, open_study, write_study
 from trustml.recipes.study.grid import Cell, Study, StudyConfig, config_of
-from trustml.report import write_json, write_text
+from trustml.recipes.train import resolve
+from trustml.recipes.train import run as training
+from trustml.report import read_report, write_json, write_text
+from trustml.report.folder import REPORT
 
 FILE = "study.json"
 
@@ -47,11 +50,13 @@ class _Skipped(Exception):
     """A cell cannot be planned."""
 
 
-class _Trainings:
+class _Trainings(NamedTuple):
     """The trainings of a study, one after the other."""
 
-    def __init__(self, study: Study, out: Path, changes: Mapping[str, Any], quiet: bool):
-        self.study, self.out, self.changes, self.quiet = study, out, dict(changes), quiet
+    study: Study
+    out: Path
+    changes: dict[str, Any]  # settings that may differ from those an interrupted cell began with
+    quiet: bool
 
     def carry_out(self) -> dict[str, Any]:
         """Trains what is left; returns what all cells found."""
@@ -74,13 +79,11 @@ class _Trainings:
 
     def _check(self, cells: list[Cell]) -> None:
         """Refuses data, models and settings that no cell can use, before anything is trained."""
-        from trustml.recipes.train.experiment import make_setting
-
         for model in self.study.models:
             new = [one for one in cells if one.model == model and not is_started(self.out, one)]
             if new:
                 baseline = self.study.shared.get("baseline", True)
-                make_setting(config_of(self.study, new[0], baseline=baseline), quiet=True)
+                resolve.resolve(config_of(self.study, new[0], baseline=baseline), quiet=True)
 
     def _report(self, cell: Cell) -> Any:
         """A cell's report: read, or after its training.
@@ -88,20 +91,19 @@ class _Trainings:
         Raises:
           _Skipped: It cannot be planned.
         """
-        from trustml.recipes.train.run import Output, new_run, resumed_run
-        from trustml.report import read_report
-        from trustml.report.folder import REPORT
-
-        folder, output = self.out / cell.name, Output(self.quiet)
+        folder = self.out / cell.name
         if (folder / REPORT).exists():
             return read_report(folder)
         if is_started(self.out, cell):
-            return resumed_run(folder, self.changes, output)[0]
+            return training.resume(folder, self.changes, quiet=self.quiet).report
         baseline = self._has_baseline(cell)
         config = config_of(self.study, cell, baseline=baseline)
         written = self.study.settings_of(cell, baseline=baseline)
+        command = f"cell {cell.name} of a study"
         try:
-            return new_run(config, written, f"cell {cell.name} of a study", folder, output)[0]
+            return training.run(
+                config, folder, written=written, command=command, quiet=self.quiet
+            ).report
         except (ValueError, NotImplementedError) as error:
             if folder.exists():  # it was planned: this is another error
                 raise
@@ -115,7 +117,5 @@ class _Trainings:
 
 
 def _write(out: Path, document: dict[str, Any]) -> None:
-    from trustml.recipes.study import page
-
     write_json(out / FILE, document, mode=0o600)
     write_text(out / page.FILE, page.page(document), mode=0o600)
