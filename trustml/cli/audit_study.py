@@ -20,7 +20,8 @@ from trustml.recipes.study.grid import (
     settings_of,
     settled,
 )
-from trustml.recipes.train.config import RESOLVED, flags_given, to_yaml
+from trustml.recipes.train.config import flags_given, to_yaml
+from trustml.training.runs.folder import RunFolder
 
 FILE = "study.json"
 
@@ -138,17 +139,16 @@ def _check(study: Study, out: Path, cells: list[Cell]) -> None:
 
 
 def _started(out: Path, cell: Cell) -> bool:
-    return (out / cell.name / RESOLVED).exists()
+    return RunFolder(out / cell.name).resolved.exists()
 
 
 def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> dict | str:
     """A cell's report, or why it cannot be planned."""
     from trustml.recipes.train.run import Output, new_run, resumed_run
     from trustml.report import read_report
-    from trustml.report.folder import REPORT
 
     folder, output = out / cell.name, Output(quiet)
-    if (folder / REPORT).exists():
+    if RunFolder(folder).report.exists():
         return read_report(folder)
     if _started(out, cell):
         return resumed_run(folder, changes, output)[0]

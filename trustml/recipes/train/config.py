@@ -12,9 +12,7 @@ from typing import Any
 
 import yaml
 
-WRITTEN = "config.yaml"
-RESOLVED = "resolved.yaml"
-TOKENIZER = "tokenizer"
+from trustml.training.runs.folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,10 +185,11 @@ def read_resolved(folder: Path) -> dict[str, Any]:
     Raises:
       ValueError: It is missing or not whole.
     """
-    found = read_yaml(folder / RESOLVED)
+    path = RunFolder(folder).resolved
+    found = read_yaml(path)
     if found.get("whole") is not True:
         raise ValueError(
-            f"`{folder / RESOLVED}` must be whole, got one that was cut off. Restore it from a "
+            f"`{path}` must be whole, got one that was cut off. Restore it from a "
             "backup: without it the settings of the run are not known."
         )
     return found

@@ -15,28 +15,16 @@ from trustml.clipping.gradient import TUNE
 from trustml.plan import PrivacyPlan
 from trustml.recipes.train import canaries
 from trustml.recipes.train import evaluation as judging
-from trustml.recipes.train.config import (
-    RESOLVED,
-    TOKENIZER,
-    WRITTEN,
-    TrainConfig,
-    read_resolved,
-    to_yaml,
-)
+from trustml.recipes.train.config import TrainConfig, read_resolved, to_yaml
 from trustml.recipes.train.experiment import Experiment, make_setting, make_steps, private_plan
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import with_task
 from trustml.report import read_report, render, write_json, write_text
-from trustml.report.folder import PAGE, REPORT
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
 from trustml.training.runs import interrupts
-from trustml.training.runs.checkpoint import FOLDER as CHECKPOINTS
 from trustml.training.runs.files import locked
-from trustml.training.runs.weights import WEIGHTS
+from trustml.training.runs.folder import RunFolder
 from trustml.training.timing import time_steps
-
-START = "start.safetensors"
-BASELINE = "baseline"
 
 
 class Output(NamedTuple):
@@ -84,11 +72,11 @@ def tuned(setting: Experiment, output: Output) -> Experiment:
 def _describe_run(folder: Path, setting: Experiment, plan, written, command: str) -> None:
     """Writes what a run is, before it begins."""
     config = setting.config
-    write_text(folder / WRITTEN, to_yaml(written, f"As written: {command}"))
+    write_text(RunFolder(folder).config, to_yaml(written, f"As written: {command}"))
     if config.audit or config.audit_rows:
-        write_json(folder / canaries.FILE, setting.canaries.to_dict())
+        write_json(RunFolder(folder).canaries, setting.canaries.to_dict())
     if setting.problem.tokenizer is not None:
-        setting.problem.tokenizer.save(folder / TOKENIZER)
+        setting.problem.tokenizer.save(RunFolder(folder).tokenizer)
     resolved = {
         "settings": config.to_dict(),
         "report": describe(setting, plan),
@@ -103,7 +91,7 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
         "What was asked for, and what follows from it; null is what the preset has. "
         "`trustml train --resume` reads it."
     )
-    write_text(folder / RESOLVED, to_yaml(resolved, head))
+    write_text(RunFolder(folder).resolved, to_yaml(resolved, head))
 
 
 def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[dict, Path]:
@@ -117,13 +105,14 @@ def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[
     Raises:
       ValueError: It is no run, or its settings are damaged.
     """
-    if not (folder / RESOLVED).exists():
+    path = RunFolder(folder).resolved
+    if not path.exists():
         raise ValueError(
-            f"`--resume` must name the folder of a run, got {folder}, which holds no {RESOLVED}."
+            f"`--resume` must name the folder of a run, got {folder}, which holds no {path.name}."
         )
     resolved = read_resolved(folder)
-    config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(folder / RESOLVED))
-    if (folder / REPORT).exists():
+    config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(path))
+    if RunFolder(folder).report.exists():
         _clean(config, folder)
         if not output.quiet:
             print(f"{folder} has ended: no step is left", file=sys.stderr)
@@ -155,10 +144,10 @@ def _resumable(folder: Path):
 def _carry_out(
     setting: Experiment, carried, plan, steps, folder: Path, output: Output, *, resume: bool
 ) -> dict:
-    repeats, places = setting.config.repeats, _places(setting.config, folder)
+    repeats, places = setting.config.repeats, RunFolder(folder).repeats(setting.config.repeats)
     sides: dict[str, list[judging.ArmResult]] = {}
     for turn, place in enumerate(places):
-        place.mkdir(mode=0o700, exist_ok=True)
+        place.path.mkdir(mode=0o700, exist_ok=True)
         seed = None if setting.config.seed is None else setting.config.seed + turn
         start = _start(setting, place, seed, output)
         for name, step in steps.items():
@@ -167,26 +156,20 @@ def _carry_out(
             result = _train(setting, what, label, step, start, place, seed, output, resume=resume)
             sides.setdefault(name, []).append(judging.judge(setting, what, plan, result))
     timing = _time(setting, carried, plan)
-    report = make_report(setting, plan, sides, timing, folder, places[0])
-    write_text(folder / PAGE, render([report]))
-    write_json(folder / REPORT, report)  # with it the run has ended
+    report = make_report(setting, plan, sides, timing, folder, places[0].path)
+    write_text(RunFolder(folder).page, render([report]))
+    write_json(RunFolder(folder).report, report)  # with it the run has ended
     _clean(setting.config, folder)
     return report
 
 
-def _places(config: TrainConfig, folder: Path) -> list[Path]:
-    """One folder for each private training."""
-    turns = range(1, config.repeats + 1)
-    return [folder / f"repeat-{turn}" if config.repeats > 1 else folder for turn in turns]
-
-
 def _clean(config: TrainConfig, folder: Path) -> None:
     """Removes what only a run that goes on needs, the baseline's weights among it."""
-    for place in _places(config, folder):
-        _remove(place / START)
+    for place in RunFolder(folder).repeats(config.repeats):
+        _remove(place.start)
         if not config.save_baseline:
-            for name in (WEIGHTS, CHECKPOINTS):
-                _remove(place / BASELINE / name)
+            _remove(place.baseline.weights)
+            _remove(place.baseline.checkpoints)
 
 
 def _train(
@@ -215,7 +198,7 @@ def _train(
             evaluate_every=config.evaluate_every,
             stop=patience(patient, config.patience) if config.patience else None,
             pause=asked,
-            out=place if step.private else place / BASELINE,
+            out=place.path if step.private else place.baseline.path,
             resume=resume,
             accept_charge=output.accept_charge,
             source=setting.parts.train.fingerprint,
@@ -227,9 +210,9 @@ def _train(
         )
 
 
-def _start(setting: Experiment, place: Path, seed: int | None, output: Output) -> Any:
+def _start(setting: Experiment, place: RunFolder, seed: int | None, output: Output) -> Any:
     """Weights to start from. They are nobody's, and kept until the end: they may take a minute."""
-    path, words = place / START, setting.preset.model.pretrains
+    path, words = place.start, setting.preset.model.pretrains
     if path.exists():
         like = jax.eval_shape(lambda: setting.problem.network.init(jax.random.key(0)))
         return load_weights(path, like)
@@ -264,7 +247,7 @@ def _new_folder(config: TrainConfig, out: Path | None) -> Path:
         return _next_folder(config)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"`--out` must be a folder, got the file {out}.")
-    if (out / RESOLVED).exists() or (out / REPORT).exists():
+    if RunFolder(out).holds_run():
         raise FileExistsError(
             f"`--out` must be a new folder, got {out}, which holds a run. Go on with it by "
             f"`trustml train --resume {out}`, or name another."
