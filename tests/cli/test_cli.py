@@ -87,7 +87,7 @@ def test_a_run_leaves_a_report_and_metrics(finished):
 def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
     _, folder = finished
     report = json.loads((folder / "report.json").read_text())
-    canaries = json.loads((folder / "audit.json").read_text())
+    canaries = json.loads((folder / "canaries.json").read_text())
     members, others = set(canaries["members"]), set(canaries["nonmembers"])
     assert len(members | others) == 1000
     assert not members & others
@@ -119,7 +119,7 @@ def test_every_metric_line_is_marked_private(finished):
 def test_the_folder_holds_what_is_promised_and_no_secret(finished):
     _, folder = finished
     assert sorted(path.name for path in folder.iterdir()) == [
-        "audit.json",
+        "canaries.json",
         "baseline",
         "checkpoints",
         "config.yaml",
@@ -406,7 +406,7 @@ def test_a_resumed_run_keeps_its_settings(flags, name, finished, capsys):
     assert f"`--{name}` cannot go with `--resume`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("file", ["resolved.yaml", "audit.json"])
+@pytest.mark.parametrize("file", ["resolved.yaml", "canaries.json"])
 def test_a_damaged_file_of_a_run_is_named(file, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     monkeypatch.setattr(training_run._Training, "carry_out", lambda *_, **__: pytest.fail("no"))

@@ -13,7 +13,8 @@ from trustml.recipes.study import grid as studies
 from trustml.recipes.study.correlation import FEWEST, correlation
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.run import RESOLVED, TrainResult
+from trustml.recipes.train.run import TrainResult
+from trustml.training.runs.folder import RunFolder
 
 TINY = ["--steps", "2", "--batch", "64", "--max-length", "6", "--evaluate-every", "2"]
 TINY += ["--no-pretrain", "--audit-rows", "40", "--audit-canaries", "40"]
@@ -59,7 +60,7 @@ def trained(finished, monkeypatch):
         if folder.name in seen["refuse"]:
             raise ValueError("no noise meets the budget")
         folder.mkdir()
-        (folder / RESOLVED).write_text("whole: true\n")
+        RunFolder(folder).resolved.write_text("whole: true\n")
         seen["started"][folder.name] = config
         if folder.name == seen["stop_at"]:
             raise KeyboardInterrupt("go on with: trustml train --resume")

@@ -21,7 +21,7 @@ from trustml.recipes.study.grid import (
     settled,
 )
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.run import RESOLVED
+from trustml.training.runs.folder import RunFolder
 
 FILE = "study.json"
 
@@ -142,17 +142,16 @@ def _check(study: Study, out: Path, cells: list[Cell]) -> None:
 
 
 def _started(out: Path, cell: Cell) -> bool:
-    return (out / cell.name / RESOLVED).exists()
+    return RunFolder(out / cell.name).resolved.exists()
 
 
 def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> dict | str:
     """A cell's report, or why it cannot be planned."""
     from trustml.recipes.train.run import resume, run
     from trustml.report import read_report
-    from trustml.report.folder import REPORT
 
     folder = out / cell.name
-    if (folder / REPORT).exists():
+    if RunFolder(folder).report.exists():
         return read_report(folder)
     if _started(out, cell):
         return resume(folder, changes, quiet=quiet).report
