@@ -84,7 +84,7 @@ def test_a_run_leaves_a_report_and_metrics(finished):
 
 def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
     report = json.loads((finished / "report.json").read_text())
-    canaries = json.loads((finished / "audit.json").read_text())
+    canaries = json.loads((finished / "canaries.json").read_text())
     members, others = (
         {*canaries[side], *canaries[f"wrong_{side}"]} for side in ("members", "nonmembers")
     )
@@ -115,8 +115,8 @@ def test_every_metric_line_is_marked_private(finished):
 
 def test_the_folder_holds_what_is_promised_and_no_secret(finished):
     assert sorted(path.name for path in finished.iterdir()) == [
-        "audit.json",
         "baseline",
+        "canaries.json",
         "checkpoints",
         "config.yaml",
         "ledger.jsonl",
@@ -172,18 +172,18 @@ def test_a_finished_run_is_shown_and_takes_no_more_steps(finished, capsys):
 
 @pytest.mark.slow  # in short: test_a_run_that_goes_on_has_the_same_canaries
 def test_an_interrupted_run_goes_on_and_ends_the_same(plain, tmp_path, capsys, monkeypatch):
-    folder, judge = tmp_path / "cut off", training_run.judging.judge
+    folder, judge = tmp_path / "cut off", training_run.evaluation.evaluate
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_run.judging, "judge", interrupt)
+    monkeypatch.setattr(training_run.evaluation, "evaluate", interrupt)
     assert main(["train", *TINY, "--seed", "1", "--out", str(folder)]) == 130
     line = capsys.readouterr().err
     assert f"interrupted; go on with: trustml train --resume '{folder}'" in line
     assert main(["report", str(folder)]) == 0
     assert "unfinished" in (folder / "report.html").read_text()
-    monkeypatch.setattr(training_run.judging, "judge", judge)
+    monkeypatch.setattr(training_run.evaluation, "evaluate", judge)
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
     name = "weights.safetensors"
     assert (folder / name).read_bytes() == (plain / name).read_bytes()
@@ -349,7 +349,7 @@ def test_the_command_is_installed():
     ("text", "message"),
     [
         ("epsilonn: 3\n", "`epsilonn` is no setting, in {}. Did you mean `epsilon`?"),
-        ("zzz: 3\n", "`zzz` is no setting, in {}. `trustml train --help` names them."),
+        ("zzz: 3\n", "`zzz` is no setting, in {}. `--help` names them."),
         ("steps: three\n", "`steps` must be a whole number, got 'three', in {}."),
         ("steps: 2.5\n", "`steps` must be a whole number, got 2.5, in {}."),
         ("download: 1\n", "`download` must be true or false, got 1, in {}."),
@@ -373,13 +373,13 @@ def test_a_wrong_configuration_is_named(text, message, tmp_path, capsys):
 
 def test_flags_override_the_file_and_dashes_are_fine(tmp_path, monkeypatch):
     path, seen = tmp_path / "run.yaml", []
-    path.write_text("clip-norm: 0.5\nsteps: 7\nepsilon: 2\ndelta: 1e-6\non: valid\n")
+    path.write_text("clip-norm: 0.5\nsteps: 7\nepsilon: 2\ndelta: 1e-6\neval-split: valid\n")
 
-    def note(config, written, command, out, output):
+    def note(config, out, *, written, **_):
         seen.append((config, written))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_run, "new_run", note)
+    monkeypatch.setattr("trustml.recipes.run", note)
     assert main(["train", "--config", str(path), "--steps", "9", "--no-baseline"]) == 130
     config, written = seen[0]
     assert (written["steps"], written["epsilon"]) == (9, 2)
@@ -395,10 +395,10 @@ def test_a_resumed_run_keeps_its_settings(flags, name, finished, capsys):
     assert f"`--{name}` cannot go with `--resume`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("file", ["resolved.yaml", "audit.json"])
+@pytest.mark.parametrize("file", ["resolved.yaml", "canaries.json"])
 def test_a_damaged_file_of_a_run_is_named(file, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(training_run, "_carry_out", lambda *_, **__: pytest.fail("no"))
+    monkeypatch.setattr(training_run._Training, "carry_out", lambda *_, **__: pytest.fail("no"))
     with pytest.raises(pytest.fail.Exception):
         main(["train", *TINY, "--out", str(folder)])
     whole = (folder / file).read_bytes()

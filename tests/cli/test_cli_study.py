@@ -12,7 +12,9 @@ from trustml.recipes.study import findings
 from trustml.recipes.study import grid as studies
 from trustml.recipes.study.correlation import FEWEST, correlation
 from trustml.recipes.train import run as training_run
-from trustml.recipes.train.config import RESOLVED, TrainConfig
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.run import TrainResult
+from trustml.training.runs.folder import RunFolder
 
 TINY = ["--steps", "2", "--batch", "64", "--max-length", "6", "--evaluate-every", "2"]
 TINY += ["--no-pretrain", "--audit-rows", "40", "--audit-canaries", "40"]
@@ -56,27 +58,27 @@ def trained(finished, monkeypatch):
     real = json.loads((finished / "report.json").read_text())
     seen = {"started": {}, "resumed": {}, "audited": {}, "stop_at": None, "refuse": ()}
 
-    def start(config, written, command, folder, output):
+    def start(config, folder, **_):
         if folder.name in seen["refuse"]:
             raise ValueError("no noise meets the budget")
         folder.mkdir()
-        (folder / RESOLVED).write_text("whole: true\n")
+        RunFolder(folder).resolved.write_text("whole: true\n")
         seen["started"][folder.name] = config
         if folder.name == seen["stop_at"]:
             raise KeyboardInterrupt("go on with: trustml train --resume")
         report = report_like(real, config, seen["audited"].get(folder.name))
         (folder / "report.json").write_text(json.dumps(report))
-        return report, folder
+        return TrainResult(report, folder)
 
-    def resume(folder, changes, output):
+    def resume(folder, changes, **_):
         seen["resumed"][folder.name] = changes
         report = report_like(real, seen["started"][folder.name])
         (folder / "report.json").write_text(json.dumps(report))
-        return report, folder
+        return TrainResult(report, folder)
 
-    monkeypatch.setattr(training_run, "new_run", start)
-    monkeypatch.setattr(training_run, "resumed_run", resume)
-    monkeypatch.setattr("trustml.recipes.train.experiment.make_setting", lambda *_, **__: None)
+    monkeypatch.setattr(training_run, "run", start)
+    monkeypatch.setattr(training_run, "resume", resume)
+    monkeypatch.setattr("trustml.recipes.train.resolve.resolve", lambda *_, **__: None)
     monkeypatch.setattr(findings, "_keys", lambda folder: {folder.name})
     return seen
 
