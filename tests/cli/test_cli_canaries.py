@@ -30,13 +30,6 @@ def units():
     return {"tokens": np.zeros((400, 3), np.int32), "intent": labels}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "audited"
-    assert main(["train", *TINY, "--seed", "3", "--out", str(folder)]) == 0
-    return folder
-
-
 def report_of(folder):
     return json.loads((folder / "report.json").read_text())
 
@@ -129,6 +122,7 @@ def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatc
     assert again["results"]["private"]["metrics"] == first["results"]["private"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mechanism, "add_noise", lambda sums, *_: sums)
     jax.clear_caches()

@@ -356,6 +356,7 @@ def test_a_run_that_died_anywhere_ends_as_if_it_had_not(point, tmp_path, deaths,
     assert_as_if_never_ended(tmp_path / "run", result, whole)
 
 
+@pytest.mark.slow
 def test_runs_survive_kill_9():
     found = list(survivals(4))
     assert [each for each in found if not each.holds] == []
