@@ -71,16 +71,16 @@ def pooled_result(
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     bounds = np.nanquantile(draws, tails, axis=0).T
     name = interval_name("bootstrap of targets and units", confidence)
-    advantage = _reflected(float((roc.tpr - roc.fpr).max()), *bounds[1], name)
+    advantage = _reflected(float((roc.tpr - roc.fpr).max()), *bounds[1], name=name)
     others = int((~members).sum())
     at_rates = []
     for number, (rate, place) in enumerate(zip(rates, places, strict=True)):
         of_rate = zip((roc.tpr, roc.fpr), bounds[2 + 2 * number :], strict=False)
-        tpr, fpr = (_holding(float(curve[place]), *bound, name) for curve, bound in of_rate)
+        tpr, fpr = (_holding(float(curve[place]), *bound, name=name) for curve, bound in of_rate)
         note = too_few(rate, others)
         at_rates.append(TprAtFpr(rate, None if note else tpr, None if note else fpr, note))
     return MembershipResult(
-        auc=_holding(float(np.trapezoid(roc.tpr, roc.fpr)), *bounds[0], name),
+        auc=_holding(float(np.trapezoid(roc.tpr, roc.fpr)), *bounds[0], name=name),
         tpr_at_fpr=tuple(at_rates),
         advantage=advantage,
         balanced_accuracy=advantage.map(lambda value: (1 + value) / 2),
