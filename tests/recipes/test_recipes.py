@@ -52,7 +52,7 @@ def test_an_audit_is_that_of_the_command(tmp_path, capsys):
         (lambda: AuditConfig(file="a.csv", delta=float("nan")), "delta"),
         (lambda: StudyConfig(epsilons=(1.0, float("inf"))), "epsilons"),
         (lambda: StudyConfig(mechanisms=("magic",)), "mechanisms"),
-        (lambda: StudyConfig(shared={"noise": "tree"}), "shared"),
+        (lambda: StudyConfig(shared={"noise": "tree"}), "noise"),
     ],
 )
 def test_settings_are_checked_where_they_are_made(config, named):

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from trustml.plan import PrivacyPlan, composed_epsilon
 from trustml.training.runs.entries import Summary
-from trustml.training.runs.ledger import NAME, read_ledger, summarize
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import read_ledger, summarize
 
 
 class RunCost(NamedTuple):
@@ -55,8 +56,8 @@ def compose(folders: Sequence[Path], delta: float) -> list[Total]:
         raise ValueError(f"`--delta` must be in (0, 1), got {delta!r}.")
     sources: dict[str, list[_Ledger]] = {}
     for folder in folders:
-        for training in _private_trainings(folder):
-            ledger = _Ledger(training, read_ledger(training))
+        for training in RunFolder(folder).trainings() or [RunFolder(folder)]:
+            ledger = _Ledger(training.path, read_ledger(training.path))
             sources.setdefault(ledger.entries[0]["source"], []).append(ledger)
     return [_total(source, ledgers, delta) for source, ledgers in sources.items()]
 
@@ -72,11 +73,6 @@ class _Spent(NamedTuple):
     plan: PrivacyPlan
     steps: int  # that no other ledger counts
     cost: RunCost
-
-
-def _private_trainings(folder: Path) -> list[Path]:
-    repeats = sorted(path.parent for path in folder.glob(f"repeat-*/{NAME}"))
-    return [folder] if (folder / NAME).exists() or not repeats else repeats
 
 
 def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:

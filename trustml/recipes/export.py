@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
-from trustml.recipes.train.run import RESOLVED, TOKENIZER, read_resolved
+from trustml.recipes.train.run import read_resolved
 from trustml.report import model_card, read_report, write_json, write_text
+from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import read_ledger, summarize
-from trustml.training.runs.weights import WEIGHTS, load_weights
+from trustml.training.runs.weights import load_weights
 
 _MODEL, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 _FILES = [
@@ -74,7 +75,7 @@ def export_run(config: ExportConfig) -> Exported:
     network = _network(config.run)
     out.parent.mkdir(parents=True, exist_ok=True)
     if "model" in network:
-        tokenizer = config.run / TOKENIZER
+        tokenizer = RunFolder(config.run).tokenizer
         files = _write_language_model(out, network, tokenizer, training, canaries)
     else:
         out.mkdir(exist_ok=True)
@@ -87,7 +88,7 @@ def export_run(config: ExportConfig) -> Exported:
     return Exported(out, names, report["privacy"]["statement"])
 
 
-def _training(config: ExportConfig, report) -> Path:
+def _training(config: ExportConfig, report) -> RunFolder:
     """The folder of the private training that is exported."""
     repeats = report["run"]["repeats"]
     if not 1 <= config.repeat <= repeats:
@@ -97,13 +98,13 @@ def _training(config: ExportConfig, report) -> Path:
             f"`RUN` must be a finished run, got {config.run}, which is unfinished. Go on with it "
             f"by `trustml train --resume {config.run}`."
         )
-    return config.run / f"repeat-{config.repeat}" if repeats > 1 else config.run
+    return RunFolder(config.run).repeats(repeats)[config.repeat - 1]
 
 
-def _read_weights(training: Path) -> bytes:
+def _read_weights(training: RunFolder) -> bytes:
     """The weights that the ledger says the run ended with, and no others."""
-    path = training / WEIGHTS
-    end = summarize(read_ledger(training)).end or {}
+    path = training.weights
+    end = summarize(read_ledger(training.path)).end or {}
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -130,15 +131,16 @@ def _without_canaries(weights: bytes) -> tuple[bytes, int]:
 
 def _network(run: Path) -> dict[str, Any]:
     """What rebuilds the network: nothing here was read off the rows."""
-    if not (run / RESOLVED).exists():
+    path = RunFolder(run).resolved
+    if not path.exists():
         raise ValueError(
-            f"`RUN` must be a folder of `trustml train`, got {run} without {RESOLVED}."
+            f"`RUN` must be a folder of `trustml train`, got {run} without {path.name}."
         )
     return read_resolved(run)["network"]
 
 
 def _write_language_model(
-    out: Path, network: dict[str, Any], tokenizer: Path, training: Path, canaries: int
+    out: Path, network: dict[str, Any], tokenizer: Path, training: RunFolder, canaries: int
 ) -> list[tuple[str, str]]:
     """In the layout of transformers, adapters merged; returns the files and what they are."""
     import jax
@@ -149,7 +151,7 @@ def _write_language_model(
 
     model = rebuilt(network, tokenizer)
     like = jax.eval_shape(model.network.init, jax.random.key(0))
-    weights = load_weights(training / WEIGHTS, shapes_with(like, canaries))
+    weights = load_weights(training.weights, shapes_with(like, canaries))
     save_pretrained(out, model._replace(params=model_of(weights, canaries)))
     names = sorted(path.name for path in out.iterdir())
     return [(name, _FILES_OF_TRANSFORMERS.get(name, "of the tokenizer")) for name in names]

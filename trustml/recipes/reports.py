@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from trustml.recipes.composition import compose
 from trustml.recipes.settings import Settings, knob, settings
 from trustml.report import read_report, render, write_text
-from trustml.report.folder import PAGE
+from trustml.training.runs.folder import RunFolder
 
 _SEVERAL = Path("trust-report.html")
 
@@ -57,7 +57,7 @@ def write_report(config: ReportConfig) -> Reported:
     reports = tuple(read_report(folder, delta=config.delta) for folder in config.runs)
     several = len(reports) > 1
     together = _epsilon_together(config.runs, reports) if several else None
-    page = config.out or (_SEVERAL if several else config.runs[0] / PAGE)
+    page = config.out or (_SEVERAL if several else RunFolder(config.runs[0]).page)
     if page.is_dir() or not page.parent.is_dir():
         raise ValueError(f"`--out` must be a file in a folder that exists, got {page}.")
     write_text(page, render(reports, together))

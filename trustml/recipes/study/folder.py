@@ -7,8 +7,8 @@ from typing import Any
 from trustml.recipes.settings import fields_of, read_yaml, to_yaml
 from trustml.recipes.study.grid import Cell, Study, StudyConfig, short_model
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.run import RESOLVED
 from trustml.report import write_text
+from trustml.training.runs.folder import RunFolder
 
 SETTINGS = "study.yaml"
 # Where the data lie. How a step is computed stays, or the times of cells would not compare.
@@ -52,7 +52,7 @@ def write_study(study: Study, out: Path) -> None:
 
 def is_started(out: Path, cell: Cell) -> bool:
     """Whether the training of a cell was begun."""
-    return (out / cell.name / RESOLVED).exists()
+    return RunFolder(out / cell.name).resolved.exists()
 
 
 def _read(out: Path) -> Study:

@@ -12,7 +12,7 @@ from trustml.recipes.study.grid import Cell, Study, StudyConfig, config_of
 from trustml.recipes.train import resolve
 from trustml.recipes.train import run as training
 from trustml.report import read_report, write_json, write_text
-from trustml.report.folder import REPORT
+from trustml.training.runs.folder import RunFolder
 
 FILE = "study.json"
 
@@ -92,7 +92,7 @@ class _Trainings(NamedTuple):
           _Skipped: It cannot be planned.
         """
         folder = self.out / cell.name
-        if (folder / REPORT).exists():
+        if RunFolder(folder).report.exists():
             return read_report(folder)
         if is_started(self.out, cell):
             return training.resume(folder, self.changes, quiet=self.quiet).report

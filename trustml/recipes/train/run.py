@@ -11,26 +11,18 @@ import jax
 
 from trustml.plan import PrivacyPlan
 from trustml.recipes.settings import read_yaml, to_yaml
-from trustml.recipes.train import canaries
-from trustml.recipes.train import evaluation as evaluation
+from trustml.recipes.train import evaluation
+from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import resolve, with_task
 from trustml.report import read_report, render, write_json, write_text
-from trustml.report.folder import PAGE, REPORT
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
 from trustml.training.runs import interrupts
-from trustml.training.runs.checkpoint import FOLDER as CHECKPOINTS
 from trustml.training.runs.files import locked
-from trustml.training.runs.weights import WEIGHTS
+from trustml.training.runs.folder import RunFolder
 from trustml.training.timing import time_steps
-
-WRITTEN = "config.yaml"
-RESOLVED = "resolved.yaml"
-TOKENIZER = "tokenizer"
-START = "start.safetensors"
-BASELINE = "baseline"
 
 
 class TrainResult(NamedTuple):
@@ -41,7 +33,7 @@ class TrainResult(NamedTuple):
 
     def _repr_html_(self) -> str:
         """The report's page, for a notebook."""
-        page = (self.folder / PAGE).read_text().replace("&", "&amp;").replace('"', "&quot;")
+        page = RunFolder(self.folder).page.read_text().replace("&", "&amp;").replace('"', "&quot;")
         return f'<iframe srcdoc="{page}" style="width:100%;height:70vh;border:0"></iframe>'
 
 
@@ -99,19 +91,21 @@ def resume(
       ValueError: It is no run, or its settings are damaged.
     """
     folder = Path(folder)
-    if not (folder / RESOLVED).exists():
+    files = RunFolder(folder)
+    if not files.resolved.exists():
         raise ValueError(
-            f"`--resume` must name the folder of a run, got {folder}, which holds no {RESOLVED}."
+            f"`--resume` must name the folder of a run, got {folder}, which holds no "
+            f"{files.resolved.name}."
         )
     resolved = read_resolved(folder)
     settings = {**resolved["settings"], **(changes or {})}
-    config = TrainConfig.from_dict(settings, str(folder / RESOLVED))
-    if (folder / REPORT).exists():
+    config = TrainConfig.from_dict(settings, str(files.resolved))
+    if files.report.exists():
         _clean(config, folder)
         if not quiet:
             print(f"{folder} has ended: no step is left", file=sys.stderr)
         return TrainResult(read_report(folder), folder)
-    sampled = canaries.read_canaries(folder) if config.audit or config.audit_rows else None
+    sampled = read_canaries(folder) if config.audit or config.audit_rows else None
     # Not calibrated anew: another version of the accountant may find other last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
     experiment = resolve(config, canaries=sampled, plan=plan, quiet=quiet)
@@ -129,10 +123,11 @@ def read_resolved(folder: Path) -> dict[str, Any]:
     Raises:
       ValueError: It is missing or not whole.
     """
-    resolved = read_yaml(folder / RESOLVED)
+    path = RunFolder(folder).resolved
+    resolved = read_yaml(path)
     if resolved.get("whole") is not True:
         raise ValueError(
-            f"`{folder / RESOLVED}` must be whole, got one that was cut off. Restore it from a "
+            f"`{path}` must be whole, got one that was cut off. Restore it from a "
             "backup: without it the settings of the run are not known."
         )
     return resolved
@@ -140,12 +135,12 @@ def read_resolved(folder: Path) -> dict[str, Any]:
 
 def _describe_run(folder: Path, experiment: Experiment, written, command: str) -> None:
     """Writes what a run is, before it begins."""
-    config, task = experiment.config, experiment.task
-    write_text(folder / WRITTEN, to_yaml(written, f"As written: {command}"))
+    config, task, files = experiment.config, experiment.task, RunFolder(folder)
+    write_text(files.config, to_yaml(written, f"As written: {command}"))
     if config.audit or config.audit_rows:
-        write_json(folder / canaries.FILE, experiment.canaries.to_dict())
+        write_json(files.canaries, experiment.canaries.to_dict())
     if task.tokenizer is not None:
-        task.tokenizer.save(folder / TOKENIZER)
+        task.tokenizer.save(files.tokenizer)
     resolved = {
         "settings": config.to_dict(),
         "report": describe(experiment),
@@ -160,7 +155,7 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
         "What was asked for, and what follows from it; null is what the preset has. "
         "`trustml train --resume` reads it."
     )
-    write_text(folder / RESOLVED, to_yaml(resolved, head))
+    write_text(RunFolder(folder).resolved, to_yaml(resolved, head))
 
 
 @contextlib.contextmanager
@@ -188,10 +183,11 @@ class _Training(NamedTuple):
     def carry_out(self) -> Any:
         """Trains, evaluates and times both arms; writes the report, which ends the run."""
         config = self.experiment.config
-        folders = _repeat_folders(config, self.folder)
+        files = RunFolder(self.folder)
+        folders = files.repeats(config.repeats)
         arms: dict[str, list[evaluation.ArmResult]] = {}
         for turn, folder in enumerate(folders):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.path.mkdir(mode=0o700, exist_ok=True)
             seed = None if config.seed is None else config.seed + turn
             start = self._start(folder, seed)
             for name, step in self.steps.items():
@@ -199,13 +195,13 @@ class _Training(NamedTuple):
                 result = self._fit(label, step, start, folder, seed)
                 arm = evaluation.evaluate(self.experiment, self.experiment.objective(step), result)
                 arms.setdefault(name, []).append(arm)
-        report = make_report(self.experiment, arms, self._time(), self.folder, folders[0])
-        write_text(self.folder / PAGE, render([report]))
-        write_json(self.folder / REPORT, report)
+        report = make_report(self.experiment, arms, self._time(), self.folder, folders[0].path)
+        write_text(files.page, render([report]))
+        write_json(files.report, report)
         _clean(config, self.folder)
         return report
 
-    def _fit(self, label: str, step: TrainStep, start: Any, folder: Path, seed) -> FitResult:
+    def _fit(self, label: str, step: TrainStep, start: Any, folder: RunFolder, seed) -> FitResult:
         experiment, config = self.experiment, self.experiment.config
         objective = experiment.objective(step)
         shown = [metric.name for metric in experiment.task.scoring.metrics]
@@ -229,7 +225,7 @@ class _Training(NamedTuple):
                 evaluate_every=config.evaluate_every,
                 stop=patience(patient, config.patience) if config.patience else None,
                 pause=asked,
-                out=folder if step.private else folder / BASELINE,
+                out=folder.path if step.private else folder.baseline.path,
                 resume=self.resume,
                 accept_charge=self.accept_charge,
                 source=experiment.parts.train.fingerprint,
@@ -240,9 +236,9 @@ class _Training(NamedTuple):
                 progress=False if self.quiet else label,
             )
 
-    def _start(self, folder: Path, seed: int | None) -> Any:
+    def _start(self, folder: RunFolder, seed: int | None) -> Any:
         """The weights to start from: public, and kept until the end, as they may take a minute."""
-        path, task = folder / START, self.experiment.task
+        path, task = folder.start, self.experiment.task
         if path.exists():
             like = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
             return load_weights(path, like)
@@ -271,19 +267,13 @@ class _Training(NamedTuple):
         )
 
 
-def _repeat_folders(config: TrainConfig, folder: Path) -> list[Path]:
-    """One folder for each private training."""
-    turns = range(1, config.repeats + 1)
-    return [folder / f"repeat-{turn}" if config.repeats > 1 else folder for turn in turns]
-
-
 def _clean(config: TrainConfig, folder: Path) -> None:
     """Removes what only a run that goes on needs, the baseline's weights among it."""
-    for each in _repeat_folders(config, folder):
-        _remove(each / START)
+    for each in RunFolder(folder).repeats(config.repeats):
+        _remove(each.start)
         if not config.save_baseline:
-            for name in (WEIGHTS, CHECKPOINTS):
-                _remove(each / BASELINE / name)
+            _remove(each.baseline.weights)
+            _remove(each.baseline.checkpoints)
 
 
 def _new_folder(config: TrainConfig, out: Path | None) -> Path:
@@ -292,7 +282,7 @@ def _new_folder(config: TrainConfig, out: Path | None) -> Path:
         return _next_folder(config)
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"`--out` must be a folder, got the file {out}.")
-    if (out / RESOLVED).exists() or (out / REPORT).exists():
+    if RunFolder(out).holds_run():
         raise FileExistsError(
             f"`--out` must be a new folder, got {out}, which holds a run. Go on with it by "
             f"`trustml train --resume {out}`, or name another."
