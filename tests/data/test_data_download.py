@@ -1,6 +1,5 @@
 """Downloads from a server on this machine: whole and verified, or refused in one line."""
 
-import argparse
 import functools
 import gzip
 import hashlib
@@ -24,9 +23,7 @@ BODY = b"".join(b"IN: jump %d OUT: I_JUMP\n" % number for number in range(20_000
 
 def run(*arguments):
     """`trustml data` with these arguments."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    return command.run(arguments)
 
 
 class _Publisher(http.server.BaseHTTPRequestHandler):

@@ -1,6 +1,5 @@
 """The catalogue: every set loads with its published rows, and what is broken is named."""
 
-import argparse
 import collections
 import dataclasses
 import functools
@@ -43,9 +42,7 @@ def published(name):
 
 def run(*arguments):
     """`trustml data` with these arguments."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    return command.run(arguments)
 
 
 # The published sets

@@ -177,7 +177,8 @@ class PrivacyPlan:
     @property
     def grid_spacing(self) -> float:
         """Steps of the grid that noisy sums lie on; 0 where they lie on none."""
-        return grid_spacing(self.clip_bound, self.dimension) if self.noise == "grid" else 0.0
+        on_grid = self.noise == "discrete_gaussian"
+        return grid_spacing(self.clip_bound, self.dimension) if on_grid else 0.0
 
     @property
     def divisor(self) -> float:
