@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 
 from trustml.cli.options import add_output, number, show_json, show_table
-from trustml.data.catalogue import KINDS, Entry, find_entry
+from trustml.data.catalogue import CATALOGUE, KINDS, Entry, find_entry
 from trustml.data.content import find_file, read_bytes
 from trustml.data.converters import publisher_paths
-from trustml.data.corpus import DataError
-from trustml.data.entries import CATALOGUE
-from trustml.data.example_sets import VARIABLE, find_folder
+from trustml.data.errors import DataError
 from trustml.data.fetching import fetch
+from trustml.data.loading import VARIABLE, find_folder
 
 DESCRIPTION = """\
 Lists the data sets that can be loaded by name, shows one with its licence and its files, fetches
@@ -86,7 +85,7 @@ def _show(chosen) -> int:
     for name, value in facts:
         print(f"  {name}: {value}")
     for file in entry.files:
-        print(f"  {entry.place}/{file.name}")
+        print(f"  {entry.folder}/{file.name}")
         known = file.publisher != "-"
         print(f"    from {file.publisher} {file.path}" if known else "    publisher not known")
         print(f"    SHA-256 of the content {file.sha256}")
@@ -142,7 +141,7 @@ def _verdicts(entry: Entry, data_dir: Path):
             verdict = "missing" if path is None else _compare(path, file.sha256)
         except DataError as error:
             verdict = f"broken: {error}"
-        yield entry.place, file.name, verdict
+        yield entry.folder, file.name, verdict
 
 
 def _compare(path: Path, sha256: str) -> str:
@@ -169,7 +168,7 @@ def _facts(entry: Entry) -> dict:
 def _download(entry: Entry) -> str:
     if entry.refused:
         return f"no, because {entry.refused}"
-    lacking = [file.name for file in entry.files if not publisher_paths(entry.place, file)]
+    lacking = [file.name for file in entry.files if not publisher_paths(entry.folder, file)]
     return f"yes, but for {', '.join(lacking)}, which no loader needs" if lacking else "yes"
 
 

@@ -71,16 +71,16 @@ def pooled_result(
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     bounds = np.nanquantile(draws, tails, axis=0).T
     name = interval_name("bootstrap of targets and units", confidence)
-    advantage = _reflected(float((roc.tpr - roc.fpr).max()), *bounds[1], name)
+    advantage = _reflected(float((roc.tpr - roc.fpr).max()), bounds[1], name)
     others = int((~members).sum())
     at_rates = []
     for number, (rate, place) in enumerate(zip(rates, places, strict=True)):
         of_rate = zip((roc.tpr, roc.fpr), bounds[2 + 2 * number :], strict=False)
-        tpr, fpr = (_holding(float(curve[place]), *bound, name) for curve, bound in of_rate)
+        tpr, fpr = (_holding(float(curve[place]), bound, name) for curve, bound in of_rate)
         note = too_few(rate, others)
         at_rates.append(TprAtFpr(rate, None if note else tpr, None if note else fpr, note))
     return MembershipResult(
-        auc=_holding(float(np.trapezoid(roc.tpr, roc.fpr)), *bounds[0], name),
+        auc=_holding(float(np.trapezoid(roc.tpr, roc.fpr)), bounds[0], name),
         tpr_at_fpr=tuple(at_rates),
         advantage=advantage,
         balanced_accuracy=advantage.map(lambda value: (1 + value) / 2),
@@ -139,12 +139,14 @@ def _running(weight, last):
     return np.append(0.0, np.cumsum(weight)[last])
 
 
-def _holding(value: float, low: float, high: float, name: str) -> Estimate:
+def _holding(value: float, bounds: Sequence[float], name: str) -> Estimate:
     """The value and its bounds, which never leave it out."""
+    low, high = bounds
     return Estimate(value, float(min(value, low)), float(max(value, high)), name)
 
 
-def _reflected(value: float, low: float, high: float, name: str) -> Estimate:
+def _reflected(value: float, bounds: Sequence[float], name: str) -> Estimate:
     """The bounds mirrored at the value: draws lie above it as it lies above the truth."""
-    found = _holding(value, 2 * value - high, 2 * value - low, name)
+    low, high = bounds
+    found = _holding(value, (2 * value - high, 2 * value - low), name)
     return Estimate(value, max(0.0, found.low), min(1.0, found.high), name)

@@ -13,8 +13,7 @@ from trustml.clipping import layer_bounds, partition
 from trustml.clipping.trainable import path_name, trainable_mask
 from trustml.data import snips
 from trustml.data.buckets import shortener
-from trustml.data.corpora import examples_of
-from trustml.data.examples import Examples, Parts
+from trustml.data.examples import Examples, Splits
 from trustml.models.tasks import Task, group_pieces, unit_loss
 from trustml.models.tasks.units import PRESENT
 from trustml.plan import PrivacyPlan
@@ -43,7 +42,7 @@ class Experiment(NamedTuple):
 
     config: TrainConfig
     preset: Preset
-    parts: Parts
+    parts: Splits
     public: Examples | None  # generated rows on which to decide when to stop
     problem: Task
     level: str  # what the privacy unit is
@@ -179,7 +178,7 @@ def _sized(setting: Experiment) -> Preset:
     return dataclasses.replace(setting.preset, private=private)
 
 
-def _generated(parts: Parts) -> Examples:
+def _generated(parts: Splits) -> Examples:
     """Generated rows to decide by when to stop."""
     if parts.train.synthetic:
         return parts.valid
@@ -188,7 +187,7 @@ def _generated(parts: Parts) -> Examples:
             "`--patience` needs generated rows to be judged on, which there are for the data "
             f"synthetic and snips only, got {parts.train.name!r}."
         )
-    return examples_of(snips.generated(_PUBLIC_ROWS, seed=1), "valid")
+    return snips.generated(_PUBLIC_ROWS, seed=1)
 
 
 def make_preset(config: TrainConfig, data: str, task: str) -> Preset:

@@ -2,12 +2,10 @@
 
 import dataclasses
 
-from trustml.data import load
-from trustml.data.catalogue import EXAMPLE_TASKS, find_entry
-from trustml.data.corpora import examples_of
-from trustml.data.corpus import DataError
-from trustml.data.example_sets import load_examples
-from trustml.data.examples import Parts, with_all_targets
+from trustml.data import DataError, Splits, load
+from trustml.data.catalogue import find_entry
+from trustml.data.examples import slots_only, with_all_targets
+from trustml.data.rows import TASKS
 from trustml.models.joint.nlu import ENCODERS
 from trustml.models.tasks import KINDS
 from trustml.recipes.train.config import TrainConfig
@@ -51,25 +49,23 @@ def with_task(config: TrainConfig) -> tuple[TrainConfig, str, str]:
 
 def _task_of(data: str) -> str:
     try:
-        return find_entry(data, EXAMPLE_TASKS).task
+        return find_entry(data, TASKS).task
     except DataError as error:
         raise ValueError(f"`--data` must be {_OURS} or a set of the catalogue: {error}") from None
 
 
-def load_task(name: str, task: str, data_dir: str | None, *, download: bool) -> Parts:
-    """The parts of a data set, for a task.
+def load_task(name: str, task: str, data_dir: str | None, *, download: bool) -> Splits:
+    """The splits of a data set, for a task.
 
     Raises:
       ValueError: They are not there or broken.
     """
-    if name != _OURS:
-        parts = load_examples(name, data_dir, download=download)
-        if task != "seq2seq":
-            return parts
-        return Parts(parts.train, *(with_all_targets(part) for part in parts[1:]))
-    corpora = load(name)
-    pairs = zip(corpora, Parts._fields, strict=True)
-    return Parts(*(examples_of(corpus, part, task) for corpus, part in pairs))
+    splits = load(name, data_dir, download=download)
+    if task == "tag" and splits.train.task == "nlu":
+        return Splits(*map(slots_only, splits))
+    if task == "seq2seq":
+        return Splits(splits.train, *map(with_all_targets, splits[1:]))
+    return splits
 
 
 def preset_name(config: TrainConfig, data: str, task: str) -> str:
