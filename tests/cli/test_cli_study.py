@@ -10,15 +10,17 @@ from trustml.cli import main
 from trustml.recipes.study import findings
 from trustml.recipes.study import grid as studies
 from trustml.recipes.train import run as training_run
-from trustml.recipes.train.config import RESOLVED, TrainConfig
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.run import TrainResult
+from trustml.training.runs.folder import RunFolder
 
 TINY = ["--steps", "2", "--batch", "64", "--max-length", "6", "--evaluate-every", "2"]
 TINY += ["--no-pretrain", "--audit-rows", "40", "--audit-canaries", "40"]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A real study of two cells, and the report of one."""
+def studied(tmp_path_factory):
+    """A real study of two cells."""
     out = tmp_path_factory.mktemp("studies") / "real"
     cells = ["--epsilons", "1,8", "--mechanisms", "exact", "--no-baseline"]
     assert study(out, *TINY, *cells) == 0
@@ -28,6 +30,8 @@ def finished(tmp_path_factory):
 def report_like(real, config, audited=None):
     """A report of the schema with figures that follow from the settings."""
     report = json.loads(json.dumps(real))
+    report["results"].pop("baseline")
+    report["attack"]["sides"].pop("baseline")
     epsilon = config.epsilon
     report["privacy"]["epsilon"] = epsilon - 1e-4
     side = report["attack"]["sides"]["private"]
@@ -49,30 +53,30 @@ def report_like(real, config, audited=None):
 @pytest.fixture
 def trained(finished, monkeypatch):
     """Stands for training: which cells were started and resumed, and what each may be told."""
-    real = json.loads((finished / "conv_exact_1_1" / "report.json").read_text())
+    real = json.loads((finished / "report.json").read_text())
     seen = {"started": {}, "resumed": {}, "audited": {}, "stop_at": None, "refuse": ()}
 
-    def start(config, written, command, folder, output):
+    def start(config, folder, **_):
         if folder.name in seen["refuse"]:
             raise ValueError("no noise meets the budget")
         folder.mkdir()
-        (folder / RESOLVED).write_text("whole: true\n")
+        RunFolder(folder).resolved.write_text("whole: true\n")
         seen["started"][folder.name] = config
         if folder.name == seen["stop_at"]:
             raise KeyboardInterrupt("go on with: trustml train --resume")
         report = report_like(real, config, seen["audited"].get(folder.name))
         (folder / "report.json").write_text(json.dumps(report))
-        return report, folder
+        return TrainResult(report, folder)
 
-    def resume(folder, changes, output):
+    def resume(folder, changes, **_):
         seen["resumed"][folder.name] = changes
         report = report_like(real, seen["started"][folder.name])
         (folder / "report.json").write_text(json.dumps(report))
-        return report, folder
+        return TrainResult(report, folder)
 
-    monkeypatch.setattr(training_run, "new_run", start)
-    monkeypatch.setattr(training_run, "resumed_run", resume)
-    monkeypatch.setattr("trustml.recipes.train.experiment.make_setting", lambda *_, **__: None)
+    monkeypatch.setattr(training_run, "run", start)
+    monkeypatch.setattr(training_run, "resume", resume)
+    monkeypatch.setattr("trustml.recipes.train.resolve.resolve", lambda *_, **__: None)
     monkeypatch.setattr(findings, "_keys", lambda folder: {folder.name})
     return seen
 
@@ -90,11 +94,12 @@ def refused(capsys, out, *arguments):
     return capsys.readouterr().err
 
 
-def test_two_real_cells_are_trained_audited_and_added_up(finished, capsys):
-    found = document(finished)
+@pytest.mark.slow
+def test_two_real_cells_are_trained_audited_and_added_up(studied, capsys):
+    found = document(studied)
     assert [row["budget_epsilon"] for row in found["rows"]] == [1.0, 8.0]
     for row in found["rows"]:
-        report = json.loads((finished / row["cell"] / "report.json").read_text())
+        report = json.loads((studied / row["cell"] / "report.json").read_text())
         side = report["attack"]["sides"]["private"]
         assert row["epsilon"] == report["privacy"]["epsilon"] <= row["budget_epsilon"]
         assert row["attack_auc"] == side["auc"]
@@ -112,10 +117,10 @@ def test_two_real_cells_are_trained_audited_and_added_up(finished, capsys):
         max(claims) < found["together"]["epsilon"] <= 1.2 * sum(claims)
     )  # at one delta, not at their sum
     # All have ended: nothing is trained, and the answer is the same.
-    before = {path: path.stat().st_mtime_ns for path in finished.glob("*/report.json")}
-    assert study(finished, "--json") == 0
+    before = {path: path.stat().st_mtime_ns for path in studied.glob("*/report.json")}
+    assert study(studied, "--json") == 0
     assert json.loads(capsys.readouterr().out) == found
-    assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*/report.json")}
+    assert before == {path: path.stat().st_mtime_ns for path in studied.glob("*/report.json")}
 
 
 def test_the_grid_and_its_settings(trained, tmp_path):

@@ -11,7 +11,10 @@ import pytest
 from trustml.data import encode, hash_tokenizer, synthetic
 from trustml.models.joint import decoding, nlu
 
-KINDS = sorted(nlu.ENCODERS)
+KINDS = [
+    pytest.param(kind, marks=() if kind == "conv" else pytest.mark.slow)
+    for kind in sorted(nlu.ENCODERS)
+]
 TOKENIZER = hash_tokenizer(256, hashes=1, affixes=64)
 
 

@@ -9,11 +9,10 @@ import yaml
 from trustml.plan import PrivacyPlan
 from trustml.report.build import clipping, learning, report_frame
 from trustml.report.schema import check
-from trustml.training.runs.ledger import NAME, LedgerError, read_ledger, summarize
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import LedgerError, read_ledger, summarize
 from trustml.training.runs.metrics_log import read_lines
 
-REPORT = "report.json"
-PAGE = "report.html"
 ENDINGS = ("stopped early", "budget spent")
 _DELTA = 1e-5
 _SO_FAR = (
@@ -32,9 +31,9 @@ def read_report(folder: Path, *, delta: float | None = None) -> dict[str, Any]:
     Raises:
       ValueError: There is no run, or its files are damaged; the message names the file.
     """
-    path = folder / REPORT
+    path = RunFolder(folder).report
     if not path.exists():
-        return _of_ledger(folder, delta)
+        return _of_ledger(RunFolder(folder), delta)
     try:
         report = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -46,24 +45,24 @@ def read_report(folder: Path, *, delta: float | None = None) -> dict[str, Any]:
     return report
 
 
-def _of_ledger(folder: Path, delta: float | None) -> dict[str, Any]:
-    runs = [folder] if (folder / NAME).exists() else sorted(folder.glob(f"repeat-*/{NAME}"))
+def _of_ledger(folder: RunFolder, delta: float | None) -> dict[str, Any]:
+    runs = folder.trainings()
     if not runs:
         raise ValueError(
             f"`RUN` must be a folder of `trustml train` or `trustml.fit`, got {folder}, which "
-            f"holds neither {REPORT} nor {NAME}."
+            f"holds neither {folder.report.name} nor {folder.ledger.name}."
         )
-    place = runs[0] if runs[0].is_dir() else runs[0].parent
-    summary = summarize(read_ledger(place))
+    first = runs[0]
+    summary = summarize(read_ledger(first.path))
     if not summary.segments:
-        raise LedgerError(f"{place / NAME} holds no step yet: there is nothing to show.")
+        raise LedgerError(f"{first.ledger} holds no step yet: there is nothing to show.")
     if not summary.run["private_training"]:
         raise ValueError(f"`RUN` must be a private training, got {folder}, which is a baseline.")
     settings = _settings(folder)
     end = summary.end or {}
     status = end["reason"] if end.get("reason") in ENDINGS else "unfinished"
     report = report_frame(
-        name=folder.resolve().name,
+        name=folder.path.resolve().name,
         summary=summary,
         plan=PrivacyPlan.from_dict(summary.run["plan"]),
         delta=delta or settings.get("delta") or _DELTA,
@@ -73,8 +72,7 @@ def _of_ledger(folder: Path, delta: float | None) -> dict[str, Any]:
     for name in ("data", "model", "training"):
         report[name] |= settings.get(name, {})
     report["notes"] = settings.get("notes", []) + ([_SO_FAR] if status == "unfinished" else [])
-    metrics = place / "metrics.jsonl"
-    history = read_lines(metrics) if metrics.exists() else []
+    history = read_lines(first.metrics) if first.metrics.exists() else []
     report["clipping"] = clipping(history, summary.run["plan"]["clip_norm"])
     report["learning"] = {"private": learning(history)} if history else None
     conditions = summary.segments[-1].conditions
@@ -82,8 +80,8 @@ def _of_ledger(folder: Path, delta: float | None) -> dict[str, Any]:
     return report
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "resolved.yaml"
+def _settings(folder: RunFolder) -> dict[str, Any]:
+    path = folder.resolved
     try:
         found = yaml.safe_load(path.read_text()) if path.exists() else {}
     except (OSError, yaml.YAMLError) as error:
