@@ -3,14 +3,12 @@
 import itertools
 import json
 
-import numpy as np
 import pytest
 from scipy import stats
 
 from trustml.cli import main
 from trustml.recipes.study import findings
 from trustml.recipes.study import grid as studies
-from trustml.recipes.study.correlation import FEWEST, correlation
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.run import TrainResult
@@ -309,84 +307,3 @@ def test_correlations_are_those_of_the_rows(trained, tmp_path):
     assert pooled["kendall"] == pytest.approx(stats.kendalltau(claims, values).statistic)
     assert pooled["spearman"] < 0.9  # another mechanism blurs it
     assert every["mechanism exact", "Intent accuracy"]["spearman"] == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_a_test_within_one_stratum_is_scipys_exact_one(ties):
-    rng = np.random.default_rng(1)
-    claimed, found = np.array([0.5, 1, 1, 3, 3, 8.0, 8.5]), rng.normal(size=7)
-    found = np.round(found, 0) if ties else found
-    one = correlation(claimed, found, np.zeros(7, np.int64))
-    oracle = stats.permutation_test(
-        (found,),
-        lambda x: stats.spearmanr(claimed, x).statistic,
-        permutation_type="pairings",
-        n_resamples=np.inf,
-        vectorized=False,
-    )
-    null = np.abs(oracle.null_distribution)
-    assert one.exact
-    assert one.spearman == pytest.approx(oracle.statistic)
-    assert one.p == pytest.approx(np.mean(null >= abs(oracle.statistic) - 1e-9))
-    assert np.mean(null <= one.by_chance + 1e-9) >= 0.95
-    assert one.low < one.spearman < one.high
-
-
-def test_orders_are_shuffled_within_strata_alone():
-    claimed, strata = np.array([1.0, 2, 3, 8, 9, 10]), np.array([0, 0, 0, 1, 1, 1])
-    found = np.array([2.0, 1, 3, 20, 30, 10])
-    one = correlation(claimed, found, strata)
-    every = [
-        stats.spearmanr(claimed, [*first, *last]).statistic
-        for first in itertools.permutations(found[:3])
-        for last in itertools.permutations(found[3:])
-    ]
-    assert one.p == pytest.approx(np.mean(np.abs(every) >= abs(one.spearman) - 1e-9))
-    # The strata differ, which shuffling across them takes for a relation.
-    across = correlation(claimed, found, np.zeros(6, np.int64))
-    assert across.p < 0.2 < one.p
-
-
-def test_many_cells_are_shuffled_by_drawn_orders():
-    claimed = np.arange(1.0, 16.0)
-    one = correlation(claimed, np.roll(claimed, 5), np.zeros(15, np.int64))
-    assert not one.exact
-    reference = stats.spearmanr(claimed, np.roll(claimed, 5)).pvalue
-    assert one.p == pytest.approx(reference, abs=0.02)
-    perfect = correlation(claimed, claimed, np.zeros(15, np.int64))
-    assert 0 < perfect.p < 1e-3
-    assert perfect.low < perfect.high < 1
-
-
-@pytest.mark.parametrize(
-    ("claimed", "found", "said"),
-    [
-        (np.arange(FEWEST - 1.0), np.arange(FEWEST - 1.0), "fewer than 5 cells"),
-        (np.zeros(0), np.zeros(0), "fewer than 5 cells"),
-        (np.ones(6), np.arange(6.0), "all cells claim the same"),
-        (np.arange(6.0), np.zeros(6), "it is 0 in all cells"),
-    ],
-)
-def test_where_nothing_can_be_said_nothing_is(claimed, found, said):
-    one = correlation(claimed, found, np.zeros(len(claimed), np.int64))
-    assert one.spearman is one.low is one.p is one.kendall is None
-    assert said in one.note
-
-
-@pytest.mark.parametrize(("slope", "size"), [(0.0, 5), (0.6, 8), (0.9, 8), (0.9, 16)])
-def test_intervals_hold_the_true_coefficient(slope, size):
-    rng = np.random.default_rng(7)
-    true = 6 / np.pi * np.arcsin(slope / 2)  # Pearson's 1907 relation for normal pairs
-    held = 0
-    for _ in range(300):
-        x = rng.normal(size=size)
-        y = slope * x + np.sqrt(1 - slope**2) * rng.normal(size=size)
-        low, high = _interval_of(x, y)
-        held += low <= true <= high
-    assert held >= 0.915 * 300  # 94 % less two standard errors
-
-
-def _interval_of(x, y):
-    from trustml.recipes.study.correlation import _interval
-
-    return _interval(float(stats.spearmanr(x, y).statistic), len(x))

@@ -14,10 +14,9 @@ from trustml.audit import (
 )
 from trustml.data.examples import Examples
 from trustml.formatting import plural
-from trustml.models.tasks import Judged
 from trustml.recipes.train.canaries import TrainingObjective
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import Estimate
+from trustml.stats import Estimate
 from trustml.training import FitResult
 
 CONFIDENCE = 0.95
@@ -45,7 +44,7 @@ class ArmResult(NamedTuple):
     """One finished training, private or not, and what was found. Private."""
 
     result: FitResult
-    metrics: dict[str, Judged]
+    metrics: dict[str, Estimate]
     scores: dict[str, float]
     counts: np.ndarray  # of the judged rows, as their scoring counts
     losses: Pair  # of rows that coins put in or left out
@@ -126,11 +125,11 @@ def _how(unit: str, *, adds: bool) -> str:
 def _attack(side: ArmResult, delta: float, *, bound: bool) -> dict:
     found = loss_threshold_attack(*side.losses, confidence=CONFIDENCE)
     return {
-        "auc": _plain(found.auc, "DeLong, 95 %"),
+        "auc": found.auc._asdict(),
         "tpr_at_fpr": [
             {
                 "rate": low.rate,
-                "tpr": None if low.tpr is None else _plain(low.tpr, "Clopper-Pearson, 95 %"),
+                "tpr": low.tpr and low.tpr._asdict(),
                 "note": low.note,
             }
             for low in found.tpr_at_fpr
@@ -221,25 +220,12 @@ def _group(experiment, side: ArmResult, judged, of_canaries) -> dict:
     members, others = (losses[rows] for losses, rows in zip(side.losses, of_canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
-        area = _plain(area_under_curve(-members, -others, CONFIDENCE), "DeLong, 95 %")
+        area = area_under_curve(-members, -others, CONFIDENCE)._asdict()
     owners = _owners(experiment, experiment.evaluated)
     metrics = experiment.task.scoring.estimates(
         side.counts[judged], None if owners is None else owners[judged], resamples=300
     )
     return {
-        "metrics": {name: _figure(found) for name, found in metrics.items()},
+        "metrics": {name: found._asdict() for name, found in metrics.items()},
         "attack_auc": area,
     }
-
-
-def figures(side: ArmResult) -> dict[str, Estimate]:
-    """The metrics of a side, for the report."""
-    return {name: Estimate(*found) for name, found in side.metrics.items()}
-
-
-def _figure(found: Judged) -> dict:
-    return Estimate(*found)._asdict()
-
-
-def _plain(estimate, interval: str) -> dict:
-    return Estimate(estimate.value, estimate.low, estimate.high, interval)._asdict()

@@ -8,9 +8,10 @@ import numpy as np
 
 from trustml.formatting import plural
 from trustml.models.tasks.units import PRESENT
-from trustml.recipes.train.evaluation import ArmResult, attack_report, figures, groups_report
+from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_report
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import clipping, learning, mean_of, report_frame
+from trustml.report import clipping, learning, report_frame
+from trustml.stats import mean_estimate
 from trustml.training.runs.environment import versions
 from trustml.training.runs.ledger import read_ledger, summarize
 
@@ -154,8 +155,8 @@ def make_report(
 def _results(name: str, runs: list[ArmResult], timing, epsilon) -> dict[str, Any]:
     metrics = {}
     for metric in runs[0].metrics:
-        found = [figures(run)[metric] for run in runs]
-        one = found[0] if len(found) == 1 else mean_of([each.value for each in found])
+        found = [run.metrics[metric] for run in runs]
+        one = found[0] if len(found) == 1 else mean_estimate([each.value for each in found])
         metrics[metric] = one._asdict()
     return {
         "epsilon": epsilon if name == "private" else None,

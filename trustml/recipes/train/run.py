@@ -303,7 +303,7 @@ def _make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
     """Makes the folder, for its owner alone; a name that another process took meanwhile is left."""
     while True:
         try:
-            folder.path.mkdir(mode=0o700, parents=True, exist_ok=not automatic)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=not automatic)
             return folder
         except FileExistsError:
             folder = _next_folder(config)
