@@ -32,7 +32,7 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "edp-sgd": {"bounds": "layer", "num_microbatches": 8, "noise_decay": 0.95},
     "adaptive": {"clip_quantile": 0.5},
     "automatic": {"clipping": "automatic"},
-    "grid": {"noise": "grid"},
+    "grid": {"noise": "discrete_gaussian"},
     "tree": {"noise": "tree", "sampling": "cyclic_poisson"},
     "banded": {"noise": "banded", "noise_memory": 4, "sampling": "cyclic_poisson"},
 }
