@@ -7,7 +7,7 @@ from trustml.cli import flags
 from trustml.cli.options import Output, show_json, show_table
 from trustml.data import fetch
 from trustml.data.catalogue import KINDS, Entry, find_entry
-from trustml.data.example_sets import VARIABLE
+from trustml.data.loading import VARIABLE
 from trustml.recipes.data import DataCheck, check_data, download_terms, entry_to_dict, list_data
 from trustml.recipes.settings import REQUIRED, knob, settings
 
@@ -121,7 +121,7 @@ def _show_entry(entry: Entry) -> None:
     for name, value in facts:
         print(f"  {name}: {value}")
     for file in entry.files:
-        print(f"  {entry.place}/{file.name}")
+        print(f"  {entry.folder}/{file.name}")
         known = file.publisher != "-"
         print(f"    from {file.publisher} {file.path}" if known else "    publisher not known")
         print(f"    SHA-256 of the content {file.sha256}")

@@ -177,8 +177,9 @@ class PrivacyPlan:
     @property
     def grid_spacing(self) -> float:
         """Steps of the grid that noisy sums lie on; 0 where they lie on none."""
-        on_grid = self.noise == "discrete_gaussian"
-        return grid_spacing(self.clip_bound, self.dimension) if on_grid else 0.0
+        if self.noise != "discrete_gaussian":
+            return 0.0
+        return grid_spacing(self.clip_bound, self.dimension)
 
     @property
     def divisor(self) -> float:

@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustml.data.catalogue import KINDS, Entry, find_entry
+from trustml.data.catalogue import CATALOGUE, KINDS, Entry, find_entry
 from trustml.data.content import find_file, read_bytes
 from trustml.data.converters import publisher_paths
-from trustml.data.corpus import DataError
-from trustml.data.entries import CATALOGUE
-from trustml.data.example_sets import VARIABLE, find_folder
+from trustml.data.errors import DataError
+from trustml.data.loading import VARIABLE, find_folder
 
 PUBLISHED = "published"
 
@@ -88,7 +87,7 @@ def check_data(data_dir: Path | str | None = None, name: str | None = None) -> D
 def _file_checks(entry: Entry, data_dir: Path) -> list[FileCheck]:
     folder = find_folder(entry, data_dir, download=False)
     return [
-        FileCheck(entry.place, file.name, _verdict(folder, file.name, file.sha256))
+        FileCheck(entry.folder, file.name, _verdict(folder, file.name, file.sha256))
         for file in entry.files
     ]
 
@@ -130,11 +129,11 @@ def entry_to_dict(entry: Entry, *, files: bool = False) -> dict[str, Any]:
 def download_terms(entry: Entry) -> str:
     """Whether a data set can be fetched from its publisher, and why not.
 
-    >>> from trustml.data.entries import CATALOGUE
+    >>> from trustml.data.catalogue import CATALOGUE
     >>> download_terms(CATALOGUE["clinc150"])
     'yes'
     """
     if entry.refused:
         return f"no, because {entry.refused}"
-    lacking = [file.name for file in entry.files if not publisher_paths(entry.place, file)]
+    lacking = [file.name for file in entry.files if not publisher_paths(entry.folder, file)]
     return f"yes, but for {', '.join(lacking)}, which no loader needs" if lacking else "yes"
