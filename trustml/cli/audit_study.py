@@ -110,7 +110,7 @@ def carried_out(study: Study, out: Path, changes: dict, *, quiet: bool) -> dict[
     out.mkdir(mode=0o700, parents=True, exist_ok=True)
     head = "What a study shares, and its grid; `trustml audit study --out` goes on with it."
     write_text(out / SETTINGS, to_yaml({**settings_of(study), "whole": True}, head))
-    reports: dict[Cell, dict] = {}
+    reports: dict[Cell, Any] = {}
     skipped: dict[Cell, str] = {}
     for number, cell in enumerate(cells, 1):
         if not quiet:
@@ -141,7 +141,7 @@ def _started(out: Path, cell: Cell) -> bool:
     return (out / cell.name / RESOLVED).exists()
 
 
-def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> dict | str:
+def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> Any:
     """A cell's report, or why it cannot be planned."""
     from trustml.recipes.train.run import Output, new_run, resumed_run
     from trustml.report import read_report

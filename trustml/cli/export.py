@@ -52,12 +52,10 @@ def run(chosen: argparse.Namespace) -> int:
 
     folder, out = chosen.run_folder, chosen.out
     report = read_report(folder)
-    place = folder / f"repeat-{chosen.repeat}" if report["run"]["repeats"] > 1 else folder
-    if not 1 <= chosen.repeat <= report["run"]["repeats"]:
-        raise ValueError(
-            f"`--repeat` must be from 1 to {report['run']['repeats']}, got {chosen.repeat}."
-        )
-    if report["status"] == "unfinished":
+    place = folder / f"repeat-{chosen.repeat}" if report.run.repeats > 1 else folder
+    if not 1 <= chosen.repeat <= report.run.repeats:
+        raise ValueError(f"`--repeat` must be from 1 to {report.run.repeats}, got {chosen.repeat}.")
+    if report.status == "unfinished":
         raise ValueError(
             f"`RUN` must be a finished run, got {folder}, which is unfinished. Go on with it by "
             f"`trustml train --resume {folder}`."
@@ -78,9 +76,9 @@ def run(chosen: argparse.Namespace) -> int:
     write_text(out / "README.md", card)
     names = [*(name for name, _ in files), "README.md"]
     if chosen.json:
-        show_json({"folder": str(out), "files": names, "promise": report["privacy"]["statement"]})
+        show_json({"folder": str(out), "files": names, "promise": report.privacy.statement})
     else:
-        print(f"Written to {out}: {', '.join(names)}.\n{report['privacy']['statement']}")
+        print(f"Written to {out}: {', '.join(names)}.\n{report.privacy.statement}")
     return 0
 
 

@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Reads runs and writes the page."""
-    from trustml.report import load_schema, read_report, render, write_text
+    from trustml.report import make_schema, read_report, render, to_json, write_text
     from trustml.report.folder import PAGE
 
     if chosen.schema:
-        show_json(load_schema())
+        show_json(make_schema())
         return 0
     if not chosen.runs:
         raise ValueError("`RUN` must name at least one folder of a run, got none.")
@@ -52,7 +52,8 @@ def run(chosen: argparse.Namespace) -> int:
         raise ValueError(f"`--out` must be a file in a folder that is there, got {page}.")
     write_text(page, render(reports, composed))
     if chosen.json:
-        show_json(reports if several else reports[0])
+        documents = [to_json(report) for report in reports]
+        show_json(documents if several else documents[0])
     else:
         print(f"Written to {page} (private quantities).")
     return 0
@@ -60,9 +61,9 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _together(runs, reports) -> float | None:
     """What runs on one data set cost together, where all are on one."""
-    if len({report["data"].get("fingerprint") for report in reports}) > 1:
+    if len({report.data.fingerprint for report in reports}) > 1:
         return None
-    delta = max(report["privacy"]["delta"] for report in reports)
+    delta = max(report.privacy.delta for report in reports)
     try:
         return compose(runs, delta)[0].epsilon
     except ValueError:  # a ledger is missing, or plans that no accountant joins

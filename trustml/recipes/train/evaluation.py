@@ -1,4 +1,4 @@
-"""What a trained model is worth and what it gives away: utility, attack, groups."""
+"""Evaluates trained models: utility, membership attack and audit, groups."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -18,7 +18,18 @@ from trustml.models.tasks import Judged
 from trustml.plan import PrivacyPlan
 from trustml.recipes.train.canaries import TrainingObjective
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import Estimate
+from trustml.report.measured import (
+    ArmAttack,
+    ArmGroup,
+    Arms,
+    Attack,
+    Bound,
+    CanaryAudit,
+    Estimate,
+    Group,
+    RateFound,
+    Roc,
+)
 from trustml.training import FitResult
 
 CONFIDENCE = 0.95
@@ -33,6 +44,7 @@ NO_BOUND = (
     "No epsilon is audited: coins put {units} in or left them out, while the claim is about "
     "replacing one."
 )
+_DELONG, _CLOPPER_PEARSON = "DeLong, 95 %", "Clopper-Pearson, 95 %"
 _LABELS = {"classify": "class", "nlu": "intent"}
 _OFTEN = 3  # steps that a unit takes part in, so that hardly any takes part in none
 _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
@@ -43,82 +55,89 @@ Guessed = Literal["both", "members"]
 
 
 class ArmResult(NamedTuple):
-    """One finished training, private or not, and what was found. Private."""
+    """One training that has ended, of the private or the baseline arm, evaluated. Private."""
 
     result: FitResult
-    metrics: dict[str, Judged]
+    metrics: dict[str, Estimate]
     scores: dict[str, float]
-    counts: np.ndarray  # of the judged rows, as their scoring counts
+    counts: np.ndarray  # of the evaluated rows, as their scoring counts
     losses: Pair  # of rows that coins put in or left out
     wrong: Pair  # of mislabelled ones
     gradients: Pair  # scores of gradient canaries; none of the baseline
     guessed: Guessed  # of gradient canaries, which ones the audit guesses
 
 
-def judge(
-    setting: Experiment, carried: TrainingObjective, plan: PrivacyPlan, result: FitResult
+def evaluate(
+    experiment: Experiment, objective: TrainingObjective, plan: PrivacyPlan, result: FitResult
 ) -> ArmResult:
-    """Scores a training on the judged part, and takes what attacks read."""
-    problem, judged, coins = setting.problem, setting.judged, setting.canaries
-    params = carried.model(result.params)
-    counts = problem.counts(params, judged)
+    """Scores a training on the evaluated part, and takes what attacks read."""
+    problem, coins = experiment.problem, experiment.canaries
+    params = objective.model(result.params)
+    counts = problem.counts(params, experiment.judged)
     gradients = (np.zeros(0), np.zeros(0))
-    # Who took part in no step looks like who was left out: then only members can be told. All
-    # rows count, not those that are in: how many coins fell must not choose the attack.
-    often = plan.steps * plan.expected_batch >= _OFTEN * len(next(iter(setting.units.values())))
-    guessed: Guessed = "both" if often else "members"
-    if carried.number:
+    if objective.number:
         scores, inside = canary_scores(result.params, plan), coins.gradients.astype(bool)
         gradients = (scores[inside], scores[~inside])
     return ArmResult(
         result,
-        problem.scoring.estimates(counts, _owners(setting, judged)),
+        _reported(problem.scoring.estimates(counts, _owners(experiment.judged))),
         problem.scoring.scores(counts),
         counts,
-        _pair(setting, params, coins.members, coins.nonmembers),
-        _pair(setting, params, coins.wrong_members, coins.wrong_nonmembers),
+        _pair(experiment, params, coins.members, coins.nonmembers),
+        _pair(experiment, params, coins.wrong_members, coins.wrong_nonmembers),
         gradients,
-        guessed,
+        _guessed(experiment, plan),
     )
 
 
-def _pair(setting: Experiment, params: Any, members: np.ndarray, others: np.ndarray) -> Pair:
-    return _losses(setting, params, members), _losses(setting, params, others)
+def _guessed(experiment: Experiment, plan: PrivacyPlan) -> Guessed:
+    """Which gradient canaries the audit guesses.
+
+    Who took part in no step looks like who was left out: then only members can be told. All rows
+    count, not those that are in: how many coins fell must not choose the attack.
+    """
+    rows = len(next(iter(experiment.units.values())))
+    return "both" if plan.steps * plan.expected_batch >= _OFTEN * rows else "members"
 
 
-def _owners(setting: Experiment, judged: Examples) -> np.ndarray | None:
+def _pair(experiment: Experiment, params: Any, members: np.ndarray, others: np.ndarray) -> Pair:
+    return _losses(experiment, params, members), _losses(experiment, params, others)
+
+
+def _owners(examples: Examples) -> np.ndarray | None:
     """Rows that share an owner err together: intervals resample owners."""
-    return None if judged.owners is None else np.array(judged.owners)
+    return None if examples.owners is None else np.array(examples.owners)
 
 
-def _losses(setting: Experiment, params: Any, rows: np.ndarray) -> np.ndarray:
+def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray:
     """Losses of some units; of a model that diverged they are infinite, which orders them."""
     if not len(rows):
         return np.zeros(0)
-    taken = {name: leaf[rows] for name, leaf in setting.units.items()}
-    losses = unit_losses(setting.loss, params, taken, batch_size=64)
+    taken = {name: leaf[rows] for name, leaf in experiment.units.items()}
+    losses = unit_losses(experiment.loss, params, taken, batch_size=64)
     return np.where(np.isnan(losses), np.inf, losses)
 
 
-def utility(setting: Experiment, params: Any, examples: Examples) -> dict[str, float]:
+def utility(experiment: Experiment, params: Any, examples: Examples) -> dict[str, float]:
     """The scores on a part of the data that do not take long."""
-    found = setting.problem.scoring.scores(setting.problem.counts(params, examples, quick=True))
-    return {name: value for name, value in found.items() if not math.isnan(value)}
+    problem = experiment.problem
+    scores = problem.scoring.scores(problem.counts(params, examples, quick=True))
+    return {name: value for name, value in scores.items() if not math.isnan(value)}
 
 
-def attack_report(setting: Experiment, sides: dict[str, ArmResult], delta: float) -> dict | None:
-    """The membership attack on every side; None without canaries."""
-    members, others = len(setting.canaries.members), len(setting.canaries.nonmembers)
+def attack_report(experiment: Experiment, arms: Arms[ArmResult], delta: float) -> Attack | None:
+    """The membership attack on every arm; None without canaries."""
+    members, others = len(experiment.canaries.members), len(experiment.canaries.nonmembers)
     if min(members, others) < 2:
         return None
-    adds = setting.config.adjacency == "add-or-remove-one"
-    return {
-        "how": _how(setting.level, adds=adds),
-        "confidence": CONFIDENCE,
-        "members": members,
-        "nonmembers": others,
-        "sides": {name: _attack(side, delta, bound=adds) for name, side in sides.items()},
-    }
+    adds = experiment.config.adjacency == "add-or-remove-one"
+    return Attack(
+        how=_how(experiment.level, adds=adds),
+        confidence=CONFIDENCE,
+        members=members,
+        nonmembers=others,
+        arms=Arms(**{name: _attack(arm, delta, bound=adds) for name, arm in arms}),
+    )
 
 
 def _how(unit: str, *, adds: bool) -> str:
@@ -126,80 +145,89 @@ def _how(unit: str, *, adds: bool) -> str:
     return how.format(unit=unit, units=plural(unit))
 
 
-def _attack(side: ArmResult, delta: float, *, bound: bool) -> dict:
-    found = loss_threshold_attack(*side.losses, confidence=CONFIDENCE)
-    return {
-        "auc": _plain(found.auc, "DeLong, 95 %"),
-        "tpr_at_fpr": [
-            {
-                "rate": low.rate,
-                "tpr": None if low.tpr is None else _plain(low.tpr, "Clopper-Pearson, 95 %"),
-                "note": low.note,
-            }
-            for low in found.tpr_at_fpr
-        ],
-        "roc": {"fpr": found.roc.fpr.tolist(), "tpr": found.roc.tpr.tolist()},
-        **(_audits(side, delta) if bound else {"epsilon_lower_bound": None}),
-    }
+def _attack(arm: ArmResult, delta: float, *, bound: bool) -> ArmAttack:
+    attack = loss_threshold_attack(*arm.losses, confidence=CONFIDENCE)
+    audits = _audits(arm, delta) if bound else None
+    return ArmAttack(
+        auc=_estimate(attack.auc, _DELONG),
+        tpr_at_fpr=tuple(
+            RateFound(at.rate, at.tpr and _estimate(at.tpr, _CLOPPER_PEARSON), at.note)
+            for at in attack.tpr_at_fpr
+        ),
+        roc=Roc(tuple(attack.roc.fpr.tolist()), tuple(attack.roc.tpr.tolist())),
+        epsilon_lower_bound=audits and _best(audits),
+        audits=audits,
+    )
 
 
-def _audits(side: ArmResult, delta: float) -> dict:
-    """A one-run audit of each kind of canary, and the best of them.
+def _audits(arm: ArmResult, delta: float) -> tuple[CanaryAudit, ...]:
+    """A one-run audit by each kind of canary.
 
     Guarantee:
-      All bounds hold together with `CONFIDENCE`: each has its share of what may go wrong.
+      All bounds hold together with `CONFIDENCE`: each has its share of the error.
     """
     every: dict[str, Pair] = {
-        "rows": (-side.losses[0], -side.losses[1]),
-        "mislabelled rows": (-side.wrong[0], -side.wrong[1]),
-        "gradients": side.gradients,
+        "rows": (-arm.losses[0], -arm.losses[1]),
+        "mislabelled rows": (-arm.wrong[0], -arm.wrong[1]),
+        "gradients": arm.gradients,
     }
     scores = {kind: pair for kind, pair in every.items() if min(map(len, pair))}
     each = 1 - (1 - CONFIDENCE) / len(scores)
-    sides: dict[str, Guessed] = {"gradients": side.guessed}
-    audits = [
-        _audit(kind, pair, delta, each, sides.get(kind, "both")) for kind, pair in scores.items()
-    ]
-    best = max(audits, key=lambda found: found["value"])
-    method = best["method"]
+    guessed: dict[str, Guessed] = {"gradients": arm.guessed}
+    return tuple(
+        _audit(kind, pair, delta, each, guessed.get(kind, "both")) for kind, pair in scores.items()
+    )
+
+
+def _best(audits: tuple[CanaryAudit, ...]) -> Bound:
+    best = max(audits, key=lambda audit: audit.value)
+    method = best.method
     if len(audits) > 1:
-        method += f"; the best of {len(audits)}, each at {each:.1%}: {best['canaries']}"
-    keys = ("value", "guesses", "correct")
-    bound = {**{key: best[key] for key in keys}, "confidence": CONFIDENCE, "method": method}
-    return {"epsilon_lower_bound": bound, "audits": audits}
+        method += f"; the best of {len(audits)}, each at {best.confidence:.1%}: {best.canaries}"
+    return Bound(best.value, best.guesses, best.correct, CONFIDENCE, method)
 
 
-def _audit(kind: str, scores: Pair, delta: float, confidence: float, sides: Guessed) -> dict:
-    found = one_run_audit(*scores, delta=delta, confidence=confidence, sides=sides)
-    return {
-        "canaries": kind,
-        "members": len(scores[0]),
-        "nonmembers": len(scores[1]),
-        "value": found.epsilon,
-        "confidence": found.confidence,
-        "guesses": found.guesses,
-        "correct": found.correct,
-        "method": found.method,
-    }
+def _audit(
+    kind: str, scores: Pair, delta: float, confidence: float, guessed: Guessed
+) -> CanaryAudit:
+    bound = one_run_audit(*scores, delta=delta, confidence=confidence, sides=guessed)
+    return CanaryAudit(
+        canaries=kind,
+        members=len(scores[0]),
+        nonmembers=len(scores[1]),
+        value=bound.epsilon,
+        confidence=bound.confidence,
+        guesses=bound.guesses,
+        correct=bound.correct,
+        method=bound.method,
+    )
 
 
-def groups_report(setting: Experiment, sides: dict[str, ArmResult]) -> list[dict]:
+def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group, ...]:
     """Utility and attack by protected group, where the data know any, and by class or intent."""
-    rows = []
-    for kind, names in _kinds(setting.judged).items():
-        judged_of = _members_of(setting.judged, kind)
-        trained_of = _members_of(setting.parts.train, kind)
-        by_row = setting.level == setting.parts.train.unit
+    groups = []
+    for kind, names in _kinds(experiment.judged).items():
+        evaluated_of = _group_of_rows(experiment.judged, kind)
+        canaries_of = _canaries_by_group(experiment, kind)
         for value, name in enumerate(names):
-            judged = np.flatnonzero(judged_of == value)
-            of_canaries = [
-                np.flatnonzero(trained_of[part] == value) if by_row else np.zeros(0, int)
-                for part in (setting.canaries.members, setting.canaries.nonmembers)
-            ]
-            if len(judged):
-                found = {side: _group(setting, sides[side], judged, of_canaries) for side in sides}
-                rows.append({"by": kind, "name": name, "judged": len(judged), "sides": found})
-    return rows
+            rows = np.flatnonzero(evaluated_of == value)
+            if len(rows):
+                canaries = [np.flatnonzero(groups == value) for groups in canaries_of]
+                found = {name: _group(experiment, arm, rows, canaries) for name, arm in arms}
+                groups.append(Group(kind, name, len(rows), Arms(**found)))
+    return tuple(groups)
+
+
+def _canaries_by_group(experiment: Experiment, kind: str) -> list[np.ndarray]:
+    """The group of each canary that was in, and of each that was left out.
+
+    A unit of several rows may have several groups: it counts in none.
+    """
+    train, canaries = experiment.parts.train, experiment.canaries
+    if experiment.level != train.unit:
+        return [np.zeros(0, int)] * 2
+    groups = _group_of_rows(train, kind)
+    return [groups[canaries.members], groups[canaries.nonmembers]]
 
 
 def _kinds(examples: Examples) -> dict[str, tuple[str, ...]]:
@@ -209,7 +237,7 @@ def _kinds(examples: Examples) -> dict[str, tuple[str, ...]]:
     return kinds
 
 
-def _members_of(examples: Examples, kind: str) -> np.ndarray:
+def _group_of_rows(examples: Examples, kind: str) -> np.ndarray:
     """The group of every row."""
     if kind == "protected group":
         return np.array(examples.group_of or (0,) * len(examples))
@@ -218,29 +246,21 @@ def _members_of(examples: Examples, kind: str) -> np.ndarray:
     return np.array([places[getattr(row, field)] for row in examples.rows])
 
 
-def _group(setting, side: ArmResult, judged, of_canaries) -> dict:
-    members, others = (losses[rows] for losses, rows in zip(side.losses, of_canaries, strict=True))
+def _group(experiment: Experiment, arm: ArmResult, rows: np.ndarray, canaries) -> ArmGroup:
+    members, others = (losses[of] for losses, of in zip(arm.losses, canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
-        area = _plain(area_under_curve(-members, -others, CONFIDENCE), "DeLong, 95 %")
-    owners = _owners(setting, setting.judged)
-    metrics = setting.problem.scoring.estimates(
-        side.counts[judged], None if owners is None else owners[judged], resamples=300
+        area = _estimate(area_under_curve(-members, -others, CONFIDENCE), _DELONG)
+    owners = _owners(experiment.judged)
+    estimates = experiment.problem.scoring.estimates(
+        arm.counts[rows], None if owners is None else owners[rows], resamples=300
     )
-    return {
-        "metrics": {name: _figure(found) for name, found in metrics.items()},
-        "attack_auc": area,
-    }
+    return ArmGroup(_reported(estimates), area)
 
 
-def figures(side: ArmResult) -> dict[str, Estimate]:
-    """The metrics of a side, for the report."""
-    return {name: Estimate(*found) for name, found in side.metrics.items()}
+def _reported(estimates: dict[str, Judged]) -> dict[str, Estimate]:
+    return {name: Estimate(*estimate) for name, estimate in estimates.items()}
 
 
-def _figure(found: Judged) -> dict:
-    return Estimate(*found)._asdict()
-
-
-def _plain(estimate, interval: str) -> dict:
-    return Estimate(estimate.value, estimate.low, estimate.high, interval)._asdict()
+def _estimate(estimate, interval: str) -> Estimate:
+    return Estimate(estimate.value, estimate.low, estimate.high, interval)

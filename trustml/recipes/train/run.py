@@ -13,8 +13,7 @@ import jax
 from trustml.clipping import clipped_grad
 from trustml.clipping.gradient import TUNE
 from trustml.plan import PrivacyPlan
-from trustml.recipes.train import canaries
-from trustml.recipes.train import evaluation as judging
+from trustml.recipes.train import canaries, evaluation
 from trustml.recipes.train.config import (
     RESOLVED,
     TOKENIZER,
@@ -26,8 +25,9 @@ from trustml.recipes.train.config import (
 from trustml.recipes.train.experiment import Experiment, make_setting, make_steps, private_plan
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import with_task
-from trustml.report import read_report, render, write_json, write_text
+from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.folder import PAGE, REPORT
+from trustml.report.measured import Arms
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
 from trustml.training.runs import interrupts
 from trustml.training.runs.checkpoint import FOLDER as CHECKPOINTS
@@ -48,7 +48,7 @@ class Output(NamedTuple):
 
 def new_run(
     config: TrainConfig, written: dict[str, Any], command: str, out: Path | None, output: Output
-) -> tuple[dict, Path]:
+) -> tuple[Report, Path]:
     """Begins a run in a new folder and carries it out; returns its report and its folder."""
     folder = _new_folder(config, out)
     setting = tuned(make_setting(config, quiet=output.quiet), output)
@@ -91,7 +91,7 @@ def _describe_run(folder: Path, setting: Experiment, plan, written, command: str
         setting.problem.tokenizer.save(folder / TOKENIZER)
     resolved = {
         "settings": config.to_dict(),
-        "report": describe(setting, plan),
+        "report": to_json(describe(setting, plan)),
         "network": setting.problem.config,
         "whole": True,  # the last line: YAML cut off in between often reads well
     }
@@ -106,7 +106,7 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
     write_text(folder / RESOLVED, to_yaml(resolved, head))
 
 
-def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[dict, Path]:
+def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[Report, Path]:
     """Goes on with the run in `folder`, or shows what it found if it has ended.
 
     Args:
@@ -154,9 +154,9 @@ def _resumable(folder: Path):
 
 def _carry_out(
     setting: Experiment, carried, plan, steps, folder: Path, output: Output, *, resume: bool
-) -> dict:
+) -> Report:
     repeats, places = setting.config.repeats, _places(setting.config, folder)
-    sides: dict[str, list[judging.ArmResult]] = {}
+    arms: dict[str, list[evaluation.ArmResult]] = {}
     for turn, place in enumerate(places):
         place.mkdir(mode=0o700, exist_ok=True)
         seed = None if setting.config.seed is None else setting.config.seed + turn
@@ -165,11 +165,11 @@ def _carry_out(
             label = f"{name} {turn + 1}/{repeats}" if repeats > 1 else name
             what = carried if step.private else setting.plain()
             result = _train(setting, what, label, step, start, place, seed, output, resume=resume)
-            sides.setdefault(name, []).append(judging.judge(setting, what, plan, result))
+            arms.setdefault(name, []).append(evaluation.evaluate(setting, what, plan, result))
     timing = _time(setting, carried, plan)
-    report = make_report(setting, plan, sides, timing, folder, places[0])
+    report = make_report(setting, plan, Arms(**arms), timing, folder, places[0])
     write_text(folder / PAGE, render([report]))
-    write_json(folder / REPORT, report)  # with it the run has ended
+    write_json(folder / REPORT, to_json(report))  # with it the run has ended
     _clean(setting.config, folder)
     return report
 
@@ -199,10 +199,10 @@ def _train(
 
     def evaluate(params):
         params = carried.model(params)
-        scores = judging.utility(setting, params, setting.parts.valid)
+        scores = evaluation.utility(setting, params, setting.parts.valid)
         found = {f"valid_{name}": scores[name] for name in shown if name in scores}
         if setting.public is not None:
-            public = judging.utility(setting, params, setting.public)
+            public = evaluation.utility(setting, params, setting.public)
             found[patient] = public[shown[-1]]
         return found
 
