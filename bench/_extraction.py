@@ -30,7 +30,7 @@ from trustml.data.corpora import examples_of
 from trustml.data.corpus import bio_tags
 from trustml.data.examples import Examples
 from trustml.data.snips import generated
-from trustml.metrics.joint import slot_scores
+from trustml.metrics import slot_scores
 from trustml.models import build_char_tagger
 
 DELTA = 1e-5

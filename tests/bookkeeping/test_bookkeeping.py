@@ -22,12 +22,28 @@ def distance(one, two):
     return l2(jax.tree.map(jnp.subtract, one, two))
 
 
-@pytest.mark.parametrize("name", sorted(architectures.ARCHITECTURES))
+# Under both strategies.
+BOTH = ("mlp", "conv_stride", "tied_embedding", "gru", "weight_norm", "custom_vjp")
+# One network a rule and a way into it; the others are slow.
+QUICK = (
+    *("mlp", "conv_stride", "gru", "weight_norm", "custom_vjp", "per_head_einsum"),
+    *("table_used_twice", "weight_slices_overlapping", "shared_weight_with_penalty", "layer_norm"),
+    *("conv_groups", "lora", "while_loop", "cond", "user_level_units", "dropout_with_unit_keys"),
+    "unused_frozen_and_integer_leaves",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(architectures.ARCHITECTURES)
+    ],
+)
 def test_every_architecture_equals_the_definition(name):
     if name not in architectures.names():
         pytest.skip("equinox is not installed")
-    both = name in ("mlp", "conv_stride", "tied_embedding", "gru", "weight_norm", "custom_vjp")
-    for row in compare(name, ("bookkeeping", "ghost") if both else ("bookkeeping",)):
+    for row in compare(name, ("bookkeeping", "ghost") if name in BOTH else ("bookkeeping",)):
         assert row.holds, row
 
 

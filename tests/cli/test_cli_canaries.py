@@ -11,9 +11,10 @@ from trustml.cli import main
 from trustml.recipes.train import canaries
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.experiment import make_setting, private_plan
+from trustml.recipes.train.resolve import resolve
 from trustml.report import load_schema
 from trustml.training import mechanism
+from trustml.training.runs.folder import RunFolder
 
 RUN = ["--baseline-steps", "2", "--quiet", "--no-pretrain", "--audit", "--audit-canaries", "300"]
 TINY = ["--steps", "2", "--batch", "64", *RUN]
@@ -27,13 +28,6 @@ def config(**changes):
 def units():
     labels = np.arange(400, dtype=np.int32) % 4
     return {"tokens": np.zeros((400, 3), np.int32), "intent": labels}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "audited"
-    assert main(["train", *TINY, "--seed", "3", "--out", str(folder)]) == 0
-    return folder
 
 
 def report_of(folder):
@@ -69,7 +63,7 @@ def test_without_targets_or_an_audit_no_row_is_mislabelled(change, units):
 
 def test_coins_survive_the_file(units, tmp_path):
     found = canaries.sample_canaries(config(audit_rows=100), units, 4)
-    (tmp_path / canaries.FILE).write_text(json.dumps(found.to_dict()))
+    (RunFolder(tmp_path).canaries).write_text(json.dumps(found.to_dict()))
     for one, other in zip(found, canaries.read_canaries(tmp_path), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -77,13 +71,13 @@ def test_coins_survive_the_file(units, tmp_path):
 def test_both_epsilons_of_one_run_stand_in_the_report(finished):
     report = report_of(finished)
     jsonschema.validate(report, load_schema())
-    coins = json.loads((finished / canaries.FILE).read_text())
+    coins = json.loads((RunFolder(finished).canaries).read_text())
     inside = sum(coins["gradients"])
     assert report["plan"]["num_units"] == report["data"]["train"] + inside
     left_out = len(coins["nonmembers"]) + len(coins["wrong_nonmembers"])
     assert report["data"]["held_out"] == left_out
     assert report["data"]["train"] == 16_000 - left_out
-    sides = report["attack"]["sides"]
+    sides = report["attack"]["arms"]
     kinds = {name: [one["canaries"] for one in side["audits"]] for name, side in sides.items()}
     assert kinds["private"] == ["rows", "mislabelled rows", "gradients"]
     assert kinds["baseline"] == ["rows", "mislabelled rows"]
@@ -128,13 +122,14 @@ def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatc
     assert again["results"]["private"]["metrics"] == first["results"]["private"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mechanism, "add_noise", lambda sums, *_: sums)
     jax.clear_caches()
     arguments = ["--steps", "2", "--batch", "6000", "--epsilon", "1", "--no-baseline", *RUN]
     assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0
     found = report_of(tmp_path / "run")
-    bound = found["attack"]["sides"]["private"]["epsilon_lower_bound"]
+    bound = found["attack"]["arms"]["private"]["epsilon_lower_bound"]
     assert bound["value"] > 1.5 > found["privacy"]["epsilon"]
     assert "gradients" in bound["method"]
     assert "The audit contradicts the claim" in (tmp_path / "run" / "report.html").read_text()
@@ -143,7 +138,7 @@ def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize("bounds", ["layer", "block"])
 def test_bounds_by_part_give_the_canaries_one_of_their_own(bounds):
     chosen = config(bounds=bounds, steps=2, batch=64, pretrain=False, seed=0)
-    plan = private_plan(make_setting(chosen, quiet=True))
+    plan = resolve(chosen, quiet=True).plan
     assert plan.clip_norm["canaries"] > 0
     assert set(plan.clip_norm) == {"model", "canaries"}
     parts = jax.tree.leaves(plan.clip_norm)

@@ -136,7 +136,10 @@ def test_the_planted_bug_of_clipping_the_mean_is_noticed(strategy):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("physical_batch_size", [1, 2, 4, 6, 50])
+@pytest.mark.parametrize(
+    "physical_batch_size",
+    [4, *(pytest.param(size, marks=pytest.mark.slow) for size in (1, 2, 6, 50))],
+)
 def test_microbatches_change_nothing(strategy, physical_batch_size):
     params, units = problem(1)
     group = jnp.array([0, 1, 0, 1, -1, -1])

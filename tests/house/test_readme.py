@@ -25,6 +25,7 @@ def test_the_loop_runs_and_is_as_short_as_promised(capsys):
     assert re.match(r"Promise: \((2\.9\d+|3\.0), 1e-05\)-differential privacy", shown)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_language_model_is_trained_as_shown(tmp_path):
     (code,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)

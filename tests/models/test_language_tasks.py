@@ -109,7 +109,10 @@ def problem_of(task, folders, limits):
 
 
 @pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
-@pytest.mark.parametrize("task", sorted(SETS))
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=() if task == "tag" else pytest.mark.slow) for task in sorted(SETS)],
+)
 def test_every_task_is_learnt_by_heart(task, folders):
     """The judge finds in the words of the predictions what the loss taught in tokens."""
     net = problem_of(task, folders, Limits(60, 12))
@@ -209,6 +212,7 @@ def test_a_task_that_writes_needs_a_writer(folders):
         language_problem(SETS["seq2seq"], **given, limits=Limits(), config={}, disclosures=())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", _KINDS)
 def test_a_public_model_is_made_once_and_kept(kind, folders):
     told = []
@@ -224,6 +228,7 @@ def test_a_public_model_is_made_once_and_kept(kind, folders):
     assert told[-1][:2] == (4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")
 @pytest.mark.parametrize("kind", _KINDS)
 def test_pretraining_learns_from_public_text(kind, folders):

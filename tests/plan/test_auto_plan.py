@@ -410,6 +410,7 @@ def test_the_command_gives_the_plan_of_the_rules_and_their_reasons(capsys):
     assert said.count("Why: ") == len(found["auto"]["reasons"])
 
 
+@pytest.mark.slow
 def test_the_command_keeps_a_whole_search_within_the_budget(capsys):
     given = ["--batch", "100", "--steps", "50", "--search", "5"]
     found = shown(capsys, *AUTO, *given)

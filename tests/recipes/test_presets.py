@@ -74,7 +74,7 @@ def test_every_presets_schedules_end_low(name):
 
 @pytest.mark.parametrize("name", ["synthetic", "snips", "snips-scratch", "nlu"])
 def test_every_preset_on_words_builds(name, corpus):
-    net = PRESETS[name].model.problem(examples_of(corpus, "train")).network
+    net = PRESETS[name].model.build(examples_of(corpus, "train")).network
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) > 10_000
 
@@ -82,21 +82,21 @@ def test_every_preset_on_words_builds(name, corpus):
 def test_a_model_starts_from_public_rows_or_from_chance():
     schema = examples_of(snips.generated(2), "train")
     chance = WordModel(sizes=SIZES, buckets=64)
-    problem = chance.problem(schema)
+    problem = chance.build(schema)
     first, again = problem.start(1), problem.start(1)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     with jax.numpy_dtype_promotion("standard"):
         public = dataclasses.replace(chance, pretraining=Pretraining(rows=20, steps=2))
-        learned = public.problem(schema).start(1)
+        learned = public.build(schema).start(1)
     assert optax.tree.norm(jax.tree.map(np.subtract, learned, first)) > 0
-    assert public.without_pretraining(False, "x") == chance
+    assert public.with_pretraining(False, "x") == chance
 
 
 def test_a_model_discloses_what_saw_the_data():
     schema = examples_of(snips.generated(2), "train")
-    words = " ".join(PRESETS["snips"].model.problem(schema).disclosures)
+    words = " ".join(PRESETS["snips"].model.build(schema).disclosures)
     for word in ("independent of the data", "60,000 generated rows", "five of its training rows"):
         assert word in words
     assert "outside the guarantee" in PRESETS["snips"].tuned_on
-    scratch = PRESETS["snips-scratch"].model.problem(schema)
+    scratch = PRESETS["snips-scratch"].model.build(schema)
     assert "random weights" in " ".join(scratch.disclosures)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from trustml.cli import train
 from trustml.cli.options import add_output, count, show_json, show_table
+from trustml.recipes.settings import fields_of, to_yaml
 from trustml.recipes.study.grid import (
     MAY_CHANGE,
     MECHANISMS,
@@ -20,7 +20,8 @@ from trustml.recipes.study.grid import (
     settings_of,
     settled,
 )
-from trustml.recipes.train.config import RESOLVED, flags_given, to_yaml
+from trustml.recipes.train.config import TrainConfig
+from trustml.training.runs.folder import RunFolder
 
 FILE = "study.json"
 
@@ -62,18 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("--quiet", action="store_true", help="no progress")
     add_output(study)
     shared = parser.add_argument_group("shared by all cells, as in `trustml train`")
-    scratch = argparse.ArgumentParser(add_help=False)
-    train.add_arguments(scratch)
-    for action in scratch._actions:  # one definition of each option, as `parents=` does it
-        if action.dest in SHARED:
-            shared._add_action(action)
+    for field in fields_of(TrainConfig):
+        if field.name in SHARED:
+            how = (
+                {"action": argparse.BooleanOptionalAction}
+                if field.is_switch
+                else {"type": field.parse}
+            )
+            shared.add_argument(field.flag, help=field.knob.help, default=argparse.SUPPRESS, **how)
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Trains what is left of the grid, compares and writes; refuted claims are an answer."""
     out = chosen.out
     # `audit` is a setting too, but here it holds the name of the sub-command.
-    given = {name: value for name, value in flags_given(chosen).items() if name in SHARED}
+    given = {name: value for name, value in vars(chosen).items() if name in SHARED}
     study = settled(chosen, given)
     changes = {name: given[name] for name in MAY_CHANGE if name in given}
     try:
@@ -128,36 +132,36 @@ def carried_out(study: Study, out: Path, changes: dict, *, quiet: bool) -> dict[
 
 def _check(study: Study, out: Path, cells: list[Cell]) -> None:
     """Refuses data, models and settings that no cell can use, before anything is trained."""
-    from trustml.recipes.train.experiment import make_setting
+    from trustml.recipes.train.resolve import resolve
 
     for model in study.models:
         new = [cell for cell in cells if cell.model == model and not _started(out, cell)]
         if new:
             config, _ = config_of(study, new[0], baseline=study.shared.get("baseline", True))
-            make_setting(config, quiet=True)
+            resolve(config, quiet=True)
 
 
 def _started(out: Path, cell: Cell) -> bool:
-    return (out / cell.name / RESOLVED).exists()
+    return RunFolder(out / cell.name).resolved.exists()
 
 
 def _one(study: Study, out: Path, cell: Cell, changes, *, quiet: bool) -> Any:
     """A cell's report, or why it cannot be planned."""
-    from trustml.recipes.train.run import Output, new_run, resumed_run
+    from trustml.recipes.train.run import resume, run
     from trustml.report import read_report
-    from trustml.report.folder import REPORT
 
-    folder, output = out / cell.name, Output(quiet)
-    if (folder / REPORT).exists():
+    folder = out / cell.name
+    if RunFolder(folder).report.exists():
         return read_report(folder)
     if _started(out, cell):
-        return resumed_run(folder, changes, output)[0]
+        return resume(folder, changes, quiet=quiet).report
     # One training without privacy for each model: its first cell to be trained has it.
     first = not any(_started(out, one) for one in cells_of(study) if one.model == cell.model)
     bare = first and study.shared.get("baseline", True)
     config, written = config_of(study, cell, baseline=bare)
     try:
-        return new_run(config, written, f"cell {cell.name} of a study", folder, output)[0]
+        command = f"cell {cell.name} of a study"
+        return run(config, folder, written=written, command=command, quiet=quiet).report
     except (ValueError, NotImplementedError) as error:
         if folder.exists():  # it was planned: this is another error
             raise

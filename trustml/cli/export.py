@@ -5,7 +5,8 @@ import hashlib
 from pathlib import Path
 
 from trustml.cli.options import add_output, show_json
-from trustml.recipes.train.config import RESOLVED, TOKENIZER, read_resolved
+from trustml.recipes.train.run import read_resolved
+from trustml.training.runs.folder import RunFolder
 
 DESCRIPTION = """\
 Writes the private weights of a finished run as model.safetensors, which any program that reads
@@ -52,9 +53,9 @@ def run(chosen: argparse.Namespace) -> int:
 
     folder, out = chosen.run_folder, chosen.out
     report = read_report(folder)
-    place = folder / f"repeat-{chosen.repeat}" if report.run.repeats > 1 else folder
     if not 1 <= chosen.repeat <= report.run.repeats:
         raise ValueError(f"`--repeat` must be from 1 to {report.run.repeats}, got {chosen.repeat}.")
+    place = RunFolder(folder).repeats(report.run.repeats)[chosen.repeat - 1]
     if report.status == "unfinished":
         raise ValueError(
             f"`RUN` must be a finished run, got {folder}, which is unfinished. Go on with it by "
@@ -66,7 +67,7 @@ def run(chosen: argparse.Namespace) -> int:
     config = _network(folder)
     out.parent.mkdir(parents=True, exist_ok=True)
     if "model" in config:
-        files = _write_language_model(out, config, folder / TOKENIZER, place, canaries)
+        files = _write_language_model(out, config, RunFolder(folder).tokenizer, place, canaries)
     else:
         out.mkdir(exist_ok=True)
         (out / "model.safetensors").write_bytes(weights)
@@ -82,18 +83,20 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path, canaries: int):
+def _write_language_model(
+    out: Path, config: dict, tokenizer: Path, place: RunFolder, canaries: int
+):
     """In the layout of transformers, adapters merged; returns the files and what they are."""
     import jax
 
     from trustml.models.pretrained.saving import save_pretrained
     from trustml.recipes.train.canaries import model_of, shapes_with
     from trustml.recipes.train.text_models import rebuilt
-    from trustml.training.runs.weights import WEIGHTS, load_weights
+    from trustml.training.runs.weights import load_weights
 
     found = rebuilt(config, tokenizer)
     like = jax.eval_shape(found.network.init, jax.random.key(0))
-    kept = load_weights(place / WEIGHTS, shapes_with(like, canaries))
+    kept = load_weights(place.weights, shapes_with(like, canaries))
     save_pretrained(out, found._replace(params=model_of(kept, canaries)))
     known = dict(_OWN_FILES) | {
         "model.safetensors": "the weights, float32, in the names of transformers",
@@ -103,13 +106,12 @@ def _write_language_model(out: Path, config: dict, tokenizer: Path, place: Path,
     return [(name, known.get(name, "of the tokenizer")) for name in names]
 
 
-def _weights(place: Path) -> bytes:
+def _weights(place: RunFolder) -> bytes:
     """The weights that the ledger says the run ended with, and no others."""
     from trustml.training.runs.ledger import read_ledger, summarize
-    from trustml.training.runs.weights import WEIGHTS
 
-    path = place / WEIGHTS
-    end = summarize(read_ledger(place)).end or {}
+    path = place.weights
+    end = summarize(read_ledger(place.path)).end or {}
     try:
         found = path.read_bytes()
     except OSError as error:
@@ -136,8 +138,9 @@ def _of_the_model(weights: bytes) -> tuple[bytes, int]:
 
 def _network(folder: Path) -> dict:
     """What rebuilds the network: nothing here was read off the rows."""
-    if not (folder / RESOLVED).exists():
+    path = RunFolder(folder).resolved
+    if not path.exists():
         raise ValueError(
-            f"`RUN` must be a folder of `trustml train`, got {folder} without {RESOLVED}."
+            f"`RUN` must be a folder of `trustml train`, got {folder} without {path.name}."
         )
     return read_resolved(folder)["network"]

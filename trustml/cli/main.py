@@ -1,4 +1,4 @@
-"""Parses the command line, runs one sub-command, and turns errors into one line and a code."""
+"""Runs one command, and turns errors into one line and an exit code."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import audit, data, export, plan, report, train, verify
+from trustml.cli import audit, data, export, flags, plan, report, train, verify
 
 COMMANDS = {
     "train": train,
@@ -22,40 +22,18 @@ COMMANDS = {
 EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of `trustml` and its sub-commands."""
-    root = argparse.ArgumentParser(
-        prog="trustml",
-        description="Private, federated and fair machine learning on one JAX core.",
-        epilog="Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, "
-        "130 interrupted.",
-    )
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").strip().splitlines()[0]
-        command = commands.add_parser(
-            name,
-            help=summary,
-            usage=getattr(module, "USAGE", None),
-            description=module.DESCRIPTION,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-    return root
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    if not (sys.argv[1:] if arguments is None else arguments):
-        parser().print_help(sys.stderr)
-        return 2
-    chosen = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        flags.show_commands(COMMANDS, prog="trustml", about=_ABOUT, error=not arguments)
+        return 0 if arguments else 2
+    name = f"trustml {arguments[0]}" if arguments[0] in COMMANDS else "trustml"
     try:
-        return COMMANDS[chosen.command].run(chosen)
+        return _run(flags.dispatch(COMMANDS, arguments, prog="trustml"), arguments)
     except KeyboardInterrupt as stop:
         what = str(stop) or "nothing was written"
-        print(f"trustml {chosen.command}: interrupted; {what}", file=sys.stderr)
+        print(f"{name}: interrupted; {what}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output is gone; what is left to flush has no one to go to.
@@ -65,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("TRUSTML_TRACEBACK"):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        print(f"trustml {chosen.command}: error: {line}", file=sys.stderr)
+        print(f"{name}: error: {line}", file=sys.stderr)
         return 2
 
 
@@ -79,3 +57,23 @@ def console() -> int:
         # XLA's threads may still compile; leaving Python in order under them crashed (seen).
         os._exit(code)
     return code
+
+
+_ABOUT = """\
+Private, federated and fair machine learning on one JAX core.
+
+Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, 130 interrupted."""
+
+
+def _run(module, arguments: Sequence[str]) -> int:
+    if not hasattr(module, "add_arguments"):
+        return module.run(arguments[1:])
+    command = argparse.ArgumentParser(
+        prog=f"trustml {arguments[0]}",
+        usage=getattr(module, "USAGE", None),
+        description=module.DESCRIPTION,
+        epilog=module.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(command)
+    return module.run(command.parse_args(arguments[1:]))

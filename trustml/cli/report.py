@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Reads runs and writes the page."""
     from trustml.report import make_schema, read_report, render, to_json, write_text
-    from trustml.report.folder import PAGE
+    from trustml.training.runs.folder import RunFolder
 
     if chosen.schema:
         show_json(make_schema())
@@ -47,7 +47,7 @@ def run(chosen: argparse.Namespace) -> int:
     reports = [read_report(folder, delta=chosen.delta) for folder in chosen.runs]
     several = len(reports) > 1
     composed = _together(chosen.runs, reports) if several else None
-    page = chosen.out or (Path("trust-report.html") if several else chosen.runs[0] / PAGE)
+    page = chosen.out or (Path("trust-report.html") if several else RunFolder(chosen.runs[0]).page)
     if page.is_dir() or not page.parent.is_dir():
         raise ValueError(f"`--out` must be a file in a folder that is there, got {page}.")
     write_text(page, render(reports, composed))

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from trustml.plan import PrivacyPlan, composed_epsilon
 from trustml.training.runs.entries import Summary
-from trustml.training.runs.ledger import NAME, read_ledger, summarize
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import read_ledger, summarize
 
 
 class Total(NamedTuple):
@@ -40,8 +41,7 @@ def compose(folders: Sequence[Path], delta: float) -> list[Total]:
 
 def _places(folder: Path) -> list[Path]:
     """The private trainings in a folder."""
-    repeats = sorted(path.parent for path in folder.glob(f"repeat-*/{NAME}"))
-    return [folder] if (folder / NAME).exists() or not repeats else repeats
+    return [one.path for one in RunFolder(folder).trainings()] or [folder]
 
 
 def _total(source: str, runs: list, delta: float) -> Total:

@@ -11,6 +11,6 @@ from trustml.report.serialize import from_json as from_json
 from trustml.report.serialize import load_schema as load_schema
 from trustml.report.serialize import make_schema as make_schema
 from trustml.report.serialize import to_json as to_json
-from trustml.report.summary import mean_of as mean_of
+from trustml.report.summary_table import summary_table as summary_table
 from trustml.training.runs.files import write_json as write_json
 from trustml.training.runs.files import write_text as write_text

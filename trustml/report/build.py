@@ -3,6 +3,7 @@
 import datetime
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from trustml.plan import PrivacyPlan
@@ -20,6 +21,7 @@ from trustml.report.document import (
 )
 from trustml.report.measured import ArmLearning, Clipping
 from trustml.training.runs.entries import Summary
+from trustml.training.runs.folder import RunFolder
 
 _MARKS = 20
 
@@ -61,7 +63,7 @@ def report_frame(
         plan=Plan(**plan.to_dict()),
         privacy=_privacy(plan, delta, summary, status, repeats, budget_epsilon),
         metrics=(),
-        ledger=Ledger("ledger.jsonl", summary.head, tuple(segments)),
+        ledger=Ledger(RunFolder(Path()).ledger.name, summary.head, tuple(segments)),
         notes=(),
         versions={},
     )

@@ -12,11 +12,10 @@ from trustml.report.document import Description, Report
 from trustml.report.measured import Arms
 from trustml.report.serialize import description_from_json, from_json
 from trustml.training.runs.entries import Summary
-from trustml.training.runs.ledger import NAME, LedgerError, read_ledger, summarize
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import LedgerError, read_ledger, summarize
 from trustml.training.runs.metrics_log import read_lines
 
-REPORT = "report.json"
-PAGE = "report.html"
 _DELTA = 1e-5
 _SO_FAR = (
     "the claim is that of the steps so far; if what the run showed decides whether it goes on, it "
@@ -34,9 +33,9 @@ def read_report(folder: Path, *, delta: float | None = None) -> Report:
     Raises:
       ValueError: There is no run, or its files are damaged; the message names the file.
     """
-    path = folder / REPORT
+    path = RunFolder(folder).report
     if not path.exists():
-        return _of_ledger(folder, delta)
+        return _of_ledger(RunFolder(folder), delta)
     try:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -47,29 +46,28 @@ def read_report(folder: Path, *, delta: float | None = None) -> Report:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _of_ledger(folder: Path, delta: float | None) -> Report:
-    runs = [folder] if (folder / NAME).exists() else sorted(folder.glob(f"repeat-*/{NAME}"))
+def _of_ledger(folder: RunFolder, delta: float | None) -> Report:
+    runs = folder.trainings()
     if not runs:
         raise ValueError(
             f"`RUN` must be a folder of `trustml train` or `trustml.fit`, got {folder}, which "
-            f"holds neither {REPORT} nor {NAME}."
+            f"holds neither {folder.report.name} nor {folder.ledger.name}."
         )
-    first = runs[0] if runs[0].is_dir() else runs[0].parent
-    summary = summarize(read_ledger(first))
+    summary = summarize(read_ledger(runs[0].path))
     if not summary.segments:
-        raise LedgerError(f"{first / NAME} holds no step yet: there is nothing to show.")
+        raise LedgerError(f"{runs[0].ledger} holds no step yet: there is nothing to show.")
     if not summary.run["private_training"]:
         raise ValueError(f"`RUN` must be a private training, got {folder}, which is a baseline.")
     described = _description(folder)
     report = report_frame(
-        name=folder.resolve().name,
+        name=folder.path.resolve().name,
         summary=summary,
         plan=PrivacyPlan.from_dict(summary.run["plan"]),
         delta=delta or (described.delta if described else _DELTA),
         status=_status(summary),
         repeats=len(runs),
     )
-    return _measured(_described(report, described), first, summary)
+    return _measured(_described(report, described), runs[0], summary)
 
 
 def _status(summary: Summary):
@@ -91,10 +89,9 @@ def _described(report: Report, described: Description | None) -> Report:
     )
 
 
-def _measured(report: Report, folder: Path, summary: Summary) -> Report:
+def _measured(report: Report, folder: RunFolder, summary: Summary) -> Report:
     """The report with the metrics of the steps so far, and what computed them."""
-    metrics = folder / "metrics.jsonl"
-    history = read_lines(metrics) if metrics.exists() else []
+    history = read_lines(folder.metrics) if folder.metrics.exists() else []
     conditions = summary.segments[-1].conditions
     return dataclasses.replace(
         report,
@@ -104,8 +101,8 @@ def _measured(report: Report, folder: Path, summary: Summary) -> Report:
     )
 
 
-def _description(folder: Path) -> Description | None:
-    path = folder / "resolved.yaml"
+def _description(folder: RunFolder) -> Description | None:
+    path = folder.resolved
     if not path.exists():
         return None
     try:

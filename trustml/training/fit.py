@@ -9,10 +9,10 @@ from jaxtyping import PyTree
 from trustml.sampling import Draw
 from trustml.training.batches import Prefetcher
 from trustml.training.progress import progress_bar
+from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.metrics_log import Logger, MetricsLogger
 from trustml.training.runs.resume import open_run
 from trustml.training.runs.run import FolderRun, MemoryRun, ReplayDiffers
-from trustml.training.runs.validation import METRICS
 from trustml.training.step import StepMetrics, TrainState, TrainStep
 
 
@@ -83,7 +83,7 @@ def fit(
       callbacks: Called after each step with a `StepEvent`.
       loggers: Called with `(step, numbers)` some steps late; private numbers are named so. Works
         with `lambda step, numbers: wandb.log(numbers, step=step)` and the like.
-      out: New folder for ledger, metrics, checkpoints and weights; see `trustml.training.runs.run`.
+      out: New folder for ledger, metrics, checkpoints and weights; see `RunFolder`.
       resume: Continue the run in `out` if one is there. A finished one is handed back as it is.
       accept_charge: Whether a run that continues under other conditions may be charged twice for
         more than a tenth of its steps, and end as many earlier.
@@ -128,7 +128,7 @@ def fit(
     if out is None:
         return loop.run(MemoryRun(step, params, seed), None)
 
-    folder = Path(out)
+    folder = RunFolder(Path(out))
 
     def folder_run(**options):
         opened = open_run(
@@ -144,10 +144,10 @@ def fit(
         return FolderRun(opened, step, checkpoint_every=checkpoint_every, keep=keep)
 
     try:
-        return loop.run(folder_run(resume=resume), folder / METRICS)
+        return loop.run(folder_run(resume=resume), folder.metrics)
     except ReplayDiffers as error:
         again = folder_run(resume=True, renew=str(error))
-    return loop.run(again, folder / METRICS)
+    return loop.run(again, folder.metrics)
 
 
 class _Loop(NamedTuple):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trustml.training import read_ledger, summarize
+from trustml.training.runs.folder import RunFolder
 from trustml.verify.killed import POINTS, STARTED, STEPS
 
 _COMMAND = "import sys; from trustml.verify.killed import main; sys.exit(main(sys.argv[1:]))"
@@ -78,7 +79,7 @@ def _survive(base: Path, folder: Path, point: str, count: int, draw) -> Survival
         _same(base / "whole", folder),
         summary.charged,
         len(summary.segments),
-        (folder / "secret").exists(),
+        RunFolder(folder).secret.exists(),
     )
 
 
@@ -100,12 +101,12 @@ def _run(base: Path, folder: Path, point: str, count: int, seconds: float | None
 
 def _charged(folder: Path) -> int:
     """Steps in the ledger of a run that died; a line cut off by its death does not count."""
-    path = folder / "ledger.jsonl"
+    path = RunFolder(folder).ledger
     if not path.exists() or b"\n" not in path.read_bytes():
         return 0
     return summarize(read_ledger(folder)).charged
 
 
 def _same(one: Path, other: Path) -> bool:
-    names = ("weights.safetensors", "metrics.jsonl")
-    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+    files = [(run.weights, run.metrics) for run in map(RunFolder, (one, other))]
+    return all(a.read_bytes() == b.read_bytes() for a, b in zip(*files, strict=True))

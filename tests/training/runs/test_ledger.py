@@ -15,7 +15,8 @@ import pytest
 import trustml
 from trustml.training import LedgerError, TrainStep, read_ledger, summarize
 from trustml.training.runs import ledger
-from trustml.training.runs.ledger import NAME, Ledger
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import Ledger
 from trustml.training.runs.run import FolderRun
 
 STEPS = 8
@@ -56,10 +57,10 @@ def append(book, fields):
 
 
 def write(folder, *entries):
-    with Ledger(folder / NAME) as book:
+    with Ledger(RunFolder(folder).ledger) as book:
         for entry in entries:
             append(book, entry)
-    return folder / NAME
+    return RunFolder(folder).ledger
 
 
 def chained(*entries):
@@ -86,21 +87,21 @@ def test_entries_come_back_and_add_up(tmp_path):
     assert summary.last_step == STEPS
     assert [entry["step"] for entry in summary.checkpoints] == [2, 4]
     assert summary.end is None
-    with Ledger(tmp_path / NAME) as book:
+    with Ledger(RunFolder(tmp_path).ledger) as book:
         assert book.summary == summary
 
 
 def test_the_file_only_grows(tmp_path):
     states = [b""]
-    with Ledger(tmp_path / NAME) as book:
+    with Ledger(RunFolder(tmp_path).ledger) as book:
         for entry in (RUN, SEGMENT, reserve(0, 2), settle(1), OPEN, checkpoint(1), END):
             append(book, entry)
-            states.append((tmp_path / NAME).read_bytes())
+            states.append(RunFolder(tmp_path).ledger.read_bytes())
     for before, after in itertools.pairwise(states):
         assert after.startswith(before)
         assert after.count(b"\n") == before.count(b"\n") + 1
-    with Ledger(tmp_path / NAME):
-        assert (tmp_path / NAME).read_bytes() == states[-1]
+    with Ledger(RunFolder(tmp_path).ledger):
+        assert RunFolder(tmp_path).ledger.read_bytes() == states[-1]
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,10 @@ def test_what_no_correct_run_writes_is_refused_before_it_is_written(case, tmp_pa
 
 
 def test_the_chain_cannot_be_given_as_a_field(tmp_path):
-    with Ledger(tmp_path / NAME) as book, pytest.raises(LedgerError, match=r"`fields`.*'hash'"):
+    path = RunFolder(tmp_path).ledger
+    with Ledger(path) as book, pytest.raises(LedgerError, match=r"`fields`.*'hash'"):
         book.append("run", **{"hash": "mine"})
-    assert (tmp_path / NAME).read_bytes() == b""
+    assert path.read_bytes() == b""
 
 
 # --- Damage ---
@@ -298,10 +300,10 @@ def test_reading_a_ledger_repairs_nothing(tmp_path):
 def test_a_missing_or_empty_ledger_says_so(tmp_path):
     with pytest.raises(LedgerError, match=r"`ledger` must be a run's folder.*No such file"):
         read_ledger(tmp_path)
-    (tmp_path / NAME).touch()
+    RunFolder(tmp_path).ledger.touch()
     with pytest.raises(LedgerError, match="is empty: no run was begun there"):
         read_ledger(tmp_path)
-    with Ledger(tmp_path / NAME) as book:
+    with Ledger(RunFolder(tmp_path).ledger) as book:
         assert book.summary.run == {}
 
 
@@ -335,7 +337,7 @@ def test_a_full_disk_leaves_the_ledger_as_it_was(room, tmp_path, monkeypatch):
     before = path.read_bytes()
     with Ledger(path) as book:
         monkeypatch.setattr(ledger, "os", Disk(room=room))
-        with pytest.raises(OSError, match=rf"{NAME}.*No space left"):
+        with pytest.raises(OSError, match=r"ledger.jsonl.*No space left"):
             append(book, reserve(4, 5))
         monkeypatch.undo()
         with pytest.raises(LedgerError, match="could not be written before; resume the run"):
@@ -391,7 +393,7 @@ def is_ahead(folder, monkeypatch, disk):
     update, ahead = TrainStep.update, []
 
     def release(self, state, draw, units):
-        kept = (folder / NAME).read_bytes()[: disk.clip_factor]
+        kept = (RunFolder(folder).ledger).read_bytes()[: disk.clip_factor]
         entries = [json.loads(line) for line in kept.splitlines()]
         ahead.append(summarize(entries).charged > draw.step)
         return update(self, state, draw, units)
@@ -436,7 +438,7 @@ def test_a_step_whose_reservation_fails_is_not_carried_out(tmp_path, monkeypatch
     monkeypatch.setattr(ledger, "os", disk)
     monkeypatch.setattr(TrainStep, "update", release)
     monkeypatch.setattr(FolderRun, "_next_window", lambda self, number: 1)
-    with pytest.raises(OSError, match=rf"{NAME}.*No space left"):
+    with pytest.raises(OSError, match=r"ledger.jsonl.*No space left"):
         train(tmp_path / "run")
     assert carried_out == [0, 1, 2]
     assert summarize(read_ledger(tmp_path / "run")).charged == 3
@@ -446,25 +448,25 @@ def test_a_step_whose_reservation_fails_is_not_carried_out(tmp_path, monkeypatch
 
 
 def test_a_second_process_is_refused_in_one_line(tmp_path):
-    with Ledger(tmp_path / NAME), pytest.raises(BlockingIOError) as caught:
-        Ledger(tmp_path / NAME)
+    with Ledger(RunFolder(tmp_path).ledger), pytest.raises(BlockingIOError) as caught:
+        Ledger(RunFolder(tmp_path).ledger)
     assert str(caught.value).startswith("`out` must be a run that no other process works on, got")
     assert "\n" not in str(caught.value)
-    Ledger(tmp_path / NAME).close()
+    Ledger(RunFolder(tmp_path).ledger).close()
 
 
 def test_a_damaged_ledger_is_let_go_of(tmp_path):
-    (tmp_path / NAME).write_text("no ledger\n")
+    RunFolder(tmp_path).ledger.write_text("no ledger\n")
     for _ in range(2):
         with pytest.raises(LedgerError, match="line 1 is damaged"):
-            Ledger(tmp_path / NAME)
+            Ledger(RunFolder(tmp_path).ledger)
 
 
 def test_a_copy_of_a_ledger_lives_elsewhere(tmp_path):
     path = write(tmp_path, *BEGUN)
     shutil.copytree(tmp_path, tmp_path / "copy")
     places = []
-    for each in (path, tmp_path / "copy" / NAME, path):
+    for each in (path, RunFolder(tmp_path / "copy").ledger, path):
         with Ledger(each) as book:
             places.append(book.place())
     assert places[0] == places[2] != places[1]

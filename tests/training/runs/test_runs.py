@@ -24,15 +24,13 @@ from trustml.training import (
     load_weights,
     patience,
     read_ledger,
-    refusals,
-    resume,
-    run,
     save_weights,
-    secrets,
     summarize,
 )
+from trustml.training.runs import resume, run, secrets, validation
 from trustml.training.runs.checkpoint import CheckpointError
-from trustml.training.runs.ledger import NAME, Ledger
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import Ledger
 from trustml.training.runs.metrics_log import MetricsLogger, read_lines
 from trustml.training.runs.run import FolderRun
 from trustml.training.runs.secrets import Secrets, load_secrets, new_secrets
@@ -264,10 +262,12 @@ def test_notes_and_seconds_tell_of_the_earlier_process(cut):
 
 def test_without_a_seed_a_continued_run_keeps_its_key(tmp_path):
     folder = interrupted(tmp_path / "run", seed=None)
-    before = load_secrets(folder)
+    before = load_secrets(RunFolder(folder))
     kept = []
     result = train(
-        folder, seed=None, callbacks=[lambda event: kept.append(load_secrets(folder) == before)]
+        folder,
+        seed=None,
+        callbacks=[lambda event: kept.append(load_secrets(RunFolder(folder)) == before)],
     )
     assert all(kept)
     assert [segment.key for segment in summary_of(folder).segments] == [before.fingerprint]
@@ -338,6 +338,7 @@ def deaths(monkeypatch):
     monkeypatch.undo()
 
 
+LEFT = ["ledger.jsonl", "metrics.jsonl", "plan.json"]  # of a run that keeps no weights
 ONCE = ("secrets, just written", "final weights", "secrets, before deletion")
 
 
@@ -355,6 +356,7 @@ def test_a_run_that_died_anywhere_ends_as_if_it_had_not(point, tmp_path, deaths,
     assert_as_if_never_ended(tmp_path / "run", result, whole)
 
 
+@pytest.mark.slow
 def test_runs_survive_kill_9():
     found = list(survivals(4))
     assert [each for each in found if not each.holds] == []
@@ -432,7 +434,7 @@ def test_lost_keys_are_replaced(cut, lost):
     elif lost == "half of the file":
         path.write_text(text[: len(text) // 2])
     else:
-        digit = load_secrets(cut).noise.hex()[0]
+        digit = load_secrets(RunFolder(cut)).noise.hex()[0]
         path.write_text(text.replace(f'"noise": "{digit}', f'"noise": "{9 - int(digit, 16) % 9}'))
     result = train(cut, checkpoint_every=60)
     assert_renewed(cut, result)
@@ -565,7 +567,7 @@ def test_a_repeated_step_that_meets_another_state_takes_a_new_key(cut, monkeypat
     monkeypatch.setattr(run, "state_digest", digest)
     entries = read_ledger(cut)
     if not any(entry.get("start") == CUT - 1 for entry in entries if entry["entry"] == "reserve"):
-        with Ledger(cut / NAME) as book:
+        with Ledger(RunFolder(cut).ledger) as book:
             book.append("reserve", start=CUT - 1, stop=CUT, state="f" * 16)
     result = train(cut, checkpoint_every=60)
     assert_renewed(cut, result)
@@ -638,8 +640,8 @@ def damage(place, how="flipped"):
 def rewritten(folder, **fields):
     """A ledger whose first entry says something else, and whose chain is whole."""
     entries = read_ledger(folder)
-    (folder / NAME).unlink()
-    with Ledger(folder / NAME) as book:
+    (RunFolder(folder).ledger).unlink()
+    with Ledger(RunFolder(folder).ledger) as book:
         for number, entry in enumerate(entries):
             body = {name: value for name, value in entry.items() if name not in CHAIN}
             book.append(**({**body, **fields} if number == 0 else body))
@@ -726,7 +728,7 @@ def test_a_ledger_of_another_format_is_refused(cut):
 @pytest.mark.parametrize("left", [("metrics.jsonl",), ("checkpoints",), ("secret",), ()])
 @pytest.mark.parametrize("emptied", [True, False])
 def test_a_run_without_its_ledger_is_not_begun_anew(cut, left, emptied):
-    (cut / NAME).write_bytes(b"") if emptied else (cut / NAME).unlink()
+    RunFolder(cut).ledger.write_bytes(b"") if emptied else RunFolder(cut).ledger.unlink()
     for name in {"metrics.jsonl", "checkpoints", "secret"} - set(left):
         path = cut / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -734,7 +736,7 @@ def test_a_run_without_its_ledger_is_not_begun_anew(cut, left, emptied):
         assert train(cut, checkpoint_every=60).charged == STEPS  # nothing is left of a run
         return
     before = files(cut)
-    with pytest.raises(LedgerError, match=f"`out` must hold a run with its {NAME}") as caught:
+    with pytest.raises(LedgerError, match="`out` must hold a run with its ledger") as caught:
         train(cut)
     assert "\n" not in str(caught.value)
     assert files(cut) == before
@@ -773,8 +775,8 @@ def test_the_damaged_checkpoint_of_the_last_step_is_written_again(tmp_path, monk
 
 
 def test_a_damaged_ledger_is_refused(cut):
-    lines = (cut / NAME).read_bytes().splitlines(keepends=True)
-    (cut / NAME).write_bytes(b"".join(lines[:3] + lines[4:]))
+    lines = (RunFolder(cut).ledger).read_bytes().splitlines(keepends=True)
+    RunFolder(cut).ledger.write_bytes(b"".join(lines[:3] + lines[4:]))
     before = files(cut)
     with pytest.raises(LedgerError, match="line 4 is damaged"):
         train(cut)
@@ -803,7 +805,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(refusals, "Ledger", refuse)
+    monkeypatch.setattr(validation, "Ledger", refuse)
     with pytest.raises(
         PermissionError, match=r"`out` must be a folder that can be.*denied"
     ) as caught:
@@ -817,7 +819,7 @@ def test_resuming_needs_a_folder():
 
 
 def test_a_second_process_is_refused(cut):
-    with Ledger(cut / NAME):
+    with Ledger(RunFolder(cut).ledger):
         before = files(cut)
         with pytest.raises(BlockingIOError, match="`out` must be a run that no other process"):
             train(cut)
@@ -918,7 +920,7 @@ def watched(folder, **options):
     seen, found = [], []
 
     def look(event):
-        found.append(load_secrets(folder))
+        found.append(load_secrets(RunFolder(folder)))
         if event.step in (1, CUT):
             seen.extend(traces(folder, found[-1], but="secret"))
         if event.step == 1:
@@ -943,7 +945,7 @@ def test_no_secret_leaves_its_folder_and_none_survives_the_end(tmp_path, seed):
 
 
 def test_the_secrets_of_a_continued_run_are_deleted_too(cut):
-    found = load_secrets(cut)
+    found = load_secrets(RunFolder(cut))
     assert traces(cut, found, but="secret") == []
     assert traces(cut, found) == [cut / "secret" / "keys.json"]
     train(cut, checkpoint_every=60)
@@ -951,11 +953,11 @@ def test_the_secrets_of_a_continued_run_are_deleted_too(cut):
 
 
 def test_secrets_are_overwritten_before_they_are_removed(tmp_path, monkeypatch):
-    secrets.save_secrets(tmp_path, new_secrets(None, 0))
+    secrets.save_secrets(RunFolder(tmp_path), new_secrets(None, 0))
     os.link(tmp_path / "secret" / "keys.json", tmp_path / "block")
-    found = load_secrets(tmp_path)
+    found = load_secrets(RunFolder(tmp_path))
     assert traces(tmp_path, found)
-    secrets.delete_secrets(tmp_path)
+    secrets.delete_secrets(RunFolder(tmp_path))
     assert traces(tmp_path, found) == []
 
 
@@ -969,7 +971,7 @@ def test_a_key_in_a_checkpoint_is_noticed(tmp_path, monkeypatch):
     save = run.checkpoint.save_checkpoint
 
     def careless(folder, step, tree, *facts):
-        key = jnp.asarray(load_secrets(folder.parent).key)
+        key = jnp.asarray(load_secrets(RunFolder(folder.parent)).key)
         return save(folder, step, {**tree, "key": key}, *facts)
 
     monkeypatch.setattr(run.checkpoint, "save_checkpoint", careless)
@@ -981,7 +983,7 @@ def test_a_key_in_a_checkpoint_is_noticed(tmp_path, monkeypatch):
 
 def test_a_key_in_the_metrics_is_noticed(tmp_path):
     folder = tmp_path / "run"
-    careless = {"evaluate": lambda weights: {"key": int(load_secrets(folder).key[0])}}
+    careless = {"evaluate": lambda weights: {"key": int(load_secrets(RunFolder(folder)).key[0])}}
     found, _ = watched(folder, checkpoint_every=60, evaluate_every=1, **careless)
     word = str(found.key[0])
     assert word in (folder / "metrics.jsonl").read_text()
@@ -989,7 +991,7 @@ def test_a_key_in_the_metrics_is_noticed(tmp_path):
 
 
 def test_a_new_segment_that_keeps_its_key_is_noticed(cut, monkeypatch):
-    monkeypatch.setattr(resume, "new_secrets", lambda seed, number: load_secrets(cut))
+    monkeypatch.setattr(resume, "new_secrets", lambda seed, number: load_secrets(RunFolder(cut)))
     with pytest.raises(LedgerError, match="a key that an earlier segment used"):
         train(cut, step=private_step(other_loss))
     assert len(summary_of(cut).segments) == 1
@@ -1209,7 +1211,7 @@ def test_the_weights_of_a_run_are_in_its_folder(whole):
 def test_the_weights_of_a_baseline_are_not_kept(every, tmp_path):
     result = train(tmp_path, step=baseline_step(), checkpoint_every=every)
     assert int(result.state.step) == STEPS
-    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "metrics.jsonl", "plan.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == LEFT
     with pytest.raises(ValueError, match="which ended and whose weights were not kept"):
         train(tmp_path, step=baseline_step())
 
@@ -1220,7 +1222,7 @@ def test_what_a_baseline_that_died_at_its_end_left_is_removed(tmp_path, deaths):
     assert (tmp_path / "checkpoints").exists()
     with pytest.raises(ValueError, match="which ended and whose weights were not kept"):
         train(tmp_path, step=baseline_step())
-    assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, "metrics.jsonl", "plan.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == LEFT
 
 
 def test_the_weights_of_a_baseline_are_kept_where_asked(tmp_path):
@@ -1242,7 +1244,7 @@ def test_an_interrupted_baseline_is_continued(tmp_path):
 
 @pytest.mark.parametrize("kept", ["checkpoints", "metrics.jsonl"])
 def test_a_ledger_without_its_last_lines_is_refused(kept, cut):
-    path = cut / NAME
+    path = RunFolder(cut).ledger
     lines = path.read_text().splitlines(keepends=True)
     first = next(at for at, line in enumerate(lines) if '"reserve"' in line)
     path.write_text("".join(lines[: first + 1]))
@@ -1254,7 +1256,7 @@ def test_a_ledger_without_its_last_lines_is_refused(kept, cut):
 
 
 def test_a_ledger_cut_off_in_its_first_line_is_refused(cut):
-    path = cut / NAME
+    path = RunFolder(cut).ledger
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(LedgerError, match=r"holds no step, but .* holds traces of some"):
         train(cut)

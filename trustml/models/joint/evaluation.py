@@ -6,7 +6,7 @@ import numpy as np
 
 from trustml.data.corpus import Corpus, encode
 from trustml.data.tokens import Tokenizer
-from trustml.metrics.joint import Scores, joint_scores
+from trustml.metrics import JointScores, joint_scores
 from trustml.models.joint.nlu import Network
 
 
@@ -36,7 +36,7 @@ def predict(
 
 def evaluate(
     network: Network, params: Any, corpus: Corpus, tokenizer: Tokenizer, *, max_length: int = 32
-) -> Scores:
+) -> JointScores:
     """Intent accuracy and slot scores on `corpus`; private if the corpus is."""
     found = predict(network, params, corpus, tokenizer, max_length=max_length)
     return joint_scores(

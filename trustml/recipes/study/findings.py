@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from trustml.formatting import round_down, round_up
-from trustml.recipes.study.correlation import correlation
 from trustml.recipes.study.grid import Cell, Study, settings_of
 from trustml.report import Report, to_json
+from trustml.stats import rank_correlation
 from trustml.training.runs.ledger import read_ledger, summarize
 
 PRIVATE = "utility, attacks and audits were measured on people's rows without noise"
@@ -84,7 +84,7 @@ def correlations(rows: Sequence[dict], metrics: Sequence[dict]) -> list[dict[str
             ]
             kinds = [(row["model"], row["mechanism"]) for row, _ in known]
             numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
-            one = correlation(
+            one = rank_correlation(
                 np.array([row["epsilon"] for row, _ in known], np.float64),
                 np.array([value for _, value in known], np.float64),
                 np.array([numbers[kind] for kind in kinds], np.int64),

@@ -8,19 +8,12 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustml.recipes.train.config import TrainConfig, read_yaml
+from trustml.recipes.settings import names_of, read_yaml
+from trustml.recipes.train.config import TrainConfig
 
 SETTINGS = "study.yaml"
-# Settings of `trustml train` that all cells share; what a mechanism or the grid sets is not one.
-# fmt: off
-SHARED = (
-    "task", "data", "data_dir", "download", "eval_split", "preset", "trainable", "max_length",
-    "pretrain", "delta", "unit", "max_examples_per_unit", "clip_norm", "accountant", "batch",
-    "steps", "learning_rate", "schedule", "warmup", "strategy", "physical_batch_size",
-    "evaluate_every", "baseline", "baseline_steps", "baseline_learning_rate", "audit_rows",
-    "audit_canaries", "seed", "checkpoint_every",
-)
-# fmt: on
+# Settings of `trustml train` that all cells share: all but those that a mechanism or the grid sets.
+SHARED = tuple(names_of(TrainConfig, of_cell=False))
 MAY_CHANGE = ("data_dir", "download", "checkpoint_every")
 _GRID = ("epsilons", "models", "mechanisms")
 _EPSILONS = (0.5, 1.0, 3.0, 8.0)
@@ -209,9 +202,9 @@ def _before(out: Path) -> Study:
 
 
 def _default_model(config: TrainConfig) -> str:
-    from trustml.recipes.train.experiment import make_preset
+    from trustml.recipes.train.presets import resolve_preset
     from trustml.recipes.train.resolve import with_task
-    from trustml.recipes.train.word_models import WordModel
+    from trustml.recipes.train.text_models import TextModel
 
-    model = make_preset(*with_task(config)).model
-    return model.network if isinstance(model, WordModel) else model.name
+    model = resolve_preset(with_task(config)).model
+    return model.name if isinstance(model, TextModel) else model.describe()["network"]

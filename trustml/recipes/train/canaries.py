@@ -11,8 +11,8 @@ import numpy as np
 from trustml.audit import canary_optimizer, canary_trainable, place_canaries, public_template
 from trustml.clipping.sums import check_units
 from trustml.recipes.train.config import TrainConfig
+from trustml.training.runs.folder import RunFolder
 
-FILE = "audit.json"
 VECTOR = "canaries"  # the weights of gradient canaries
 MOST_ROWS = 1000
 _FEWEST_ROWS = 20  # of an audit
@@ -117,7 +117,7 @@ def read_canaries(folder: Path) -> Canaries:
     Raises:
       ValueError: The file is missing or damaged.
     """
-    path = folder / FILE
+    path = RunFolder(folder).canaries
     try:
         found = json.loads(path.read_text())
         needed = Canaries._fields[:2]  # runs of earlier versions had no others
@@ -156,10 +156,10 @@ class TrainingObjective(NamedTuple):
         return canary_optimizer(optimizer) if self.number else optimizer
 
 
-def carried(
+def with_canaries(
     plain: TrainingObjective, canaries: Canaries, clip_norm: float, start: Callable
 ) -> TrainingObjective:
-    """`plain`, with the gradient canaries; `start` gives weights that are nobody's."""
+    """`plain` with the gradient canaries; `start` gives public weights."""
     number = len(canaries.gradients)
     if not number:
         return plain

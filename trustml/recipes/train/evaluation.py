@@ -14,8 +14,6 @@ from trustml.audit import (
 )
 from trustml.data.examples import Examples
 from trustml.formatting import plural
-from trustml.models.tasks import Judged
-from trustml.plan import PrivacyPlan
 from trustml.recipes.train.canaries import TrainingObjective
 from trustml.recipes.train.experiment import Experiment
 from trustml.report.measured import (
@@ -30,6 +28,7 @@ from trustml.report.measured import (
     RateFound,
     Roc,
 )
+from trustml.stats import Estimate as StatsEstimate
 from trustml.training import FitResult
 
 CONFIDENCE = 0.95
@@ -44,7 +43,6 @@ NO_BOUND = (
     "No epsilon is audited: coins put {units} in or left them out, while the claim is about "
     "replacing one."
 )
-_DELONG, _CLOPPER_PEARSON = "DeLong, 95 %", "Clopper-Pearson, 95 %"
 _LABELS = {"classify": "class", "nlu": "intent"}
 _OFTEN = 3  # steps that a unit takes part in, so that hardly any takes part in none
 _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
@@ -67,36 +65,34 @@ class ArmResult(NamedTuple):
     guessed: Guessed  # of gradient canaries, which ones the audit guesses
 
 
-def evaluate(
-    experiment: Experiment, objective: TrainingObjective, plan: PrivacyPlan, result: FitResult
-) -> ArmResult:
+def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitResult) -> ArmResult:
     """Scores a training on the evaluated part, and takes what attacks read."""
-    problem, coins = experiment.problem, experiment.canaries
+    task, plan, coins = experiment.task, experiment.plan, experiment.canaries
     params = objective.model(result.params)
-    counts = problem.counts(params, experiment.judged)
+    counts = task.counts(params, experiment.evaluated)
     gradients = (np.zeros(0), np.zeros(0))
     if objective.number:
         scores, inside = canary_scores(result.params, plan), coins.gradients.astype(bool)
         gradients = (scores[inside], scores[~inside])
     return ArmResult(
         result,
-        _reported(problem.scoring.estimates(counts, _owners(experiment.judged))),
-        problem.scoring.scores(counts),
+        _reported(task.scoring.estimates(counts, _owners(experiment.evaluated))),
+        task.scoring.scores(counts),
         counts,
         _pair(experiment, params, coins.members, coins.nonmembers),
         _pair(experiment, params, coins.wrong_members, coins.wrong_nonmembers),
         gradients,
-        _guessed(experiment, plan),
+        _guessed(experiment),
     )
 
 
-def _guessed(experiment: Experiment, plan: PrivacyPlan) -> Guessed:
+def _guessed(experiment: Experiment) -> Guessed:
     """Which gradient canaries the audit guesses.
 
     Who took part in no step looks like who was left out: then only members can be told. All rows
     count, not those that are in: how many coins fell must not choose the attack.
     """
-    rows = len(next(iter(experiment.units.values())))
+    plan, rows = experiment.plan, len(next(iter(experiment.units.values())))
     return "both" if plan.steps * plan.expected_batch >= _OFTEN * rows else "members"
 
 
@@ -120,8 +116,8 @@ def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray
 
 def utility(experiment: Experiment, params: Any, examples: Examples) -> dict[str, float]:
     """The scores on a part of the data that do not take long."""
-    problem = experiment.problem
-    scores = problem.scoring.scores(problem.counts(params, examples, quick=True))
+    task = experiment.task
+    scores = task.scoring.scores(task.counts(params, examples, quick=True))
     return {name: value for name, value in scores.items() if not math.isnan(value)}
 
 
@@ -132,7 +128,7 @@ def attack_report(experiment: Experiment, arms: Arms[ArmResult], delta: float) -
         return None
     adds = experiment.config.adjacency == "add-or-remove-one"
     return Attack(
-        how=_how(experiment.level, adds=adds),
+        how=_how(experiment.unit, adds=adds),
         confidence=CONFIDENCE,
         members=members,
         nonmembers=others,
@@ -149,10 +145,9 @@ def _attack(arm: ArmResult, delta: float, *, bound: bool) -> ArmAttack:
     attack = loss_threshold_attack(*arm.losses, confidence=CONFIDENCE)
     audits = _audits(arm, delta) if bound else None
     return ArmAttack(
-        auc=_estimate(attack.auc, _DELONG),
+        auc=Estimate(*attack.auc),
         tpr_at_fpr=tuple(
-            RateFound(at.rate, at.tpr and _estimate(at.tpr, _CLOPPER_PEARSON), at.note)
-            for at in attack.tpr_at_fpr
+            RateFound(at.rate, at.tpr and Estimate(*at.tpr), at.note) for at in attack.tpr_at_fpr
         ),
         roc=Roc(tuple(attack.roc.fpr.tolist()), tuple(attack.roc.tpr.tolist())),
         epsilon_lower_bound=audits and _best(audits),
@@ -206,8 +201,8 @@ def _audit(
 def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group, ...]:
     """Utility and attack by protected group, where the data know any, and by class or intent."""
     groups = []
-    for kind, names in _kinds(experiment.judged).items():
-        evaluated_of = _group_of_rows(experiment.judged, kind)
+    for kind, names in _kinds(experiment.evaluated).items():
+        evaluated_of = _group_of_rows(experiment.evaluated, kind)
         canaries_of = _canaries_by_group(experiment, kind)
         for value, name in enumerate(names):
             rows = np.flatnonzero(evaluated_of == value)
@@ -224,7 +219,7 @@ def _canaries_by_group(experiment: Experiment, kind: str) -> list[np.ndarray]:
     A unit of several rows may have several groups: it counts in none.
     """
     train, canaries = experiment.parts.train, experiment.canaries
-    if experiment.level != train.unit:
+    if experiment.unit != train.unit:
         return [np.zeros(0, int)] * 2
     groups = _group_of_rows(train, kind)
     return [groups[canaries.members], groups[canaries.nonmembers]]
@@ -250,17 +245,13 @@ def _group(experiment: Experiment, arm: ArmResult, rows: np.ndarray, canaries) -
     members, others = (losses[of] for losses, of in zip(arm.losses, canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
-        area = _estimate(area_under_curve(-members, -others, CONFIDENCE), _DELONG)
-    owners = _owners(experiment.judged)
-    estimates = experiment.problem.scoring.estimates(
+        area = Estimate(*area_under_curve(-members, -others, CONFIDENCE))
+    owners = _owners(experiment.evaluated)
+    estimates = experiment.task.scoring.estimates(
         arm.counts[rows], None if owners is None else owners[rows], resamples=300
     )
     return ArmGroup(_reported(estimates), area)
 
 
-def _reported(estimates: dict[str, Judged]) -> dict[str, Estimate]:
+def _reported(estimates: dict[str, StatsEstimate]) -> dict[str, Estimate]:
     return {name: Estimate(*estimate) for name, estimate in estimates.items()}
-
-
-def _estimate(estimate, interval: str) -> Estimate:
-    return Estimate(estimate.value, estimate.low, estimate.high, interval)

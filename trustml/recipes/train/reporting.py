@@ -7,47 +7,47 @@ import numpy as np
 
 from trustml.formatting import plural
 from trustml.models.tasks.units import PRESENT
-from trustml.plan import PrivacyPlan
 from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_report
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import Report, clipping, learning, mean_of, report_frame
+from trustml.report import Report, clipping, learning, report_frame
 from trustml.report.document import Data, Description, Metric, Plan, Training
 from trustml.report.measured import ArmResults, Arms, ArmTiming, Estimate, Timing
+from trustml.stats import mean_estimate
 from trustml.training.runs.environment import versions
 from trustml.training.runs.ledger import read_ledger, summarize
 from trustml.training.timing import SideTiming
 
 
-def describe(experiment: Experiment, plan: PrivacyPlan) -> Description:
+def describe(experiment: Experiment) -> Description:
     """What is known of a run before it begins, as the report shows it."""
-    config, preset, train = experiment.config, experiment.preset, experiment.parts.train
+    config, train = experiment.config, experiment.parts.train
     return Description(
-        delta=preset.delta,
-        budget_epsilon=preset.epsilon,
-        plan=Plan(**plan.to_dict()),
+        delta=experiment.delta,
+        budget_epsilon=experiment.epsilon,
+        plan=Plan(**experiment.plan.to_dict()),
         data=Data(
             name=train.name,
-            privacy_unit=experiment.level,
+            privacy_unit=experiment.unit,
             fingerprint=train.fingerprint,
             synthetic=train.synthetic,
             source=train.source,
             train=experiment.num_units,
             held_out=len(experiment.canaries.left_out),
             eval_split=config.eval_split,
-            evaluated=len(experiment.judged),
+            evaluated=len(experiment.evaluated),
             max_examples_per_unit=config.max_examples_per_unit,
         ),
-        model=preset.model.describe(),
+        model=experiment.model.describe(),
         training=Training(
-            private=dataclasses.asdict(preset.private),
-            baseline=dataclasses.asdict(preset.baseline) if config.baseline else None,
-            pretraining=preset.model.pretrains,
+            private=dataclasses.asdict(experiment.private),
+            baseline=dataclasses.asdict(experiment.baseline) if config.baseline else None,
+            pretraining=experiment.model.pretraining_steps,
             strategy=config.strategy,
             physical_batch_size=config.physical_batch_size,
         ),
         notes=(
-            *experiment.problem.disclosures,
-            f"settings: {preset.tuned_on}",
+            *experiment.task.disclosures,
+            f"settings: {experiment.tuned_on}",
             *_notes_on_units(experiment),
             *_notes_on_canaries(experiment),
         ),
@@ -58,16 +58,16 @@ def _notes_on_units(experiment: Experiment) -> list[str]:
     """What is protected, and how much of it is read."""
     train, most = experiment.parts.train, experiment.config.max_examples_per_unit
     notes = []
-    if experiment.level == train.unit and train.owner_kind is not None:
+    if experiment.unit == train.unit and train.owner_kind is not None:
         notes.append(
             f"one {train.owner_kind} may have several {plural(train.unit)}: one {train.unit} is "
             f"protected, not the {train.owner_kind}; `--unit` protects that"
         )
-    if PRESENT in experiment.units or experiment.problem.kind == "lm":
+    if PRESENT in experiment.units or experiment.task.kind == "lm":
         pieces = "piece" if most == 1 else "pieces"
         notes.append(
-            f"of one {experiment.level} at most {most} {pieces} of text of "
-            f"{experiment.preset.model.max_length} tokens are trained on; the rest is left out, in "
+            f"of one {experiment.unit} at most {most} {pieces} of text of "
+            f"{experiment.model.max_length} tokens are trained on; the rest is left out, in "
             "the baseline too"
         )
     return notes
@@ -75,7 +75,7 @@ def _notes_on_units(experiment: Experiment) -> list[str]:
 
 def _notes_on_canaries(experiment: Experiment) -> list[str]:
     """What the audit put into the training."""
-    coins, units, notes = experiment.canaries, plural(experiment.level), []
+    coins, units, notes = experiment.canaries, plural(experiment.unit), []
     if wrong := len(coins.wrong_members):
         notes.append(
             f"the training data hold {wrong} {units} with a wrong label, which the audit put "
@@ -93,7 +93,6 @@ def _notes_on_canaries(experiment: Experiment) -> list[str]:
 
 def make_report(
     experiment: Experiment,
-    plan: PrivacyPlan,
     arms: Arms[list[ArmResult]],
     timing: dict[str, SideTiming],
     folder: Path,
@@ -103,18 +102,17 @@ def make_report(
 
     Args:
       experiment: Shared by all trainings.
-      plan: Of the private ones.
       arms: What each training gave, one entry a repeat.
       timing: By `time_steps`.
       folder: Of the run, which names it.
       first_run: Folder of the first private training, with its ledger.
     """
     first = Arms(**{name: results[0] for name, results in arms})
-    described = describe(experiment, plan)
+    described = describe(experiment)
     report = report_frame(
         name=folder.resolve().name,
         summary=summarize(read_ledger(first_run)),
-        plan=plan,
+        plan=experiment.plan,
         delta=described.delta,
         status=_status(arms.private),
         repeats=experiment.config.repeats,
@@ -136,7 +134,7 @@ def make_report(
         attack=attack_report(experiment, first, described.delta),
         groups=groups_report(experiment, first),
         timing=Timing(
-            plan.expected_batch,
+            experiment.plan.expected_batch,
             Arms(**{name: ArmTiming(*arm) for name, arm in timing.items()}),
         ),
         clipping=clipping(first.private.result.history, report.plan.clip_norm),
@@ -155,7 +153,7 @@ def _status(runs: list[ArmResult]):
 def _metrics(experiment: Experiment) -> tuple[Metric, ...]:
     return tuple(
         Metric(one.name, one.label, one.percent, one.lower_is_better)
-        for one in experiment.problem.scoring.metrics
+        for one in experiment.task.scoring.metrics
     )
 
 
@@ -172,7 +170,7 @@ def _results(runs: list[ArmResult], timing: SideTiming, epsilon: float | None) -
 def _over_runs(estimates: list[Estimate]) -> Estimate:
     if len(estimates) == 1:
         return estimates[0]
-    return Estimate(*mean_of([estimate.value for estimate in estimates]))
+    return Estimate(*mean_estimate([estimate.value for estimate in estimates]))
 
 
 def _notes(experiment: Experiment, arms: Arms[list[ArmResult]]) -> list[str]:

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 from trustml.training.runs.environment import flat_names
 from trustml.training.runs.files import sync_folder
 
-FOLDER = "checkpoints"
 _OVERHEAD = 1 << 16  # bytes beside the arrays themselves
 
 

@@ -25,8 +25,9 @@ from typing import Any
 from trustml.strict_json import dumps
 from trustml.training.runs.entries import START, Summary, add_entry
 from trustml.training.runs.files import lock, sync_folder
+from trustml.training.runs.folder import RunFolder
 
-NAME = "ledger.jsonl"
+_UNKNOWN = RunFolder(Path()).ledger  # where the caller does not say whose entries they are
 
 
 class LedgerError(ValueError):
@@ -110,12 +111,13 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
     Raises:
       LedgerError: There is none, or it is damaged.
     """
-    path = Path(folder) / NAME
+    path = RunFolder(Path(folder)).ledger
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise LedgerError(
-            f"`ledger` must be a run's folder that holds {NAME}, got {folder}: {error.strerror}."
+            f"`ledger` must be a run's folder that holds {path.name}, "
+            f"got {folder}: {error.strerror}."
         ) from None
     entries, _ = _parse(raw, path)
     if not entries:
@@ -124,7 +126,7 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def summarize(entries: Iterable[dict[str, Any]], path: Path | str = NAME) -> Summary:
+def summarize(entries: Iterable[dict[str, Any]], path: Path = _UNKNOWN) -> Summary:
     """Adds up the entries, and refuses what no correct run writes.
 
     Raises:

@@ -5,7 +5,6 @@ import datetime
 import os
 import secrets as random_bytes
 import shutil
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +18,7 @@ from trustml.training.runs.digest import state_digest
 from trustml.training.runs.entries import Segment
 from trustml.training.runs.environment import conditions, data_fingerprint, difference, machine
 from trustml.training.runs.files import write_json
+from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import Ledger
 from trustml.training.runs.secrets import (
     Secrets,
@@ -38,14 +38,13 @@ from trustml.training.runs.validation import (
 )
 from trustml.training.step import TrainState, TrainStep
 
-PLAN = "plan.json"
 _TOLERATED = 0.1  # of the plan's steps: a charge beyond this is taken with consent alone
 
 
 class Opened(NamedTuple):
     """A run's folder, ready to be worked in. Secret."""
 
-    folder: Path
+    folder: RunFolder
     ledger: Ledger
     state: TrainState
     secrets: Secrets | None  # None once the run has ended
@@ -54,7 +53,7 @@ class Opened(NamedTuple):
 
 
 def open_run(
-    folder: Path,
+    folder: RunFolder,
     step: TrainStep,
     params: PyTree,
     train: PyTree,
@@ -120,7 +119,7 @@ def open_run(
 
 @dataclasses.dataclass
 class _Opening:
-    folder: Path
+    folder: RunFolder
     step: TrainStep
     seed: int | None
     state: TrainState
@@ -135,7 +134,7 @@ class _Opening:
         """Writes what a new run is."""
         plan = self.step.plan
         described = {"private_training": self.step.private, "plan": plan.to_dict()}
-        write_json(self.folder / PLAN, described)
+        write_json(self.folder.plan, described)
         self.ledger.append(
             "run",
             schema=SCHEMA,
@@ -187,7 +186,7 @@ class _Opening:
     def _restore(self, summary) -> int:
         params = self.state.params
         like = kept_of(self.step.trained(params), self.state)
-        folder = self.folder / checkpoint.FOLDER
+        folder = self.folder.checkpoints
         entries = summary.checkpoints
         if summary.end is not None:
             entries = [entry for entry in entries if entry["step"] == summary.end["step"]]

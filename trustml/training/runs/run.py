@@ -1,9 +1,6 @@
 """A training in a folder: what it starts from, what it writes before a release and after it.
 
-plan.json: what was asked for, public. ledger.jsonl: every release, written ahead; see
-`trustml.training.runs.ledger`. metrics.jsonl: losses, norms, evaluations, which are private
-quantities. checkpoints/: the weights that are trained, and optimizer state. weights.safetensors:
-all weights at the end. secret/: keys, while the run lasts.
+`RunFolder` says which file holds what.
 """
 
 import contextlib
@@ -18,7 +15,7 @@ from trustml.training.runs import checkpoint
 from trustml.training.runs.digest import state_digest
 from trustml.training.runs.resume import Opened, now
 from trustml.training.runs.secrets import delete_secrets
-from trustml.training.runs.weights import WEIGHTS, save_weights
+from trustml.training.runs.weights import save_weights
 from trustml.training.step import TrainState, TrainStep
 
 _RESERVED_SECONDS = 1.0  # a crash on another machine costs at most about these steps
@@ -175,7 +172,7 @@ class FolderRun:
         """Writes a checkpoint and tells the ledger."""
         began, number = time.monotonic(), int(state.step)
         record.sync()
-        folder = self._folder / checkpoint.FOLDER
+        folder = self._folder.checkpoints
         tree = kept_of(self._trained(state.params), state)
         found = checkpoint.save_checkpoint(folder, number, tree, self._facts)
         self._ledger.append("checkpoint", step=number, files=found, seconds=round(self.seconds, 3))
@@ -203,7 +200,7 @@ class FolderRun:
         if self._keep:
             if int(state.step) != self._saved:
                 self.checkpoint(state, record)
-            weights = save_weights(self._folder / WEIGHTS, state.params, self._facts)
+            weights = save_weights(self._folder.weights, state.params, self._facts)
         summary = self._ledger.summary
         self._ledger.append(
             "end",
@@ -217,7 +214,7 @@ class FolderRun:
         )
         delete_secrets(self._folder)
         if not self._keep:
-            shutil.rmtree(self._folder / checkpoint.FOLDER, ignore_errors=True)
+            shutil.rmtree(self._folder.checkpoints, ignore_errors=True)
         return state._replace(key=jnp.zeros_like(state.key))
 
     def __enter__(self):

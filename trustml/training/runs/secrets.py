@@ -12,9 +12,8 @@ import numpy as np
 from trustml.noise import key_from_seed, new_key
 from trustml.sampling import new_secret, secret_from_seed
 from trustml.training.runs.files import sync_folder, write_json
+from trustml.training.runs.folder import RunFolder
 
-FOLDER = "secret"
-_FILE = "keys.json"
 _DOMAIN = b"trustml fingerprint of a run's secrets, version 1\x00"
 
 
@@ -45,43 +44,41 @@ def new_secrets(seed: int | None, number: int) -> Secrets:
     return Secrets(_bytes(key_from_seed(seed)), secret_from_seed(seed))
 
 
-def save_secrets(folder: Path, secrets: Secrets) -> None:
-    """Writes `folder/secret/keys.json`, readable by its owner alone."""
-    place = folder / FOLDER
-    place.mkdir(mode=0o700, exist_ok=True)
-    _overwrite(place / _FILE)  # those of the segment before, which must not lie in a free block
+def save_secrets(folder: RunFolder, secrets: Secrets) -> None:
+    """Writes the file `keys`, readable by its owner alone."""
+    folder.secret.mkdir(mode=0o700, exist_ok=True)
+    _overwrite(folder.keys)  # those of the segment before, which must not lie in a free block
     text = {"secret": "delete this and the promise stands; publish it and it is void"}
     fields = {"noise": secrets.noise.hex(), "sampler": secrets.sampler.hex()}
-    write_json(place / _FILE, {**text, **fields}, mode=0o600)
-    sync_folder(folder)
+    write_json(folder.keys, {**text, **fields}, mode=0o600)
+    sync_folder(folder.path)
 
 
-def load_secrets(folder: Path) -> Secrets | None:
+def load_secrets(folder: RunFolder) -> Secrets | None:
     """The secrets of a run, or None where they are gone or unreadable."""
     try:
-        found = json.loads((folder / FOLDER / _FILE).read_text())
+        found = json.loads(folder.keys.read_text())
         return Secrets(bytes.fromhex(found["noise"]), bytes.fromhex(found["sampler"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def delete_secrets(folder: Path) -> None:
-    """Overwrites and removes `folder/secret`.
+def delete_secrets(folder: RunFolder) -> None:
+    """Overwrites and removes the folder `secret`.
 
     Guarantee:
       No file of the run holds them any more. What a journal, a snapshot or a flash disk keeps of
       overwritten blocks is beyond a program's reach; an encrypted disk covers that.
     """
-    place = folder / FOLDER
-    if not place.exists():
+    if not folder.secret.exists():
         return
-    real = place.resolve()  # it may be a link to a disk that is encrypted or is memory
+    real = folder.secret.resolve()  # it may be a link to a disk that is encrypted or is memory
     for path in real.rglob("*"):
         _overwrite(path)
     shutil.rmtree(real)
-    if place.is_symlink():
-        place.unlink()
-    sync_folder(folder)
+    if folder.secret.is_symlink():
+        folder.secret.unlink()
+    sync_folder(folder.path)
 
 
 def _overwrite(path: Path) -> None:

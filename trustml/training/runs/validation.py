@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from trustml.clipping.gradient import TUNE
-from trustml.training.runs import checkpoint
 from trustml.training.runs.entries import Summary
-from trustml.training.runs.ledger import NAME, Ledger, LedgerError
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import Ledger, LedgerError
 from trustml.training.runs.metrics_log import read_lines
-from trustml.training.runs.secrets import FOLDER
 from trustml.training.step import TrainStep
 
-METRICS = "metrics.jsonl"
 SCHEMA = 1
 
 
-def check_folder(folder: Path, resume: bool) -> None:
+def check_folder(folder: RunFolder, resume: bool) -> None:
     """Refuses a folder that is none, or that holds a run which must not be touched.
 
     Raises:
@@ -23,18 +21,18 @@ def check_folder(folder: Path, resume: bool) -> None:
       FileExistsError: It holds a run and `resume` is false.
       LedgerError: It holds a run without its ledger.
     """
-    if folder.exists() and not folder.is_dir():
+    if folder.path.exists() and not folder.path.is_dir():
         raise NotADirectoryError(f"`out` must be a folder, got the file {folder}.")
-    names = [NAME, METRICS, FOLDER, checkpoint.FOLDER]
-    holds = any(_is_there(folder / name) for name in names)
+    written = [folder.ledger, folder.metrics, folder.secret, folder.checkpoints]
+    holds = any(map(_is_there, written))
     if holds and not resume:
         raise FileExistsError(
             f"`out` must be a new folder, got {folder}, which holds a run. Continue it with "
             "`resume=True`, or name another folder."
         )
-    if holds and not _is_there(folder / NAME):
+    if holds and not _is_there(folder.ledger):
         raise LedgerError(
-            f"`out` must hold a run with its {NAME}, got {folder} without: what was "
+            f"`out` must hold a run with its {folder.ledger.name}, got {folder} without: what was "
             "released is not known. Restore it from a backup, or start a new run elsewhere."
         )
 
@@ -52,11 +50,11 @@ def check_settled(step: TrainStep) -> None:
         )
 
 
-def ledger_in(folder: Path) -> Ledger:
+def ledger_in(folder: RunFolder) -> Ledger:
     """The open ledger of `folder`, made if it is not there."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # metrics are private quantities
-        return Ledger(folder / NAME)
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # metrics are private quantities
+        return Ledger(folder.ledger)
     except BlockingIOError:
         raise
     except OSError as error:
@@ -69,31 +67,31 @@ def _is_there(path: Path) -> bool:
     return path.is_dir() or (path.exists() and path.stat().st_size > 0)
 
 
-def check_tail(folder: Path, summary: Summary) -> None:
+def check_tail(folder: RunFolder, summary: Summary) -> None:
     """Refuses a ledger whose last lines are missing: what other files hold shows it.
 
     Raises:
       LedgerError: A checkpoint or a metric is of a step that the ledger does not count.
     """
-    names = [METRICS, checkpoint.FOLDER] + ([] if summary.run else [FOLDER])
-    if not summary.segments and any(_is_there(folder / name) for name in names):
+    traces = [folder.metrics, folder.checkpoints] + ([] if summary.run else [folder.secret])
+    if not summary.segments and any(map(_is_there, traces)):
         raise LedgerError(
-            f"{folder / NAME} holds no step, but {folder} holds traces of some: lines are missing. "
+            f"{folder.ledger} holds no step, but {folder} holds traces of some: lines are missing. "
             "Restore it from a backup; do not continue this run."
         )
     counted = max((segment.stop for segment in summary.segments), default=0)
-    saved = (folder / checkpoint.FOLDER).glob("[0-9]*")
+    saved = folder.checkpoints.glob("[0-9]*")
     steps = [int(path.name) for path in saved if path.name.isdigit()]
-    if (folder / METRICS).exists():
-        steps += [entry["step"] for entry in read_lines(folder / METRICS)[-1:]]
+    if folder.metrics.exists():
+        steps += [entry["step"] for entry in read_lines(folder.metrics)[-1:]]
     if max(steps, default=0) > counted:
         raise LedgerError(
-            f"{folder / NAME} ends at step {counted}, but step {max(steps)} left its traces: lines "
+            f"{folder.ledger} ends at step {counted}, but step {max(steps)} left its traces: lines "
             "are missing. Restore it from a backup; do not continue this run."
         )
 
 
-def check_same(folder: Path, run: dict[str, Any], step: TrainStep, data: str) -> None:
+def check_same(folder: RunFolder, run: dict[str, Any], step: TrainStep, data: str) -> None:
     """Refuses a run of another format, kind, plan or data.
 
     Raises:
@@ -125,7 +123,7 @@ def check_same(folder: Path, run: dict[str, Any], step: TrainStep, data: str) ->
         )
 
 
-def check_frozen(folder: Path, run: dict[str, Any], frozen: str | None) -> None:
+def check_frozen(folder: RunFolder, run: dict[str, Any], frozen: str | None) -> None:
     """Refuses weights that the run does not train and that differ from those it began with.
 
     Raises:

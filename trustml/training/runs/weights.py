@@ -11,8 +11,6 @@ from jaxtyping import PyTree
 
 from trustml.training.runs.environment import flat_names
 
-WEIGHTS = "weights.safetensors"
-
 
 def save_weights(path: Path, params: PyTree, facts: dict[str, str] | None = None) -> str:
     """Writes every leaf under its name, such as `encoder.kernel`; whole or not at all.
