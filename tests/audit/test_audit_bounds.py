@@ -463,6 +463,7 @@ def rows():
     return list(audits.audit_checks(audits=400))  # the command draws 1,000
 
 
+@pytest.mark.slow
 def test_every_row_of_the_verify_command_holds(rows):
     assert CHECKS["audits"] is audits.audit_checks
     assert [row for row in rows if not row.holds] == []
@@ -472,6 +473,7 @@ def test_every_row_of_the_verify_command_holds(rows):
     assert "Infinity" not in text
 
 
+@pytest.mark.slow
 def test_known_errors_are_planted_and_would_not_pass(rows):
     planted = [row for row in rows if row.planted]
     assert len(planted) == 5

@@ -50,7 +50,13 @@ def test_every_architecture_equals_the_definition(name):
 @pytest.mark.parametrize("rule", ["gram", "materialise"])
 @pytest.mark.parametrize(
     "name",
-    ["mlp", "table_used_twice", "shared_weight_with_penalty", "conv_groups", "conv_stride"],
+    [
+        *("mlp", "table_used_twice"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("shared_weight_with_penalty", "conv_groups", "conv_stride")
+        ),
+    ],
 )
 def test_both_rules_are_exact(name, rule):
     case = architectures.ARCHITECTURES[name]()
@@ -70,7 +76,14 @@ def test_both_rules_are_exact(name, rule):
     assert distance([leaf[0] for leaf in sums], want.sums) <= 1e-5 * l2(want.sums)
 
 
-@pytest.mark.parametrize("name", ["conv_stride", "conv_groups", "conv_1d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv_groups",
+        pytest.param("conv_stride", marks=pytest.mark.slow),
+        pytest.param("conv_1d", marks=pytest.mark.slow),
+    ],
+)
 def test_convolutions_a_few_units_at_a_time_are_exact(name, monkeypatch):
     # Real sizes exceed the cache; here the cache is made small: one unit at a time, then two.
     small = dataclasses.replace(cost.machine(), cache=1.0)

@@ -160,6 +160,7 @@ def test_steps_bound_the_means_of_microbatches():
     assert int(metrics.batch_size) == (draw.indices >= 0).sum()
 
 
+@pytest.mark.slow
 def test_parts_of_a_step_on_means_are_timed_as_they_run(monkeypatch):
     seen = []
     monkeypatch.setattr(

@@ -25,7 +25,8 @@ class Estimate(NamedTuple):
         >>> Estimate(0.5, 0.25, 1.0, "Wilson, 95 %").map(lambda rate: 2 * rate)
         Estimate(value=1.0, low=0.5, high=2.0, interval='Wilson, 95 %')
         """
-        return Estimate(*map(increasing, self[:3]), interval=self.interval)
+        value, low, high = map(increasing, self[:3])
+        return Estimate(value, low, high, self.interval)
 
 
 def interval_name(method: str, confidence: float) -> str:

@@ -397,7 +397,7 @@ def assert_renewed(folder, result, twice=1):
     assert "evaluation" in result.history[-1]
 
 
-@pytest.mark.parametrize("seed", [1, None])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), None])
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_conditions_take_a_new_key_and_a_new_charge(
     change, seed, tmp_path, monkeypatch, whole
