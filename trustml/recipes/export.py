@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
 from trustml.recipes.train.run import read_resolved
-from trustml.report import model_card, read_report, write_json, write_text
+from trustml.report import Report, model_card, read_report, write_json, write_text
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import read_ledger, summarize
 from trustml.training.runs.weights import load_weights
@@ -85,15 +85,15 @@ def export_run(config: ExportConfig) -> Exported:
     card = model_card(report, files=files, licence=config.license, utility=config.utility)
     write_text(out / _CARD, card)
     names = (*(name for name, _ in files), _CARD)
-    return Exported(out, names, report["privacy"]["statement"])
+    return Exported(out, names, report.privacy.statement)
 
 
-def _training(config: ExportConfig, report) -> RunFolder:
+def _training(config: ExportConfig, report: Report) -> RunFolder:
     """The folder of the private training that is exported."""
-    repeats = report["run"]["repeats"]
+    repeats = report.run.repeats
     if not 1 <= config.repeat <= repeats:
         raise ValueError(f"`--repeat` must be from 1 to {repeats}, got {config.repeat}.")
-    if report["status"] == "unfinished":
+    if report.status == "unfinished":
         raise ValueError(
             f"`RUN` must be a finished run, got {config.run}, which is unfinished. Go on with it "
             f"by `trustml train --resume {config.run}`."

@@ -10,6 +10,7 @@ import numpy as np
 from trustml.formatting import round_down, round_up
 from trustml.recipes.composition import compose
 from trustml.recipes.study.grid import Cell, Study
+from trustml.report import Report, to_json
 from trustml.report.words import SEEDED
 from trustml.stats import rank_correlation
 from trustml.training.runs.ledger import read_ledger, summarize
@@ -24,20 +25,20 @@ EDP_SGD = (
 )
 
 
-def row_of(cell: Cell, report: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """What a cell's report says that a study compares."""
-    privacy, results = report["privacy"], report["results"]["private"]
-    found = _attack(report, "private")
-    bound, claimed = found["audited"], privacy["epsilon"]
+def row_of(cell: Cell, report: Report, folder: Path) -> dict[str, Any]:
+    """What a study compares of a cell's report."""
+    results = report.results.private
+    attack = _attack(report, "private")
+    bound, claimed = attack["audited"], report.privacy.epsilon
     return {
         **_identity(cell),
         "epsilon": claimed,
-        "delta": privacy["delta"],
-        "status": report["status"],
-        "metrics": results["metrics"],
-        **found,
+        "delta": report.privacy.delta,
+        "status": report.status,
+        "metrics": to_json(results)["metrics"],
+        **attack,
         "contradicted": bound is not None and claimed is not None and bound["value"] > claimed,
-        "step_ms": results["step_ms"],
+        "step_ms": results.step_ms,
         "folder": str(folder),
     }
 
@@ -47,28 +48,29 @@ def _identity(cell: Cell) -> dict[str, Any]:
     return {"cell": cell.name, "budget_epsilon": asked.pop("epsilon"), **asked}
 
 
-def baseline_of(cell: Cell, report: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+def baseline_of(cell: Cell, report: Report, folder: Path) -> dict[str, Any] | None:
     """The same of the training without privacy, if the cell has one."""
-    side = report["results"].get("baseline")
-    if side is None:
+    results = report.results.baseline
+    if results is None:
         return None
     return {
         "model": cell.model,
-        "metrics": side["metrics"],
+        "metrics": to_json(results)["metrics"],
         **_attack(report, "baseline"),
-        "step_ms": side["step_ms"],
+        "step_ms": results.step_ms,
         "folder": str(folder),
     }
 
 
-def _attack(report, side: str) -> dict[str, Any]:
-    found = ((report["attack"] or {}).get("sides") or {}).get(side) or {}
-    rates = {one["rate"]: one["tpr"] for one in found.get("tpr_at_fpr") or ()}
+def _attack(report: Report, arm: str) -> dict[str, Any]:
+    attack = report.attack and getattr(report.attack.arms, arm)
+    made = to_json(attack) if attack else {}
+    rates = {one["rate"]: one["tpr"] for one in made.get("tpr_at_fpr", ())}
     return {
-        "attack_auc": found.get("auc"),
+        "attack_auc": made.get("auc"),
         "tpr_at_1_percent": rates.get(FALSE_ALARMS),
-        "audited": found.get("epsilon_lower_bound"),
-        "audits": found.get("audits") or [],
+        "audited": made.get("epsilon_lower_bound"),
+        "audits": made.get("audits") or [],
     }
 
 
@@ -149,21 +151,24 @@ def _keys(folder: Path) -> set[str]:
     return {segment.key for segment in summarize(read_ledger(folder)).segments}
 
 
-def document_of(study: Study, out: Path, reports, skipped) -> dict[str, Any]:
+def document_of(
+    study: Study, out: Path, reports: dict[Cell, Report], skipped: dict[Cell, str]
+) -> dict[str, Any]:
     """All that a study found, for `study.json` and the page."""
     rows = [row_of(cell, report, out / cell.name) for cell, report in reports.items()]
     bare = [baseline_of(cell, report, out / cell.name) for cell, report in reports.items()]
     one = next(iter(reports.values()))
+    metrics = [to_json(metric) for metric in one.metrics]
     total = together([out / cell.name for cell in reports], rows)
     return {
         "private": PRIVATE,
         "study": study.to_dict(),
-        "data": one["data"]["name"] + (", synthetic" if one["data"].get("synthetic") else ""),
-        "metrics": one["metrics"],
+        "data": one.data.name + (", synthetic" if one.data.synthetic else ""),
+        "metrics": metrics,
         "rows": rows,
         "baselines": [row for row in bare if row],
         "skipped": [{**_identity(cell), "reason": why} for cell, why in skipped.items()],
-        "correlations": correlations(rows, one["metrics"]),
+        "correlations": correlations(rows, metrics),
         "together": {**total, "said": _said(total, len(rows))},
         "dangers": _dangers(rows, seeded=study.shared.get("seed") is not None),
         "notes": [*_notes(study, rows, skipped), *total["notes"]],

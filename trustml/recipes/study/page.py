@@ -1,13 +1,18 @@
 """The page of `trustml audit study`: claims against attacks, audits and utility."""
 
-from collections.abc import Sequence
-from html import escape
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from trustml.formatting import round_down, round_up
-from trustml.report import digits, markup
-from trustml.report.page import frame
-from trustml.report.plots import Axis, Series, line_plot
+from trustml.report import digits
+from trustml.report.charts import Axis, Series, line_chart
+from trustml.report.measured import Estimate
+from trustml.report.overview import Box
+from trustml.report.page import render_blocks
+from trustml.report.sections.section import Block, Chart, Table, drawn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FILE = "study.html"
 ABOUT = (
@@ -18,128 +23,142 @@ ABOUT = (
 )
 _LOOKS = ("private", "baseline", "budget")  # marks that differ in black and white
 _CLAIM = Axis("Claimed epsilon, at most", log=True)
+_REFUTES = "A mark in the shaded part refutes its claim."
+_AUDITS = ("Cell", "Canaries", "Epsilon at least", "Confidence", "In", "Out", "Right", "Method")
+
+Row = dict[str, Any]  # a cell, as `study.json` has it
 
 
 def page(document: dict[str, Any]) -> str:
-    """HTML, whole. Private: it shows what attacks found.
+    """HTML, whole. Private: it shows what attacks measured.
 
     Args:
       document: What `study.json` holds.
     """
     rows, metrics = document["rows"], document["metrics"]
-    boxes = [("private", f"Handle this page as the data: {document['private']}.")]
-    boxes += [("danger", text) for text in document["dangers"]]
-    boxes += [("warning", document["together"]["said"])]
-    data = document["data"]
-    head = markup.paragraph(f"{len(rows)} cells on {data}.") + markup.paragraph(ABOUT)
-    models = dict.fromkeys(row["model"] for row in rows)
-    parts = [
-        f"<header><h1>Theory against practice</h1>{markup.boxes(boxes)}{head}</header>",
-        *(
-            _section(f"Model {model}" if len(models) > 1 else "Claims and findings", body)
-            for model in models
-            if (body := markup.figures(_figures(document, model)))
-        ),
-        _section("The cells", _cells(document)),
-        _section("Correlation with the claim", _correlations(document["correlations"], metrics)),
-        _section("To be known", markup.bullets(document["notes"])),
+    boxes = [Box("private", f"Handle this page as the data: {document['private']}.")]
+    boxes += [Box("danger", text) for text in document["dangers"]]
+    boxes.append(Box("warning", document["together"]["said"]))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    sections = [
+        (
+            f"Model {model}" if len(models) > 1 else "Claims and findings",
+            [Block(charts=charts)] if (charts := _charts(document, model)) else [],
+        )
+        for model in models
     ]
-    return frame("Theory against practice", "".join(parts))
+    sections += [
+        ("The cells", _cells(document)),
+        ("Correlation with the claim", _correlations(document["correlations"], metrics)),
+        ("Limits", [Block(text=document["notes"], listed=True)]),
+    ]
+    lead = [f"{len(rows)} cells on {document['data']}.", ABOUT]
+    return render_blocks("Theory against practice", boxes, lead, sections)
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _figures(document, model: str) -> list[tuple[str, str]]:
+def _charts(document: dict[str, Any], model: str) -> list[Chart]:
     rows = [row for row in document["rows"] if row["model"] == model and row["epsilon"]]
-    bare = next((row for row in document["baselines"] if row["model"] == model), None)
+    baselines = document["baselines"]
+    baseline = next((row for row in baselines if row["model"] == model), None)
     names = list(dict.fromkeys(row["mechanism"] for row in rows))
-    figures = []
+    charts = []
     for start in range(0, len(names), len(_LOOKS)):  # more than three no eye tells apart
-        shown = names[start : start + len(_LOOKS)]
-        kept = [[row for row in rows if row["mechanism"] == name] for name in shown]
-        figures += _three(kept, shown, bare, document["metrics"])
-    return figures
+        shown = {
+            name: sorted(
+                (row for row in rows if row["mechanism"] == name), key=lambda row: row["epsilon"]
+            )
+            for name in names[start : start + len(_LOOKS)]
+        }
+        charts += _charts_of(shown, baseline, document["metrics"])
+    return drawn(charts)
 
 
-def _three(kept, names, bare, metrics) -> list[tuple[str, str]]:
+def _charts_of(
+    shown: dict[str, list[Row]], baseline: Row | None, metrics: Sequence[Row]
+) -> Iterable[Chart]:
     """Audit, attack and utility of some mechanisms against what they claim."""
-    claims = [row["epsilon"] for rows in kept for row in rows]
-    ends = [min(claims) / 1.15, max(claims) * 1.15]
-    audit = [
-        Series(name, [(row["epsilon"], _value(row["audited"])) for row in rows], look, marks=True)
-        for name, rows, look in _looked(names, kept)
-    ]
-    edge = [ends[0] * (ends[1] / ends[0]) ** (step / 60) for step in range(61)]
-    found = [row["audited"]["value"] for rows in kept for row in rows if row["audited"]]
-    ruled = Series("ruled out: audited above claimed", [(at, at) for at in edge], "claim")
-    high = max([*claims, *found]) * 1.05
-    across = Axis("Audited epsilon, at least", low=0.0, high=high)
-    caption = "A mark in the shaded part refutes its claim."
-    figures = [
-        (line_plot("Claimed and audited epsilon", audit, _CLAIM, across, forbidden=ruled), caption)
-    ]
-
-    def key(row):
-        return row["attack_auc"]
-
-    lines = [Series("guessing", [(at, 0.5) for at in ends], "guess"), *_level(bare, key, ends)]
-    plot = _plot("Attack AUC", _estimates(names, kept, key), lines, Axis("Attack AUC"))
-    figures.append((plot, "By the loss; 0.5 is guessing. Whiskers are 95 % intervals."))
+    yield Chart("Claimed and audited epsilon", audit_chart(shown), _REFUTES)
+    caption = "By the loss; 0.5 is guessing. Whiskers are 95 % intervals."
+    guess = [Series("guessing", [(end, 0.5) for end in _ends(shown)], "guess")]
+    figure = _outcome_chart(
+        shown, baseline, lambda row: row["attack_auc"], Axis("Attack AUC"), guess
+    )
+    yield Chart("Attack AUC against claimed epsilon", figure, caption)
     for metric in metrics:
 
-        def score(row, metric=metric):
-            return row["metrics"].get(metric["name"])
+        def score(row: Row, name=metric["name"]) -> dict[str, Any] | None:
+            return row["metrics"].get(name)
 
         axis = Axis(metric["label"], percent=metric["percent"])
-        lines = _level(bare, score, ends)
-        plot = _plot(metric["label"], _estimates(names, kept, score), lines, axis)
-        figures.append((plot, "Lower is better." if metric.get("lower_is_better") else ""))
-    return figures
+        caption = "Lower is better." if metric.get("lower_is_better") else ""
+        title = f"{metric['label']} against claimed epsilon"
+        yield Chart(title, _outcome_chart(shown, baseline, score, axis), caption)
 
 
-def _plot(name: str, series, lines, axis: Axis) -> str:
-    return line_plot(f"{name} against claimed epsilon", [*lines, *series], _CLAIM, axis)
+def audit_chart(shown: dict[str, list[Row]]) -> "Figure | None":
+    """Audited against claimed epsilon; where the audit exceeds the claim, the chart is shaded.
+
+    Args:
+      shown: Rows of `study.json` by mechanism, three at most, by rising claim.
+
+    Returns:
+      A figure; None where nothing was audited.
+    """
+    series = [
+        Series(name, [(row["epsilon"], _value(row["audited"])) for row in rows], look, marks=True)
+        for (name, rows), look in zip(shown.items(), _LOOKS, strict=False)
+    ]
+    low, high = _ends(shown)
+    edge = [low * (high / low) ** (step / 60) for step in range(61)]
+    ruled = Series("ruled out: audited above claimed", [(at, at) for at in edge], "claim")
+    audited = [row["audited"]["value"] for rows in shown.values() for row in rows if row["audited"]]
+    most = 1.05 * max([high / 1.15, *audited])
+    across = Axis("Audited epsilon, at least", low=0.0, high=most)
+    return line_chart(series, _CLAIM, across, forbidden=ruled)
 
 
-def _looked(names, kept):
-    ordered = [sorted(rows, key=lambda row: row["epsilon"]) for rows in kept]
-    return list(zip(names, ordered, _LOOKS, strict=False))
+def _outcome_chart(
+    shown: dict[str, list[Row]],
+    baseline: Row | None,
+    outcome_of: Callable[[Row], dict[str, Any] | None],
+    axis: Axis,
+    lines: Sequence[Series] = (),
+) -> "Figure | None":
+    """An outcome with its intervals against the claim, and the level without privacy."""
+    level = _value(outcome_of(baseline)) if baseline else None
+    levels = [] if level is None else [(end, level) for end in _ends(shown)]
+    lines = [*lines, *([Series("no privacy", levels, "claim")] if levels else [])]
+    return line_chart([*lines, *_estimates(shown, outcome_of)], _CLAIM, axis)
 
 
-def _estimates(names, kept, key) -> list[Series]:
+def _estimates(shown: dict[str, list[Row]], outcome_of: Callable) -> list[Series]:
     series = []
-    for name, rows, look in _looked(names, kept):
-        known = [(row["epsilon"], one) for row in rows if (one := key(row))]
+    for (name, rows), look in zip(shown.items(), _LOOKS, strict=False):
+        known = [(row["epsilon"], one) for row in rows if (one := outcome_of(row))]
         points = [(at, one["value"]) for at, one in known]
         spread = [(one.get("low"), one.get("high")) for _, one in known]
         series.append(Series(name, points, look, spread, marks=True))
     return series
 
 
-def _level(bare, key, ends) -> list[Series]:
-    """A line for the model without privacy."""
-    value = _value(key(bare)) if bare else None
-    return [] if value is None else [Series("no privacy", [(at, value) for at in ends], "claim")]
+def _ends(shown: dict[str, list[Row]]) -> tuple[float, float]:
+    claims = [row["epsilon"] for rows in shown.values() for row in rows]
+    return min(claims) / 1.15, max(claims) * 1.15
 
 
-def _value(estimate) -> float | None:
+def _value(estimate: dict[str, Any] | None) -> float | None:
     return estimate["value"] if estimate else None
 
 
-def _cells(document) -> str:
-    metrics = document["metrics"]
-    return markup.table(cell_head(metrics), cell_rows(document)) + markup.folded(
-        "Audits by each kind of canary",
-        markup.table(
-            ("Cell", "Canaries", "Epsilon at least", "Confidence", "In", "Out", "Right", "Method"),
-            [_audit(row["cell"], one) for row in document["rows"] for one in row["audits"]],
-        ),
-    )
+def _cells(document: dict[str, Any]) -> list[Block]:
+    audits = [_audit(row["cell"], one) for row in document["rows"] for one in row["audits"]]
+    return [
+        Block(table=Table(cell_head(document["metrics"]), cell_rows(document))),
+        Block(folded="Audits by each kind of canary", table=Table(_AUDITS, audits)),
+    ]
 
 
-def _audit(cell: str, one) -> tuple[str, ...]:
+def _audit(cell: str, one: Row) -> tuple[str, ...]:
     right = f"{one['correct']} of {one['guesses']}"
     sizes = (str(one["members"]), str(one["nonmembers"]))
     least = round_down(one["value"])
@@ -191,15 +210,19 @@ def _audited(row) -> str:
 def _found(row, metrics) -> list[str]:
     scores = [(row["metrics"].get(one["name"]), one["percent"]) for one in metrics]
     return [
-        digits.estimate_text(row["attack_auc"]),
-        digits.estimate_text(row["tpr_at_1_percent"], percent=True),
-        *(digits.estimate_text(found, percent) for found, percent in scores),
+        _estimate_text(row["attack_auc"]),
+        _estimate_text(row["tpr_at_1_percent"], percent=True),
+        *(_estimate_text(estimate, percent) for estimate, percent in scores),
         f"{row['step_ms']:.0f} ms",
     ]
 
 
-def _correlations(found, metrics) -> str:
-    said = (
+def _estimate_text(estimate: dict[str, Any] | None, percent: bool = False) -> str:
+    return digits.estimate_text(Estimate(**estimate) if estimate else None, percent)
+
+
+def _correlations(rows: Sequence[Row], metrics: Sequence[Row]) -> list[Block]:
+    text = (
         "Spearman's and Kendall's coefficients of the claimed epsilon and what was found: 1 where "
         "both order the cells alike, 0 where they have nothing to do with each other. The interval "
         "takes the cells as one sample, so that other mechanisms and models blur it. The p is the "
@@ -208,17 +231,17 @@ def _correlations(found, metrics) -> str:
     )
     lower = [one["label"] for one in metrics if one.get("lower_is_better")]
     better = f" Lower is better for {' and '.join(lower)}." if lower else ""
-    return markup.paragraph(said + better) + markup.table(CORRELATED, correlation_rows(found))
+    return [Block(text=[text + better], table=Table(CORRELATED, correlation_rows(rows)))]
 
 
 CORRELATED = ["Claimed epsilon and", "Cells", "Spearman, 95 %", "By chance", "p", "Kendall"]
 
 
-def correlation_rows(found: Sequence[dict[str, Any]]) -> list[list[str]]:
+def correlation_rows(correlations: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The table of correlations; what nothing can be said of takes one line."""
     rows = []
-    for over in dict.fromkeys(one["over"] for one in found):
-        of_group = [one for one in found if one["over"] == over]
+    for over in dict.fromkeys(one["over"] for one in correlations):
+        of_group = [one for one in correlations if one["over"] == over]
         if all(one["spearman"] is None for one in of_group):
             notes = "; ".join(dict.fromkeys(one["note"] for one in of_group))
             cells = str(max(one["cells"] for one in of_group))
