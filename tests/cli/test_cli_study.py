@@ -289,7 +289,7 @@ def test_cells_with_one_noise_key_promise_nothing_together(trained, tmp_path, mo
     assert study(tmp_path / "study", "--epsilons", "1,3") == 0
     total = document(tmp_path / "study")["together"]
     assert total["epsilon"] is None
-    assert "epsilon is infinite" in total["said"]
+    assert "epsilon is infinite" in total["statement"]
 
 
 def test_correlations_are_those_of_the_rows(trained, tmp_path):

@@ -1,8 +1,7 @@
 """The page of `trustml audit scores`: each attack's curve, and what the claim rules out."""
 
-from typing import Any
-
 from trustml.formatting import round_down
+from trustml.recipes.scores.results import PRIVATE, AttackResult, ScoresAudit
 from trustml.report.measured import Roc
 from trustml.report.overview import Box
 from trustml.report.page import render_blocks
@@ -14,34 +13,32 @@ _CLAIMED = "The shaded part is what the claim rules out for every attack; small 
 _HEAD = ("Bound", "Epsilon at least", "Confidence", "Holds for")
 
 
-def page(document: dict[str, Any], verdict: str) -> str:
-    """HTML, whole. Private: it shows what the audit measured.
-
-    Args:
-      document: What `audit.json` holds.
-      verdict: On the claim; empty where there is none.
-    """
-    boxes = [Box("private", f"It holds private quantities: {document['private']}.")]
-    if verdict:
-        boxes.append(Box("danger" if document["refuted"] else "warning", verdict))
+def page(audit: ScoresAudit) -> str:
+    """HTML, whole. Private: it shows what the audit measured."""
+    boxes = [Box("private", f"It holds private quantities: {PRIVATE}.")]
+    if audit.claim:
+        boxes.append(Box("danger" if audit.claim.refuted else "warning", audit.verdict))
     lead = [
-        f"{document['members']:,} members and {document['nonmembers']:,} others.",
-        f"Assumed: {document['assumed']}.",
+        f"{audit.members:,} members and {audit.nonmembers:,} others.",
+        f"Assumed: {audit.assumed}.",
     ]
-    attacks = [
-        (name, [_block(document, name, attack)]) for name, attack in document["attacks"].items()
-    ]
-    notes = ("Notes", [Block(text=document["notes"], listed=True)] if document["notes"] else [])
+    attacks = [(name, [_block(audit, name, attack)]) for name, attack in audit.attacks.items()]
+    notes = ("Notes", [Block(text=audit.notes, listed=True)] if audit.notes else [])
     return render_blocks("Audit", boxes, lead, [*attacks, notes])
 
 
-def _block(document: dict[str, Any], name: str, attack: dict[str, Any]) -> Block:
-    claim = document["claim"] or {"epsilon": None, "delta": document["delta"]}
-    curves = {name: Roc(attack["roc"]["fpr"], attack["roc"]["tpr"])}
-    figure = roc_chart(curves, claim["epsilon"], claim["delta"])
-    chart = Chart(f"{name}: {ROC_TITLE}", figure, _CLAIMED if document["claim"] else "")
+def _block(audit: ScoresAudit, name: str, attack: AttackResult) -> Block:
+    roc = attack.whole.result.roc
+    curves = {name: Roc(tuple(roc.fpr.tolist()), tuple(roc.tpr.tolist()))}
+    figure = roc_chart(curves, audit.claim and audit.claim.epsilon, audit.delta)
+    chart = Chart(f"{name}: {ROC_TITLE}", figure, _CLAIMED if audit.claim else "")
     rows = [
-        (one["method"], round_down(one["epsilon"]), f"{one['confidence']:.6g}", one["holds_for"])
-        for one in attack["bounds"]
+        (
+            one.bound.method,
+            round_down(one.bound.epsilon),
+            f"{one.bound.confidence:.6g}",
+            one.holds_for,
+        )
+        for one in attack.whole.bounds
     ]
     return Block(charts=drawn([chart]), table=Table(_HEAD, rows))
