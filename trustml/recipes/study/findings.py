@@ -48,7 +48,7 @@ def compare(
     rows = tuple(_row(cell, report, out / cell.name) for cell, report in reports.items())
     bare = [_baseline(cell, report, out / cell.name) for cell, report in reports.items()]
     one = next(iter(reports.values()))
-    total = total_cost([out / cell.name for cell in reports], rows)
+    total = _total_cost([out / cell.name for cell in reports], rows)
     return StudyResult(
         study=study,
         data=one.data.name + (", synthetic" if one.data.synthetic else ""),
@@ -84,7 +84,7 @@ def _row(cell: Cell, report: Report, folder: Path) -> CellResult:
 
 def _baseline(cell: Cell, report: Report, folder: Path) -> BaselineResult | None:
     """The same of the training without privacy, if the cell has one."""
-    results = report.results and report.results.baseline
+    results = None if report.results is None else report.results.baseline
     if results is None:
         return None
     return BaselineResult(
@@ -160,7 +160,7 @@ def _value(estimate: Estimate | None) -> float | None:
     return None if estimate is None else estimate.value
 
 
-def total_cost(folders: Sequence[Path], rows: Sequence[CellResult]) -> TotalCost:
+def _total_cost(folders: Sequence[Path], rows: Sequence[CellResult]) -> TotalCost:
     """What all cells cost together, as whoever publishes several must add them up.
 
     Guarantee:

@@ -24,6 +24,11 @@ def audit_study(config: StudyConfig, out: Path, *, quiet: bool = False) -> Study
     Each cell is an ordinary run with an audit in a folder of its own. The same call goes on with a
     study that was interrupted: cells that have ended are read, an interrupted one is resumed.
 
+    >>> audit_study(StudyConfig(shared={"audit_rows": 0}), Path("a-new-folder"))
+    Traceback (most recent call last):
+    ...
+    ValueError: `--audit-rows` must be at least 1, got 0: a study attacks every cell.
+
     Args:
       config: The grid, and what all cells share.
       out: Folder of the study, new or to go on with; study.json and study.html are written there.
