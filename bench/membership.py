@@ -111,7 +111,7 @@ def snips(quick: bool) -> Case:
     read = data.encode(corpus, tokenizer, 12)
     rows = {"x": read["tokens"][..., 0], "label": read["intent"]}
     rows = {name: leaf[: units + others] for name, leaf in rows.items()}
-    classes = len(corpus.intents)
+    classes = len(corpus.labels)
 
     def init(key):
         values = jax.random.normal(key, (buckets + 1 + classes, width)) / 8

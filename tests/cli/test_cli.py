@@ -20,7 +20,7 @@ import trustml
 from trustml.cli import main
 from trustml.cli.options import show_table
 from trustml.data import hash_tokenizer
-from trustml.data.corpus import bio_tags
+from trustml.data.rows import bio_tags
 from trustml.models.joint import nlu
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig

@@ -5,16 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from trustml.data.corpora import examples_of
-from trustml.data.examples import Answer, Pair, Question, Text
+from trustml.data.rows import Answer, Pair, Question, Text
 from trustml.data.synthetic import generate
 from trustml.metrics import SCORINGS, joint_scores
 from trustml.stats import wilson_interval
 
 
 def test_the_joint_task_is_scored_as_its_metrics_say():
-    corpus = generate(train=40, valid=1, test=1).train
-    rows = examples_of(corpus, "train").rows
+    rows = generate(train=40, valid=1, test=1).train.rows
     predicted = [(row.intent, row.tags) for row in rows[1:] + rows[:1]]  # everybody's neighbour
     tags = [
         tuple(found[place] if place < len(found) else "O" for place in range(len(row.tags)))

@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.data import hash_tokenizer, synthetic
-from trustml.data.corpus import encode
+from trustml.data import encode, hash_tokenizer, synthetic
 from trustml.models.joint import decoding, nlu
 
 KINDS = [

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.data.examples import Answer, Document, Examples, Pair, Question, Tagged, Text
+from trustml.data import Examples
+from trustml.data.rows import Answer, Document, Pair, Question, Tagged, Text
 from trustml.models.pretrained.loading import from_pretrained
 from trustml.models.pretrained.public_text import PublicModel, pretrain_language, public_model
 from trustml.models.tasks import tokens as tokens
@@ -59,7 +60,7 @@ _KINDS = ("bert", "gpt2", "bart")
 
 
 def examples(task, rows, **fields):
-    return Examples(name="demo", part="train", task=task, rows=tuple(rows), unit="row", **fields)
+    return Examples(name="demo", split="train", task=task, rows=tuple(rows), unit="row", **fields)
 
 
 def question(answer, asked="where is it ?"):

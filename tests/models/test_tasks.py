@@ -10,9 +10,8 @@ import pytest
 
 import trustml
 from trustml.data.buckets import shortener
-from trustml.data.corpora import examples_of
-from trustml.data.corpus import Utterance
-from trustml.data.examples import Document, Examples, Tagged, Text
+from trustml.data.examples import Examples
+from trustml.data.rows import Document, Tagged, Text
 from trustml.data.synthetic import generate
 from trustml.models.tasks import Encoded, group_pieces, unit_loss, word_problem
 from trustml.models.tasks.units import PRESENT
@@ -21,7 +20,7 @@ SIZES = {"features": 8, "layers": 1, "embedding": 8}
 
 
 def examples(task, rows, **fields):
-    return Examples(name="demo", part="train", task=task, rows=tuple(rows), unit="row", **fields)
+    return Examples(name="demo", split="train", task=task, rows=tuple(rows), unit="row", **fields)
 
 
 TEXTS = examples(
@@ -112,8 +111,7 @@ def test_a_units_loss_is_the_mean_over_the_pieces_that_are_there():
 
 def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
     """However many rows are one person's, they count as one."""
-    corpus = generate(train=12, valid=1, test=1).train
-    part = examples_of(corpus, "train")
+    part = generate(train=12, valid=1, test=1).train
     net = problem(part)
     units = group_pieces(net.encode(part), [(0, 1, 2, 3), (4,), (5, 6)], 4)
     grad = trustml.clipped_grad(unit_loss(net.network.loss), clip_norm=0.01)
@@ -137,7 +135,7 @@ def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
 @pytest.mark.parametrize("build", [trustml.private_step, trustml.baseline_step])
 @pytest.mark.parametrize("most", [1, 3])
 def test_shorter_batches_change_nothing_but_their_shape(build, most):
-    part = examples_of(generate(train=30, valid=1, test=1).train, "train")
+    part = generate(train=30, valid=1, test=1).train
     net = word_problem(part, sizes=SIZES, buckets=32, max_length=32)
     groups = [tuple(range(at, at + most)) for at in range(0, 30, most)]
     units = group_pieces(net.encode(part), groups, most)
@@ -182,13 +180,3 @@ def test_batches_of_one_program_are_not_shortened():
             physical_batch_size="auto",
             shorten=lambda r, t: r,
         )
-
-
-def test_utterances_become_examples_of_both_tasks():
-    said = Utterance(("six",), ("B-time",), "set_alarm", user=3, group=0)
-    corpus = generate(train=1, valid=1, test=1).train
-    corpus = type(corpus)(name="demo", intents=("set_alarm",), slots=("time",), utterances=(said,))
-    joint, slots = (examples_of(corpus, "test", task) for task in ("nlu", "tag"))
-    assert (joint.owners, joint.owner_kind) == ((3,), "user")
-    assert slots.rows == (Tagged(("six",), ("B-time",)),)
-    assert joint.tags == slots.tags == ("O", "B-time", "I-time")

@@ -21,7 +21,7 @@ _T = TypeVar("_T", bound=Settings)
 
 
 def parse(
-    tables: Sequence[type[Settings]], arguments: Sequence[str], *, prog: str, about: str
+    tables: Sequence[type[Settings]], arguments: Sequence[str], *, prog: str, about: str | None
 ) -> list[dict[str, Any]]:
     """The settings that flags give, for each table; those not given leave no trace.
 
@@ -46,7 +46,7 @@ def parse(
     ]
 
 
-def parse_one(table: type[_T], arguments: Sequence[str], *, prog: str, about: str) -> _T:
+def parse_one(table: type[_T], arguments: Sequence[str], *, prog: str, about: str | None) -> _T:
     """As `parse`, for one table: its settings, checked."""
     (given,) = parse([table], arguments, prog=prog, about=about)
     return table.from_dict(given, "the flags")
@@ -95,7 +95,7 @@ def _group(name: str, fields: Sequence[Field]) -> tuple[str, type, Any]:
 def _flag(field: Field) -> tuple[str, Any, Any]:
     knob = field.knob
     shown = tyro.conf.arg(
-        name=field.name,
+        name=field.flag[2:],
         help=knob.help + default_in_words(field),
         help_behavior_hint="",
         metavar=None if field.is_switch else knob.metavar or _LETTERS.get(field.kinds[0], "NAME"),
@@ -125,36 +125,43 @@ def _one_line(printed: str) -> str:
     return " ".join(_FRAME.sub(" ", " ".join(lines)).split())
 
 
-def dispatch(commands: Mapping[str, Any], arguments: Sequence[str], *, prog: str) -> Any:
-    """The module of the sub-command that `arguments` name.
+def run_command(
+    commands: Mapping[str, Any], arguments: Sequence[str], *, prog: str, about: str
+) -> int:
+    """Runs the sub-command that `arguments` begin with; without one, prints which there are.
+
+    Args:
+      commands: Modules with `run`, or functions, by the name of their sub-command.
+      arguments: The command line behind the command's name.
+      prog: The command.
+      about: What it does.
+
+    Returns:
+      The exit code.
 
     Raises:
-      ValueError: There is none of that name.
+      ValueError: There is no sub-command of that name.
     """
-    name = arguments[0]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _show_commands(commands, prog, about, error=not arguments)
+        return 0 if arguments else 2
+    name, *rest = arguments
     if name not in commands:
         close = difflib.get_close_matches(name, list(commands), 1, 0.5)
         way = f"Did you mean `{close[0]}`?" if close else f"`{prog} --help` names them."
         raise ValueError(f"`{name}` is no command of `{prog}`. {way}")
-    return commands[name]
+    command = commands[name]
+    return getattr(command, "run", command)(rest)
 
 
-def show_commands(
-    commands: Mapping[str, Any], *, prog: str, about: str, error: bool = False
-) -> None:
-    """Prints what a command with sub-commands does, and each of them with its first line.
-
-    Args:
-      commands: Modules by the name of their sub-command.
-      prog: The command.
-      about: What it does.
-      error: Whether to print it on standard error: no sub-command was given.
-    """
+def _show_commands(commands: Mapping[str, Any], prog: str, about: str, *, error: bool) -> None:
+    """What a command with sub-commands does, and the first line of each of them."""
     console = Console(stderr=error)
     first, _, rest = about.partition("\n\n")
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
-    for name, module in commands.items():
-        table.add_row(name, (module.__doc__ or "").strip().splitlines()[0])
+    for name, command in commands.items():
+        table.add_row(name, (command.__doc__ or "").strip().splitlines()[0])
+    first = " ".join(first.split())  # wrapped by the console
     console.print(f"usage: {prog} COMMAND [options]\n\n{first}\n", highlight=False, markup=False)
     console.print(table)
     rest = f"{rest}\n\n" if rest else ""

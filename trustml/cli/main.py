@@ -1,6 +1,5 @@
 """Runs one command, and turns errors into one line and an exit code."""
 
-import argparse
 import os
 import signal
 import sys
@@ -18,6 +17,11 @@ COMMANDS = {
     "verify": verify,
 }
 
+_ABOUT = """\
+Private, federated and fair machine learning on one JAX core.
+
+Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, 130 interrupted."""
+
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
 EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
 
@@ -25,12 +29,9 @@ EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        flags.show_commands(COMMANDS, prog="trustml", about=_ABOUT, error=not arguments)
-        return 0 if arguments else 2
-    name = f"trustml {arguments[0]}" if arguments[0] in COMMANDS else "trustml"
+    name = " ".join(["trustml", *(one for one in arguments[:1] if one in COMMANDS)])
     try:
-        return _run(flags.dispatch(COMMANDS, arguments, prog="trustml"), arguments)
+        return flags.run_command(COMMANDS, arguments, prog="trustml", about=_ABOUT)
     except KeyboardInterrupt as stop:
         what = str(stop) or "nothing was written"
         print(f"{name}: interrupted; {what}", file=sys.stderr)
@@ -57,23 +58,3 @@ def console() -> int:
         # XLA's threads may still compile; leaving Python in order under them crashed (seen).
         os._exit(code)
     return code
-
-
-_ABOUT = """\
-Private, federated and fair machine learning on one JAX core.
-
-Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, 130 interrupted."""
-
-
-def _run(module, arguments: Sequence[str]) -> int:
-    if not hasattr(module, "add_arguments"):
-        return module.run(arguments[1:])
-    command = argparse.ArgumentParser(
-        prog=f"trustml {arguments[0]}",
-        usage=getattr(module, "USAGE", None),
-        description=module.DESCRIPTION,
-        epilog=module.EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.add_arguments(command)
-    return module.run(command.parse_args(arguments[1:]))

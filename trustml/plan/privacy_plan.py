@@ -177,7 +177,9 @@ class PrivacyPlan:
     @property
     def grid_spacing(self) -> float:
         """Steps of the grid that noisy sums lie on; 0 where they lie on none."""
-        return grid_spacing(self.clip_bound, self.dimension) if self.noise == "grid" else 0.0
+        if self.noise != "discrete_gaussian":
+            return 0.0
+        return grid_spacing(self.clip_bound, self.dimension)
 
     @property
     def divisor(self) -> float:

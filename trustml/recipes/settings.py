@@ -22,6 +22,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import yaml
 
+REQUIRED: Any = dataclasses.MISSING  # the default of a knob that must be given
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _METADATA = "knob"
 _T = TypeVar("_T")
@@ -39,16 +40,20 @@ class Knob(NamedTuple):
       shown: What `--help` says of the default; by default the default itself, if there is one.
       metavar: What stands for its value in `--help`; by default its type's letter.
       positional: Whether it takes the arguments that no flag names.
+      commas: Whether a flag's text is a list with commas between; else several texts are.
+      flag: By default the name with dashes.
     """
 
     help: str
-    group: str = "options"
+    group: str = "main"
     least: float | None = None
     on_resume: bool = False
     of_cell: bool = False
     shown: str | None = None
     metavar: str | None = None
     positional: bool = False
+    commas: bool = False
+    flag: str | None = None
 
 
 class Field(NamedTuple):
@@ -62,7 +67,12 @@ class Field(NamedTuple):
     @property
     def flag(self) -> str:
         """The flag that sets it."""
-        return f"--{self.name.replace('_', '-')}"
+        return self.knob.flag or f"--{self.name.replace('_', '-')}"
+
+    @property
+    def title(self) -> str:
+        """What messages call it: its flag, or what stands for it in `--help`."""
+        return self.knob.metavar or self.name.upper() if self.knob.positional else self.flag
 
     @property
     def kinds(self) -> tuple[Any, ...]:
@@ -77,8 +87,16 @@ class Field(NamedTuple):
 
     @property
     def is_list(self) -> bool:
-        """Whether it takes several values."""
+        """Whether several texts of the command line are its value."""
+        return self._is_tuple and not self.knob.commas
+
+    @property
+    def _is_tuple(self) -> bool:
         return typing.get_origin(self.kinds[0]) is tuple
+
+    @property
+    def _item_kinds(self) -> tuple[Any, ...]:
+        return typing.get_args(self.kinds[0])[:1] if self._is_tuple else self.kinds
 
     def parse(self, text: str) -> Any:
         """The value that a flag's text stands for; `1e3` and `13_084` are whole numbers.
@@ -86,10 +104,18 @@ class Field(NamedTuple):
         Raises:
           ValueError: It stands for none.
         """
-        for kind in typing.get_args(self.kinds[0])[:1] if self.is_list else self.kinds:
+        if self.knob.commas:
+            parts = [part.strip() for part in text.split(",")]
+            if not all(parts):
+                raise ValueError(f"`{self.flag}` must be a list with commas between, got {text!r}.")
+            return tuple(map(self._parse_one, parts))
+        return self._parse_one(text)
+
+    def _parse_one(self, text: str) -> Any:
+        for kind in self._item_kinds:
             with contextlib.suppress(ValueError, OverflowError):
                 return _whole(text) if kind is int else kind(text)
-        raise ValueError(f"`{self.flag}` must be {self._kind_in_words()}, got {text!r}.")
+        raise ValueError(f"`{self.title}` must be {self._kind_in_words()}, got {text!r}.")
 
     def check(self, value: Any, source: str) -> Any:
         """`value`, if it is of the right kind and in range; a number given as text is converted.
@@ -116,11 +142,11 @@ class Field(NamedTuple):
         return value
 
     def _kind_in_words(self) -> str:
-        kinds = typing.get_args(self.kinds[0])[:1] if self.is_list else self.kinds
-        return " or ".join(_KINDS.get(kind, "text") for kind in kinds)
+        words = " or ".join(_KINDS.get(kind, "text") for kind in self._item_kinds)
+        return f"{words} each, commas between" if self.knob.commas else words
 
 
-def knob(default: _T, help: str, group: str = "options", **how: Any) -> _T:
+def knob(default: _T, help: str, group: str = "main", **how: Any) -> _T:
     """Declares a setting in a class that `settings` decorates; `how` as in `Knob`."""
     declared = Knob(help, group, **how)
     return dataclasses.field(default=default, metadata={_METADATA: declared})
@@ -155,6 +181,9 @@ class Settings:
         for name in given:
             if name not in known:
                 raise ValueError(f"`{name}` is no setting, in {source}.{_nearest(name, known)}")
+        for name, field in known.items():
+            if field.default is REQUIRED and name not in given:
+                raise ValueError(f"`{field.title}` must be given, got none.")
         return cls(**{name: known[name].check(value, source) for name, value in given.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,6 +200,22 @@ def fields_of(cls: type) -> list[Field]:
         for field in dataclasses.fields(cls)  # type: ignore[arg-type]
         if _METADATA in field.metadata
     ]
+
+
+def part_of(cls: type, name: str, **how: Any) -> type[Settings]:
+    """A table called `name` of the knobs of `cls` that `names_of` lists.
+
+    >>> from trustml.recipes.train.config import TrainConfig
+    >>> fields_of(part_of(TrainConfig, "Data", group="data"))[0].flag
+    '--task'
+    """
+    names = names_of(cls, **how)
+    kept = [field for field in dataclasses.fields(cls) if field.name in names]
+    made = [
+        (one.name, one.type, dataclasses.field(default=one.default, metadata=one.metadata))
+        for one in kept
+    ]
+    return dataclasses.make_dataclass(name, made, bases=(Settings,), frozen=True, kw_only=True)
 
 
 def names_of(cls: type, **how: Any) -> list[str]:
@@ -243,8 +288,9 @@ def _sentence(field: Field) -> str:
 def default_in_words(field: Field) -> str:
     """What `--help` adds to a knob's help: "; default: 3", or nothing."""
     shown = field.knob.shown
-    if shown is None and field.default not in (None, False, ()):
-        shown = str(field.default)
+    if shown is None and field.default not in (None, False, (), REQUIRED):
+        values = field.default if field.knob.commas else (field.default,)
+        shown = ",".join(map(str, values))
     return f"; default: {shown}" if shown else ""
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from trustml.data.buckets import shortener
-from trustml.data.examples import Examples, Parts
+from trustml.data.examples import Examples, Splits
 from trustml.models.tasks import Task, unit_loss
 from trustml.models.tasks.units import PRESENT
 from trustml.plan import PrivacyPlan
@@ -49,7 +49,7 @@ class Experiment:
     epsilon: float
     delta: float
     tuned_on: str
-    parts: Parts
+    parts: Splits
     generated: Examples | None
     task: Task
     unit: str

@@ -11,12 +11,10 @@ from trustml.audit import canary_trainable
 from trustml.clipping import clipped_grad, layer_bounds, partition
 from trustml.clipping.gradient import TUNE
 from trustml.clipping.trainable import path_name, trainable_mask
-from trustml.data import load, snips
-from trustml.data.catalogue import EXAMPLE_TASKS, find_entry
-from trustml.data.corpora import examples_of
-from trustml.data.corpus import DataError
-from trustml.data.example_sets import load_examples
-from trustml.data.examples import Examples, Parts, with_all_targets
+from trustml.data import DataError, Examples, Splits, load, snips
+from trustml.data.catalogue import find_entry
+from trustml.data.examples import slots_only, with_all_targets
+from trustml.data.rows import TASKS
 from trustml.models.tasks import KINDS, Task, group_pieces
 from trustml.plan import PrivacyPlan
 from trustml.recipes.train.canaries import Canaries, flip_labels, sample_canaries, shapes_with
@@ -116,7 +114,7 @@ def with_task(config: TrainConfig) -> TrainConfig:
 
 def _task_of(data: str) -> str:
     try:
-        return find_entry(data, EXAMPLE_TASKS).task
+        return find_entry(data, TASKS).task
     except DataError as error:
         raise ValueError(f"`--data` must be {_OURS} or a set of the catalogue: {error}") from None
 
@@ -134,21 +132,19 @@ def _check(config: TrainConfig) -> None:
         raise ValueError(f"`--audit-canaries` {config.audit_canaries} needs `--audit`.")
 
 
-def _load(config: TrainConfig) -> Parts:
-    """The parts of the data set, for its task.
+def _load(config: TrainConfig) -> Splits:
+    """The splits of the data set, for its task.
 
     Raises:
       ValueError: They are not there or broken.
     """
     assert config.data is not None
-    assert config.task is not None
-    if config.data != _OURS:
-        parts = load_examples(config.data, config.data_dir, download=config.download)
-        if config.task != "seq2seq":
-            return parts
-        return Parts(parts.train, *(with_all_targets(part) for part in parts[1:]))
-    pairs = zip(load(config.data), Parts._fields, strict=True)
-    return Parts(*(examples_of(corpus, part, config.task) for corpus, part in pairs))
+    splits = load(config.data, config.data_dir, download=config.download)
+    if config.task == "tag" and splits.train.task == "nlu":
+        return Splits(*map(slots_only, splits))
+    if config.task == "seq2seq":
+        return Splits(splits.train, *map(with_all_targets, splits[1:]))
+    return splits
 
 
 def _unit(config: TrainConfig, train: Examples) -> str:
@@ -180,7 +176,7 @@ def _sized(config: TrainConfig, preset: Preset, num_units: int) -> Preset:
     return preset
 
 
-def _generated(parts: Parts) -> Examples:
+def _generated(parts: Splits) -> Examples:
     """Generated rows to decide by when to stop."""
     if parts.train.synthetic:
         return parts.valid
@@ -189,7 +185,7 @@ def _generated(parts: Parts) -> Examples:
             "`--patience` needs generated rows to evaluate on, which there are for the data "
             f"synthetic and snips only, got {parts.train.name!r}."
         )
-    return examples_of(snips.generated(_GENERATED_ROWS, seed=1), "valid")
+    return snips.generated(_GENERATED_ROWS, seed=1)
 
 
 def _tuned(experiment: Experiment, *, quiet: bool) -> Experiment:

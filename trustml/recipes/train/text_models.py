@@ -8,8 +8,7 @@ from typing import Any
 
 import jax
 
-from trustml.data.example_sets import load_examples
-from trustml.data.examples import Examples
+from trustml.data import Examples, load
 from trustml.models.tasks import Task
 from trustml.models.transformers.adapters import Trainable, bitfit, last_layers, lora_only, matching
 from trustml.models.transformers.layers import Lora, Options
@@ -286,7 +285,7 @@ def _public_text(model: str, data: str, public: PublicData) -> tuple[list[str], 
     if folder is not None and not Path(folder, TEXT).is_dir():
         folder = None  # the folder of one set: the text may lie where TRUSTML_DATA says
     try:
-        parts = load_examples(TEXT, folder, download=public.download)
+        parts = load(TEXT, folder, download=public.download)
     except ValueError as error:
         raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
     known = [part for part in parts if UNPUBLISHED not in part.source]
