@@ -5,9 +5,9 @@ from these classes.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
 from trustml.report.measured import (
     ArmLearning,
@@ -97,7 +97,7 @@ class Training(Documented):
 class Plan(Documented):
     """The privacy plan, every field. Public."""
 
-    clip_norm: JsonValue
+    clip_norm: Any
     """L2 bound of one unit's gradient: a number, or numbers by layer."""
     noise_multiplier: Positive
     """Standard deviation of the noise over the bound."""

@@ -4,16 +4,22 @@ They were computed on people's rows without noise. A null stands for what was no
 """
 
 import dataclasses
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Settings = dict[str, JsonValue]  # names that a network or a preset chooses
-Scores = dict[str, JsonValue]
+# A whole number stays one when it is read again, as `float` alone would not keep it.
+Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
+Positive = Annotated[int | float, Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0})]
+Share = Annotated[
+    int | float,
+    Field(ge=0, le=1),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
+]
+Settings = dict[str, Any]  # names that a network or a preset chooses
+Scores = dict[str, Any]
 
 
 def left_out_if_none() -> object:
@@ -51,11 +57,11 @@ class Arms(Documented, Generic[T]):
 class Estimate(Documented):
     """A measured value with its interval. Private: computed on rows without noise."""
 
-    value: float
+    value: Number
     """The point estimate."""
-    low: float | None
+    low: Number | None
     """Lower end of the interval; null where there is none."""
-    high: float | None
+    high: Number | None
     """Upper end of the interval; null where there is none."""
     interval: str
     """Which interval it is, with its confidence: "Wilson, 95 %"."""
@@ -222,7 +228,7 @@ class Timing(Documented):
 class Clipping(Documented):
     """Gradient norms over the steps. Private."""
 
-    clip_norm: JsonValue
+    clip_norm: Any
     """L2 bound of one unit's gradient: a number, or numbers by layer."""
     steps: tuple[Count, ...]
     """Steps, rising."""
@@ -240,7 +246,7 @@ class ArmLearning(Documented):
 
     steps: tuple[Count, ...]
     """Steps at which the loss was noted."""
-    loss: tuple[float | None, ...]
+    loss: tuple[Number | None, ...]
     """Mean loss of the step's rows; null where it was not finite."""
     evaluations: tuple[Scores, ...] = ()
     """Scores along the way by name, each with its `step`."""

@@ -1,7 +1,8 @@
 """The page of `trustml audit scores`: each attack's curve, and what the claim rules out."""
 
 from trustml.formatting import round_down
-from trustml.recipes.scores.results import PRIVATE, AttackResult, ScoresAudit
+from trustml.recipes.scores.bounds import Bound
+from trustml.recipes.scores.results import PRIVATE, ScoresAudit, Success
 from trustml.report.measured import Roc
 from trustml.report.overview import Box
 from trustml.report.page import render_blocks
@@ -14,7 +15,11 @@ _HEAD = ("Bound", "Epsilon at least", "Confidence", "Holds for")
 
 
 def page(audit: ScoresAudit) -> str:
-    """HTML, whole. Private: it shows what the audit measured."""
+    """HTML, whole. Private: it shows what the audit measured.
+
+    Args:
+      audit: Of `trustml audit scores`.
+    """
     boxes = [Box("private", f"It holds private quantities: {PRIVATE}.")]
     if audit.claim:
         boxes.append(Box("danger" if audit.claim.refuted else "warning", audit.verdict))
@@ -22,23 +27,20 @@ def page(audit: ScoresAudit) -> str:
         f"{audit.members:,} members and {audit.nonmembers:,} others.",
         f"Assumed: {audit.assumed}.",
     ]
-    attacks = [(name, [_block(audit, name, attack)]) for name, attack in audit.attacks.items()]
+    attacks = [(name, [_block(audit, name, one.whole)]) for name, one in audit.attacks.items()]
     notes = ("Notes", [Block(text=audit.notes, listed=True)] if audit.notes else [])
     return render_blocks("Audit", boxes, lead, [*attacks, notes])
 
 
-def _block(audit: ScoresAudit, name: str, attack: AttackResult) -> Block:
-    roc = attack.whole.result.roc
+def _block(audit: ScoresAudit, name: str, attack: Success) -> Block:
+    epsilon, delta = (audit.claim.epsilon, audit.claim.delta) if audit.claim else (None, 0.0)
+    roc = attack.result.roc
     curves = {name: Roc(tuple(roc.fpr.tolist()), tuple(roc.tpr.tolist()))}
-    figure = roc_chart(curves, audit.claim and audit.claim.epsilon, audit.delta)
+    figure = roc_chart(curves, epsilon, delta)
     chart = Chart(f"{name}: {ROC_TITLE}", figure, _CLAIMED if audit.claim else "")
-    rows = [
-        (
-            one.bound.method,
-            round_down(one.bound.epsilon),
-            f"{one.bound.confidence:.6g}",
-            one.holds_for,
-        )
-        for one in attack.whole.bounds
-    ]
-    return Block(charts=drawn([chart]), table=Table(_HEAD, rows))
+    return Block(charts=drawn([chart]), table=Table(_HEAD, [_row(one) for one in attack.bounds]))
+
+
+def _row(bound: Bound) -> tuple[str, ...]:
+    found = bound.bound
+    return found.method, round_down(found.epsilon), f"{found.confidence:.6g}", bound.holds_for

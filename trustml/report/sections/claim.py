@@ -68,9 +68,11 @@ def _series(report: Report, curve: list[Point]) -> list[Series]:
     return [*series, Series("last step charged", done[-1:], "private", marks=True)]
 
 
-SECTION = Section(
-    "claim",
-    "Claimed epsilon over the steps",
-    "the curve of epsilon over the steps",
-    _build,
+SECTIONS = (
+    Section(
+        "claim",
+        "Claimed epsilon over the steps",
+        "the curve of epsilon over the steps",
+        _build,
+    ),
 )

@@ -111,4 +111,4 @@ def _row(group: Group, flags: str, metrics: Sequence[Metric]) -> tuple[str, ...]
     return (*row, digits.estimate_text(group.arms.private.attack_auc))
 
 
-SECTION = Section("groups", "By group", "the figures of groups", _build)
+SECTIONS = (Section("groups", "By group", "the figures of groups", _build),)

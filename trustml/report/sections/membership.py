@@ -130,4 +130,4 @@ def _audits(arms: list[ArmAttack | None]) -> list[tuple[str, ...]]:
     ]
 
 
-SECTION = Section("attack", "Membership attack", "an attack on the models", _build)
+SECTIONS = (Section("attack", "Membership attack", "an attack on the models", _build),)

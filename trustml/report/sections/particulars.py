@@ -57,4 +57,4 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value, ascii_only=False)
 
 
-SECTION = Section("particulars", "Plan, versions, ledger and limits", "the plan", _build)
+SECTIONS = (Section("particulars", "Plan, versions, ledger and limits", "the plan", _build),)

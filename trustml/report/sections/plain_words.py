@@ -31,4 +31,4 @@ def _build(report: Report) -> _Content:
     return _Content(cards, words.plain_words(report), words.statement_lines(privacy.statement))
 
 
-SECTION = Section("words", "In plain words", "the promise", _build, "words.html")
+SECTIONS = (Section("words", "In plain words", "the promise", _build, "words.html"),)

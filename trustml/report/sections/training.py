@@ -171,6 +171,8 @@ def _learning(report: Report) -> list[Block]:
     return [Block(text=[_PRIVATE], charts=drawn(charts))] if drawn(charts) else []
 
 
-TIMING = Section("timing", "Where the time went", "the time of a step and its parts", _timing)
-CLIPPING = Section("clipping", "Clipping", "the norms of the gradients", _clipping)
-LEARNING = Section("learning", "Learning curves", "the losses over the steps", _learning)
+SECTIONS = (
+    Section("timing", "Where the time went", "the time of a step and its parts", _timing),
+    Section("clipping", "Clipping", "the norms of the gradients", _clipping),
+    Section("learning", "Learning curves", "the losses over the steps", _learning),
+)

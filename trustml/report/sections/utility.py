@@ -78,4 +78,6 @@ def _better(metrics: Sequence[Metric]) -> str:
     return f"Lower is better for {' and '.join(lower)}.{rest}"
 
 
-SECTION = Section("results", "Utility against the baseline", "the utility of the models", _build)
+SECTIONS = (
+    Section("results", "Utility against the baseline", "the utility of the models", _build),
+)
