@@ -114,7 +114,7 @@ def _value(field: Field, given: Any) -> Any:
 
 def _unknown(argument: str, fields: Sequence[Field], prog: str) -> str:
     flags = [field.flag for field in fields]
-    close = difflib.get_close_matches(argument.split("=")[0], flags, 1, 0.5)
+    close = difflib.get_close_matches(argument.split("=")[0], flags, 1)
     way = f"Did you mean `{close[0]}`?" if close else f"`{prog} --help` names them."
     kind = "flag" if argument.startswith("-") else "argument"
     return f"`{argument}` is no {kind} of `{prog}`. {way}"
@@ -147,7 +147,7 @@ def run_command(
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in commands:
-        close = difflib.get_close_matches(name, list(commands), 1, 0.5)
+        close = difflib.get_close_matches(name, list(commands), 1)
         way = f"Did you mean `{close[0]}`?" if close else f"`{prog} --help` names them."
         raise ValueError(f"`{name}` is no command of `{prog}`. {way}")
     command = commands[name]

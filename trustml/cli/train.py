@@ -7,8 +7,9 @@ from typing import Any
 
 from trustml.cli import flags
 from trustml.cli.options import show_json, show_table
-from trustml.recipes.settings import Settings, knob, names_of, read_yaml, settings
+from trustml.recipes.settings import Settings, knob, names_of, settings
 from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.yaml_files import read_yaml
 
 _ABOUT = """\
 Trains a model with differential privacy, and the same model without, on the same data; prints

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FILE = "study.html"
-ABOUT = (
+_ABOUT = (
     "Each cell is a private training with an audit of its own. The claimed epsilon is an upper "
     "bound that the accountant proves; the audited one is a lower bound that attacks prove. An "
     "attack that finds little proves little: it does not show that one mechanism is more private "
@@ -48,7 +48,7 @@ def page(result: StudyResult) -> str:
         ("Correlation with the claim", _correlations(result)),
         ("Limits", [Block(text=result.notes, listed=True)]),
     ]
-    lead = [f"{len(result.rows)} cells on {result.data}.", ABOUT]
+    lead = [f"{len(result.rows)} cells on {result.data}.", _ABOUT]
     return render_blocks("Theory against practice", boxes, lead, sections)
 
 

@@ -31,15 +31,15 @@ from trustml.report.measured import (
 from trustml.stats import Estimate as StatsEstimate
 from trustml.training import FitResult
 
-CONFIDENCE = 0.95
-HOW = (
+_CONFIDENCE = 0.95
+_HOW = (
     "Attack by the loss: one {unit} is called a member if the model's loss on it is low. Members "
     "and others are {units} of the training part that a fair coin each put in or left out before "
     "the training, so nothing but the training tells them apart. The audited epsilon is a lower "
     "bound by the one-run audit of Steinke, Nasr and Jagielski (2023); a weak attack that finds "
     "nothing proves nothing."
 )
-NO_BOUND = (
+_NO_BOUND = (
     "No epsilon is audited: coins put {units} in or left them out, while the claim is about "
     "replacing one."
 )
@@ -49,7 +49,7 @@ _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
 
 
 Pair = tuple[np.ndarray, np.ndarray]  # of members, of others
-Guessed = Literal["both", "members"]
+_Guessed = Literal["both", "members"]
 
 
 class ArmResult(NamedTuple):
@@ -62,7 +62,7 @@ class ArmResult(NamedTuple):
     losses: Pair  # of rows that coins put in or left out
     wrong: Pair  # of mislabelled ones
     gradients: Pair  # scores of gradient canaries; none of the baseline
-    guessed: Guessed  # of gradient canaries, which ones the audit guesses
+    guessed: _Guessed  # of gradient canaries, which ones the audit guesses
 
 
 def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitResult) -> ArmResult:
@@ -86,7 +86,7 @@ def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitRe
     )
 
 
-def _guessed(experiment: Experiment) -> Guessed:
+def _guessed(experiment: Experiment) -> _Guessed:
     """Which gradient canaries the audit guesses.
 
     Who took part in no step looks like who was left out: then only members can be told. All rows
@@ -129,7 +129,7 @@ def attack_report(experiment: Experiment, arms: Arms[ArmResult], delta: float) -
     adds = experiment.config.adjacency == "add-or-remove-one"
     return Attack(
         how=_how(experiment.unit, adds=adds),
-        confidence=CONFIDENCE,
+        confidence=_CONFIDENCE,
         members=members,
         nonmembers=others,
         arms=Arms(**{name: _attack(arm, delta, bound=adds) for name, arm in arms}),
@@ -137,12 +137,12 @@ def attack_report(experiment: Experiment, arms: Arms[ArmResult], delta: float) -
 
 
 def _how(unit: str, *, adds: bool) -> str:
-    how = HOW if adds else f"{HOW.split(' The audited')[0]} {NO_BOUND}"
+    how = _HOW if adds else f"{_HOW.split(' The audited')[0]} {_NO_BOUND}"
     return how.format(unit=unit, units=plural(unit))
 
 
 def _attack(arm: ArmResult, delta: float, *, bound: bool) -> ArmAttack:
-    attack = loss_threshold_attack(*arm.losses, confidence=CONFIDENCE)
+    attack = loss_threshold_attack(*arm.losses, confidence=_CONFIDENCE)
     audits = _audits(arm, delta) if bound else None
     return ArmAttack(
         auc=Estimate(*attack.auc),
@@ -159,7 +159,7 @@ def _audits(arm: ArmResult, delta: float) -> tuple[CanaryAudit, ...]:
     """A one-run audit by each kind of canary.
 
     Guarantee:
-      All bounds hold together with `CONFIDENCE`: each has its share of the error.
+      All bounds hold together with `_CONFIDENCE`: each has its share of the error.
     """
     every: dict[str, Pair] = {
         "rows": (-arm.losses[0], -arm.losses[1]),
@@ -167,8 +167,8 @@ def _audits(arm: ArmResult, delta: float) -> tuple[CanaryAudit, ...]:
         "gradients": arm.gradients,
     }
     scores = {kind: pair for kind, pair in every.items() if min(map(len, pair))}
-    each = 1 - (1 - CONFIDENCE) / len(scores)
-    guessed: dict[str, Guessed] = {"gradients": arm.guessed}
+    each = 1 - (1 - _CONFIDENCE) / len(scores)
+    guessed: dict[str, _Guessed] = {"gradients": arm.guessed}
     return tuple(
         _audit(kind, pair, delta, each, guessed.get(kind, "both")) for kind, pair in scores.items()
     )
@@ -179,11 +179,11 @@ def _best(audits: tuple[CanaryAudit, ...]) -> Bound:
     method = best.method
     if len(audits) > 1:
         method += f"; the best of {len(audits)}, each at {best.confidence:.1%}: {best.canaries}"
-    return Bound(best.value, best.guesses, best.correct, CONFIDENCE, method)
+    return Bound(best.value, best.guesses, best.correct, _CONFIDENCE, method)
 
 
 def _audit(
-    kind: str, scores: Pair, delta: float, confidence: float, guessed: Guessed
+    kind: str, scores: Pair, delta: float, confidence: float, guessed: _Guessed
 ) -> CanaryAudit:
     bound = one_run_audit(*scores, delta=delta, confidence=confidence, sides=guessed)
     return CanaryAudit(
@@ -245,7 +245,7 @@ def _group(experiment: Experiment, arm: ArmResult, rows: np.ndarray, canaries) -
     members, others = (losses[of] for losses, of in zip(arm.losses, canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
-        area = Estimate(*area_under_curve(-members, -others, CONFIDENCE))
+        area = Estimate(*area_under_curve(-members, -others, _CONFIDENCE))
     owners = _owners(experiment.evaluated)
     estimates = experiment.task.scoring.estimates(
         arm.counts[rows], None if owners is None else owners[rows], resamples=300

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import jax
 
 from trustml.plan import PrivacyPlan
-from trustml.recipes.settings import read_yaml, to_yaml
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import resolve, with_task
+from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
 from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
