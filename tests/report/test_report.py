@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from trustml import PrivacyPlan
 from trustml.formatting import round_down, round_up
 from trustml.report import digits, from_json, load_schema, make_schema, to_json, words
 from trustml.report import render as render_reports
+from trustml.report import sections as section_table
 from trustml.report.charts import Axis, Row, Series, bar_chart, dot_chart, line_chart, to_svg
 from trustml.report.document import SCHEMA_VERSION
 from trustml.report.measured import Estimate
@@ -345,6 +347,14 @@ def sections(report):
     return dict(found)
 
 
+def test_every_file_of_sections_is_in_the_table():
+    folder = Path(section_table.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "section"}
+    assert files == set(section_table._FILES)
+    anchors = [section.anchor for section in section_table.SECTIONS]
+    assert len(anchors) == len(set(anchors))
+
+
 def test_each_section_shows_its_figures():
     found = {heading: Page(body).text for heading, body in sections(sample()).items()}
     shown = dict.fromkeys(HEADINGS, ())
@@ -550,11 +560,12 @@ def test_a_figure_can_be_shown_by_itself_and_leaves_no_state():
         from trustml.report.charts import Axis, Series, line_chart, to_svg
         assert not {"matplotlib", "jinja2"} & set(sys.modules)  # who draws nothing waits for none
         import matplotlib
-        before = dict(matplotlib.rcParams)
+        settings = "font.size", "text.parse_math", "svg.fonttype"
+        before = [matplotlib.rcParams[name] for name in settings]
         figure = line_chart([Series("a", [(1, 2), (2, 3)], "private")], Axis("Step"), Axis("Loss"))
         to_svg(figure, "loss")
         assert figure.axes[0].get_xlabel() == "Step"
-        assert dict(matplotlib.rcParams) == before
+        assert [matplotlib.rcParams[name] for name in settings] == before
         assert "matplotlib.pyplot" not in sys.modules
     """
     subprocess.run([sys.executable, "-c", code], check=True)

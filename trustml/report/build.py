@@ -109,7 +109,15 @@ def _curve(plan: PrivacyPlan, delta: float) -> tuple[tuple[int, float | None], .
 
 
 def clipping(history: Sequence[dict[str, Any]], clip_norm: Any) -> Clipping | None:
-    """How much the bound cut, over steps. Private."""
+    """How much the bound cut, over steps. Private.
+
+    >>> clipping([{"step": 1, "clipped": 0.5, "norm": 2.0, "dropped": 0}], 1.0).mean_norm
+    (2.0,)
+
+    Args:
+      history: Entries of the metrics log.
+      clip_norm: Of the plan.
+    """
     steps = [entry for entry in history if "clipped" in entry]
     if not steps:
         return None
@@ -123,7 +131,11 @@ def clipping(history: Sequence[dict[str, Any]], clip_norm: Any) -> Clipping | No
 
 
 def learning(history: Sequence[dict[str, Any]]) -> ArmLearning:
-    """Loss over steps, and evaluations. Private."""
+    """Loss over steps, and evaluations. Private.
+
+    >>> learning([{"step": 1, "loss": float("inf")}, {"step": 2, "loss": 0.5}]).loss
+    (None, 0.5)
+    """
     steps = [entry for entry in history if "loss" in entry and "evaluation" not in entry]
     evaluations = (
         {name: value for name, value in entry.items() if name not in ("evaluation", "private")}

@@ -26,7 +26,7 @@ from trustml.report.measured import (
     left_out_if_none,
 )
 
-SCHEMA_VERSION = 3  # 3 renames: judged, evaluated; judged_on, eval_split; sides, arms
+SCHEMA_VERSION: Literal[3] = 3  # 3 renames: judged, evaluated; judged_on, eval_split; sides, arms
 PRIVATE = (
     "results, attack, groups, timing, clipping, learning: computed on people's rows without noise"
 )

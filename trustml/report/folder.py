@@ -26,6 +26,11 @@ _SO_FAR = (
 def read_report(folder: Path, *, delta: float | None = None) -> Report:
     """The report of a run, finished or not.
 
+    >>> read_report(Path("nowhere"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: `RUN` must be a folder of `trustml train` or `trustml.fit`, got nowhere...
+
     Args:
       folder: Of `trustml train`, or of `trustml.fit`.
       delta: For the epsilon of a run that wrote no report, where the folder does not say.

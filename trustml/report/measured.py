@@ -4,6 +4,7 @@ They were computed on people's rows without noise. A null stands for what was no
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import ConfigDict, Field, WithJsonSchema
@@ -46,11 +47,18 @@ class Arms(Documented, Generic[T]):
     baseline: Annotated[T | None, left_out_if_none()] = None
     """The same training without clipping and noise; null where it was not run."""
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, T]]:
         """Names and values of the arms that were run."""
         yield "private", self.private
         if self.baseline is not None:
             yield "baseline", self.baseline
+
+    def get(self, name: str) -> T | None:
+        """The arm of that name, or None where it was not run.
+
+        >>> Arms(0.71).get("baseline")
+        """
+        return dict(self).get(name)
 
 
 @dataclasses.dataclass(frozen=True)

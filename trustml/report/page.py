@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 def render(reports: Sequence[Report], composed: float | None = None) -> str:
     """One page about one run, or about several side by side.
 
+    >>> render([])
+    Traceback (most recent call last):
+    ...
+    ValueError: `reports` must hold at least one report, got none.
+
     Args:
       reports: Such as `read_report` gives.
       composed: Epsilon of all runs on these data together, from the accountant; without it

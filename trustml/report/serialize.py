@@ -47,11 +47,16 @@ def to_json(part: Any) -> Any:
     >>> to_json(Estimate(0.71, 0.68, None, "Wilson, 95 %"))
     {'value': 0.71, 'low': 0.68, 'high': None, 'interval': 'Wilson, 95 %'}
     """
-    return _adapter(type(part)).dump_python(part, mode="json")
+    return _adapter(part.__class__).dump_python(part, mode="json")
 
 
 def from_json(document: Any) -> Report:
     """The report that a document of `schema.json` describes.
+
+    >>> from_json({})
+    Traceback (most recent call last):
+    ...
+    ValueError: `schema_version` must be 3, got none. Give a run's report.json, whole.
 
     Args:
       document: As `json.loads` gives it.

@@ -107,12 +107,12 @@ def run_table(reports: Sequence[Report]) -> Table:
 
 def _row(report: Report) -> tuple[str, ...]:
     privacy, bound = report.privacy, report.audited
-    label, values = digits.NONE, (digits.NONE, digits.NONE)
+    headline = [digits.NONE, digits.NONE, digits.NONE]
     if report.metrics:
         metric = report.metrics[0]
         estimates = (_estimate(report, arm, metric) for arm in ("private", "baseline"))
-        label = metric.label
-        values = tuple(digits.estimate_text(one, metric.percent) for one in estimates)
+        texts = (digits.estimate_text(one, metric.percent) for one in estimates)
+        headline = [metric.label, *texts]
     return (
         report.run.name,
         report.data.name,
@@ -120,11 +120,10 @@ def _row(report: Report) -> tuple[str, ...]:
         digits.claim_text(privacy.epsilon, ""),
         f"{privacy.delta}",
         f"at least {round_down(bound.value)}" if bound else digits.NONE,
-        label,
-        *values,
+        *headline,
     )
 
 
 def _estimate(report: Report, arm: str, metric: Metric) -> Estimate | None:
-    results = report.results and getattr(report.results, arm)
-    return results and results.metrics.get(metric.name)
+    results = report.results.get(arm) if report.results else None
+    return results.metrics.get(metric.name) if results else None

@@ -2,7 +2,7 @@
 
 from trustml.formatting import plural, round_down, round_up
 from trustml.report.document import Metric, Report
-from trustml.report.measured import ArmResults, Bound, Estimate
+from trustml.report.measured import ArmResults, Estimate
 
 
 def summary_table(report: Report) -> tuple[str, list[str], list[list[str]]]:
@@ -43,8 +43,8 @@ def _claim(arm: ArmResults) -> str:
 
 
 def _audited(report: Report, name: str) -> str:
-    arm = report.attack and getattr(report.attack.arms, name)
-    bound: Bound | None = arm and arm.epsilon_lower_bound
+    arm = report.attack.arms.get(name) if report.attack else None
+    bound = arm.epsilon_lower_bound if arm else None
     return round_down(bound.value, places=2) if bound else ""
 
 

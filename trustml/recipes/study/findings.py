@@ -84,7 +84,7 @@ def _row(cell: Cell, report: Report, folder: Path) -> CellResult:
 
 def _baseline(cell: Cell, report: Report, folder: Path) -> BaselineResult | None:
     """The same of the training without privacy, if the cell has one."""
-    results = None if report.results is None else report.results.baseline
+    results = report.results.baseline if report.results else None
     if results is None:
         return None
     return BaselineResult(

@@ -150,7 +150,7 @@ def _attack(arm: ArmResult, delta: float, *, bound: bool) -> ArmAttack:
             RateFound(at.rate, at.tpr and Estimate(*at.tpr), at.note) for at in attack.tpr_at_fpr
         ),
         roc=Roc(tuple(attack.roc.fpr.tolist()), tuple(attack.roc.tpr.tolist())),
-        epsilon_lower_bound=audits and _best(audits),
+        epsilon_lower_bound=_best(audits) if audits else None,
         audits=audits,
     )
 
@@ -207,8 +207,8 @@ def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group,
         for value, name in enumerate(names):
             rows = np.flatnonzero(evaluated_of == value)
             if len(rows):
-                canaries = [np.flatnonzero(groups == value) for groups in canaries_of]
-                found = {name: _group(experiment, arm, rows, canaries) for name, arm in arms}
+                canaries = [np.flatnonzero(of_unit == value) for of_unit in canaries_of]
+                found = {arm: _group(experiment, one, rows, canaries) for arm, one in arms}
                 groups.append(Group(kind, name, len(rows), Arms(**found)))
     return tuple(groups)
 

@@ -88,9 +88,8 @@ def _draw_dot(
     if not estimate or not is_drawn(estimate.value):
         axes.text(0, at, "none", transform=axes.get_yaxis_transform(), va="center")
         return
-    low, high = estimate.low, estimate.high
-    if is_drawn(low, high):
-        ends = [clamp(low, limits), clamp(high, limits)]
+    if is_drawn(estimate.low, estimate.high):
+        ends = [clamp(end, limits) for end in (estimate.low, estimate.high) if end is not None]
         axes.plot(ends, [at, at], color=COLOURS[look.colour], linewidth=2.2)
     axes.plot([clamp(estimate.value, limits)], [at], **mark_style(look))
 
@@ -117,6 +116,10 @@ def _draw_head(axes: "Axes", row: Row, top: float) -> None:
     note = one_line(row.note)
     label, room = one_line(row.label), CHARACTERS - len(note)
     label = label if len(label) <= room else label[: max(1, room - 1)] + "…"
-    place = {"transform": axes.get_yaxis_transform(), "va": "center", "in_layout": False}
+    place: dict[str, Any] = {
+        "transform": axes.get_yaxis_transform(),
+        "va": "center",
+        "in_layout": False,
+    }
     axes.text(0.0, top, label, ha="left", color=COLOURS["ink"], **place)
     axes.text(1.0, top, note, ha="right", color=COLOURS["soft"], **place)

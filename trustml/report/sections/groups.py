@@ -71,27 +71,35 @@ def _score(group: Group, arm: str, metric: Metric) -> float:
 
 
 def _estimate(group: Group, arm: str, metric: Metric) -> Estimate | None:
-    found = getattr(group.arms, arm)
-    return found and found.metrics.get(metric.name)
+    found = group.arms.get(arm)
+    return found.metrics.get(metric.name) if found else None
 
 
 def _flags(groups: Sequence[Group], metrics: Sequence[Metric]) -> list[str]:
     """What each group stands out by; of one group alone nothing can be said."""
-    flags: list[list[str]] = [["few rows"] if group.evaluated < _FEW else [] for group in groups]
-    aucs = [group.arms.private.attack_auc for group in groups]
-    marks: dict[str, list[float | None]] = {"most exposed": [auc and auc.value for auc in aucs]}
+    flags: list[list[str]] = [[] for _ in groups]
+    for name, scores in _marks(groups, metrics).items() if len(groups) > 1 else ():
+        known = [score for score in scores if digits.is_number(score)]
+        if known:
+            flags[scores.index(max(known))].append(name)
+    for group, found in zip(groups, flags, strict=True):
+        if group.evaluated < _FEW:
+            found.append("few rows")
+    return [", ".join(found) for found in flags]
+
+
+def _marks(groups: Sequence[Group], metrics: Sequence[Metric]) -> dict[str, list[float | None]]:
+    """Scores by the flag of the group that has the largest."""
+    marks: dict[str, list[float | None]] = {}
     if metrics:
         private, baseline = (
             [_score(group, arm, metrics[0]) for group in groups] for arm in ("private", "baseline")
         )
         losses = [before - after for before, after in zip(baseline, private, strict=True)]
-        worst = {"worst off": [-value for value in private]}
-        marks = {**worst, "loses most": [loss if loss > 0 else None for loss in losses], **marks}
-    for name, scores in reversed(marks.items()) if len(groups) > 1 else ():
-        known = [score for score in scores if digits.is_number(score)]
-        if known:
-            flags[scores.index(max(known))].insert(0, name)
-    return [", ".join(one) for one in flags]
+        marks["worst off"] = [-value for value in private]
+        marks["loses most"] = [loss if loss > 0 else None for loss in losses]
+    aucs = [group.arms.private.attack_auc for group in groups]
+    return {**marks, "most exposed": [None if auc is None else auc.value for auc in aucs]}
 
 
 def _caption(groups: Sequence[Group], flags: list[str]) -> str:

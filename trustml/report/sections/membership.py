@@ -27,6 +27,11 @@ _AUDITED = (
 def roc_chart(curves: dict[str, Roc], epsilon: float | None, delta: float) -> "Figure | None":
     """Curves of attacks, and the region that a claim rules out for every attack.
 
+    >>> curve = Roc((0.0, 0.1, 1.0), (0.0, 0.3, 1.0))
+    >>> figure = roc_chart({"private": curve}, epsilon=3.0, delta=1e-5)
+    >>> figure.axes[0].get_title(loc="left")
+    'Members found (TPR)'
+
     Args:
       curves: Of the private model first, then of the baseline, by their labels.
       epsilon: The claim; None for none.
@@ -96,9 +101,13 @@ def _build(report: Report) -> list[Block]:
 
 def _rows(attack: Attack) -> list[tuple[str, ...]]:
     arms = [attack.arms.private, attack.arms.baseline]
-    bounds = [arm and arm.epsilon_lower_bound for arm in arms]
+    aucs = [arm.auc if arm else None for arm in arms]
+    bounds = [arm.epsilon_lower_bound if arm else None for arm in arms]
     return [
-        ("AUC (0.5 is guessing)", *(digits.estimate_text(arm and arm.auc) for arm in arms)),
+        (
+            "AUC (0.5 is guessing)",
+            *map(digits.estimate_text, aucs),
+        ),
         *_rates(arms),
         ("Audited epsilon", *map(digits.bound_text, bounds)),
         *_audits(arms),

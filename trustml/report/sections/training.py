@@ -86,6 +86,10 @@ def clipped_share_chart(clipping: Clipping) -> "Figure | None":
 def norm_chart(clipping: Clipping) -> "Figure | None":
     """The mean norm of the gradients and the bound, over the steps.
 
+    >>> figure = norm_chart(Clipping(1.0, (1, 2), (0.9, 0.8), (3.0, 2.0)))
+    >>> figure.axes[0].get_title(loc="left")
+    'Mean gradient norm'
+
     Args:
       clipping: Of a report.
 

@@ -55,11 +55,9 @@ def _row(report: Report, metric: Metric) -> tuple[str, ...]:
 
 
 def _estimates(report: Report, metric: Metric) -> list[Estimate | None]:
-    arms = dict(report.results or ())
-    return [
-        arms[name].metrics.get(metric.name) if name in arms else None
-        for name in ("private", "baseline")
-    ]
+    results = report.results
+    arms = (results.private, results.baseline) if results else (None, None)
+    return [arm.metrics.get(metric.name) if arm else None for arm in arms]
 
 
 def _lead(report: Report) -> str:
