@@ -1,7 +1,7 @@
 """The trust report of one run: its claim of privacy, its utility, what attacks find.
 
-JSON has no infinity: null stands for it, and for what is not available. `schema.json` is generated
-from these classes.
+A null is an infinity, which JSON does not have, or a value that is not available. `schema.json` is
+generated from these classes.
 """
 
 import dataclasses
@@ -233,8 +233,8 @@ class Description(Documented):
 class Report(Documented):
     """One run: what is claimed about its privacy, what it is worth, what attacks found.
 
-    Private fields are computed on people's rows without noise. JSON has no infinity: null stands
-    for it, and for what is not available.
+    Private fields are computed on people's rows without noise. A null is an
+    infinity, which JSON does not have, or a value that is not available.
     """
 
     schema_version: Literal[3]

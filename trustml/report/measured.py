@@ -1,6 +1,6 @@
 """What a report holds of measurements: every figure here is private.
 
-They were computed on people's rows without noise. A null stands for what was not measured.
+They were computed on people's rows without noise. A null is a value that was not measured.
 """
 
 import dataclasses

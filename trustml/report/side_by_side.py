@@ -61,7 +61,7 @@ def trade_offs(reports: Sequence[Report]) -> list[Chart]:
 
 
 def trade_off_chart(reports: Sequence[Report], metric: Metric) -> "Figure | None":
-    """A metric of several runs against their epsilon, beside the baseline's.
+    """A metric of several runs against their epsilon, with that of the baselines.
 
     Args:
       reports: Of runs on one data set.

@@ -135,28 +135,28 @@ def _promised(report: Report) -> Topic:
 def _whom(report: Report) -> Topic:
     unit = report.privacy.unit
     among = f", of {report.plan.num_units:,} in the training data"
-    said = [f"Every single {unit}{among}: the promise holds for the most unusual one as well."]
+    sentences = [f"Every single {unit}{among}: the promise holds for the most unusual one as well."]
     if unit in _PEOPLE:
-        said.append(f"It covers all that one {unit} contributed, taken together.")
+        sentences.append(f"It covers all that one {unit} contributed, taken together.")
     else:
-        said.append(
+        sentences.append(
             f"It is for one {unit}, not for one person. Who contributed two of them is protected "
             "with twice the epsilon, who contributed three with three times; delta grows faster."
         )
-    return Topic("Whom it protects", tuple(said))
+    return Topic("Whom it protects", tuple(sentences))
 
 
 def _against(report: Report) -> Topic:
     unit = report.privacy.unit
-    said = [
+    sentences = [
         f"Anybody who sees the trained weights, even those of every step, who knows every other "
         f"{unit}, and who has any amount of time and computing power.",
         "Not against somebody who knows the noise keys, or who holds this report: its figures "
         "carry no noise.",
     ]
     if report.run.seeded:
-        said.append(SEEDED)
-    return Topic("Against whom", tuple(said))
+        sentences.append(SEEDED)
+    return Topic("Against whom", tuple(sentences))
 
 
 def _as_a_bet(report: Report) -> Topic:

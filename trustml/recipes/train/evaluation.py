@@ -236,9 +236,9 @@ def _group_of_rows(examples: Examples, kind: str) -> np.ndarray:
     """The group of every row."""
     if kind == "protected group":
         return np.array(examples.group_of or (0,) * len(examples))
-    places = {label: place for place, label in enumerate(examples.labels)}
+    indices = {label: index for index, label in enumerate(examples.labels)}
     field = "intent" if examples.task == "nlu" else "label"
-    return np.array([places[getattr(row, field)] for row in examples.rows])
+    return np.array([indices[getattr(row, field)] for row in examples.rows])
 
 
 def _group(experiment: Experiment, arm: ArmResult, rows: np.ndarray, canaries) -> ArmGroup:

@@ -1,4 +1,4 @@
-"""Charts of rows: dots with intervals, stacked bars; the label of each row stands above it."""
+"""Charts of rows: dots with intervals, stacked bars; each label is above its row."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -116,10 +116,10 @@ def _draw_head(axes: "Axes", row: Row, top: float) -> None:
     note = one_line(row.note)
     label, room = one_line(row.label), CHARACTERS - len(note)
     label = label if len(label) <= room else label[: max(1, room - 1)] + "…"
-    place: dict[str, Any] = {
+    where: dict[str, Any] = {
         "transform": axes.get_yaxis_transform(),
         "va": "center",
         "in_layout": False,
     }
-    axes.text(0.0, top, label, ha="left", color=COLOURS["ink"], **place)
-    axes.text(1.0, top, note, ha="right", color=COLOURS["soft"], **place)
+    axes.text(0.0, top, label, ha="left", color=COLOURS["ink"], **where)
+    axes.text(1.0, top, note, ha="right", color=COLOURS["soft"], **where)

@@ -57,7 +57,7 @@ def _drawn(figure: "Figure") -> str:
 
 
 def _expand_marks(part: ElementTree.Element, ids: dict) -> None:
-    """Draws each mark where it stands: references need names, which are unique in a page."""
+    """Draws each mark in place of its reference, whose name would have to be unique in the page."""
     for index, child in enumerate(part):
         if child.tag.endswith("}use"):
             drawn = ids[child.get(_HREF, "").removeprefix("#")]

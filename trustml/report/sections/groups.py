@@ -76,7 +76,7 @@ def _estimate(group: Group, arm: str, metric: Metric) -> Estimate | None:
 
 
 def _flags(groups: Sequence[Group], metrics: Sequence[Metric]) -> list[str]:
-    """What each group stands out by; of one group alone nothing can be said."""
+    """What each group is flagged for; one group alone has nothing to differ from."""
     flags: list[list[str]] = [[] for _ in groups]
     for name, scores in _marks(groups, metrics).items() if len(groups) > 1 else ():
         known = [score for score in scores if digits.is_number(score)]

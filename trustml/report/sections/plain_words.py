@@ -17,14 +17,14 @@ class _Content(NamedTuple):
 def _build(report: Report) -> _Content:
     privacy = report.privacy
     certain = words.most_certain(privacy.epsilon, privacy.delta)
-    found = words.most_found(privacy.epsilon, privacy.delta, words.FALSE_ALARMS)
+    share = words.most_found(privacy.epsilon, privacy.delta, words.FALSE_ALARMS)
     cards = {
         "How sure somebody can be": (
             f"50% to {share_up(certain)}",
             "before the model is known, and at most afterwards",
         ),
         "How many members an attack finds": (
-            f"1% to {share_up(found)}",
+            f"1% to {share_up(share)}",
             "by guessing, and at most by any attack, at 1% false alarms",
         ),
     }
