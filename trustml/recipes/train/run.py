@@ -20,7 +20,15 @@ from trustml.recipes.train.experiment import Experiment, make_setting, make_step
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import with_task
 from trustml.report import read_report, render, write_json, write_text
-from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
+from trustml.training import (
+    FitResult,
+    TrainStep,
+    baseline_step,
+    fit,
+    load_weights,
+    patience,
+    save_weights,
+)
 from trustml.training.runs import interrupts
 from trustml.training.runs.files import locked
 from trustml.training.runs.folder import RunFolder
@@ -155,7 +163,7 @@ def _carry_out(
             what = carried if step.private else setting.plain()
             result = _train(setting, what, label, step, start, place, seed, output, resume=resume)
             sides.setdefault(name, []).append(judging.judge(setting, what, plan, result))
-    timing = _time(setting, carried, plan)
+    timing = _time(setting, carried, steps["private"])
     report = make_report(setting, plan, sides, timing, folder, places[0].path)
     write_text(RunFolder(folder).page, render([report]))
     write_json(RunFolder(folder).report, report)  # with it the run has ended
@@ -223,21 +231,21 @@ def _start(setting: Experiment, place: RunFolder, seed: int | None, output: Outp
     return start
 
 
-def _time(setting: Experiment, carried, plan: PrivacyPlan):
-    config = setting.config
-    return time_steps(
+def _time(setting: Experiment, carried, step: TrainStep):
+    """The private step, and a baseline's on the same rows: the baseline's own has fewer."""
+    baseline = baseline_step(
         carried.loss,
         carried.optimizer(setting.preset.private.optimizer()),
-        plan,
-        carried.params(setting.problem.network.init(jax.random.key(0))),
-        carried.units,
-        strategy=config.strategy,
-        physical_batch_size=None
-        if plan.num_microbatches or not isinstance(config.physical_batch_size, int)
-        else config.physical_batch_size,
-        baseline=config.baseline,
+        step.plan,
+        physical_batch_size=step.physical_batch_size,
         trainable=carried.trainable,
         shorten=carried.shorten,
+    )
+    return time_steps(
+        step,
+        carried.params(setting.problem.network.init(jax.random.key(0))),
+        carried.units,
+        baseline=baseline if setting.config.baseline else None,
     )
 
 
