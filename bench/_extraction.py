@@ -26,11 +26,10 @@ from trustml.audit.extraction import (
     tagged_units,
 )
 from trustml.data import hash_tokenizer, load
-from trustml.data.corpora import examples_of
-from trustml.data.corpus import bio_tags
-from trustml.data.examples import Examples
+from trustml.data.examples import Examples, slots_only
+from trustml.data.rows import bio_tags
 from trustml.data.snips import generated
-from trustml.metrics.joint import slot_scores
+from trustml.metrics import slot_scores
 from trustml.models import build_char_tagger
 
 DELTA = 1e-5
@@ -102,19 +101,19 @@ def read_data(setting: Experiment, *, quick: bool) -> Data:
     """SNIPS from TRUSTML_DATA, the rows of three intents; generated ones where `quick`."""
     if quick:
         rows = generated(2 * setting.rows + 20)
-        return Data(_chosen(rows, "train", setting.rows), _chosen(rows, "valid", 10))
+        return Data(_chosen(rows, setting.rows), _chosen(rows, 10))
     parts = load("snips")
-    return Data(_chosen(parts.train, "train", setting.rows), _chosen(parts.valid, "valid", None))
+    return Data(_chosen(parts.train, setting.rows), _chosen(parts.valid, None))
 
 
-def _chosen(corpus, part, count):
+def _chosen(examples, count):
     """At most `count` rows, in an order that is the same for all trainings."""
-    found = examples_of(corpus, part, "tag")
-    pairs = zip(found.rows, corpus.utterances, strict=True)
-    rows = [row for row, said in pairs if said.intent in SLOTS]
+    tagged = slots_only(examples)
+    pairs = zip(tagged.rows, examples.rows, strict=True)
+    rows = [row for row, utterance in pairs if utterance.intent in SLOTS]
     order = np.random.default_rng(0).permutation(len(rows))[:count]
     return dataclasses.replace(
-        found,
+        tagged,
         rows=tuple(rows[place] for place in order),
         labels=tuple(sorted({slot for slots in SLOTS.values() for slot in slots})),
         owner_kind=None,

@@ -13,10 +13,10 @@ import numpy as np
 from _cases.base import Draw, cross_entropy
 
 from trustml import PrivacyPlan, baseline_step, private_step
-from trustml.recipes.train import evaluation as judge
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.experiment import make_setting
+from trustml.recipes.train.evaluation import utility
 from trustml.recipes.train.presets import Training
+from trustml.recipes.train.resolve import resolve
 from trustml.training import TrainStep
 
 VARIABLE = "TRUSTML_DATA"
@@ -68,8 +68,8 @@ def utterances(name: str, *, quick: bool) -> Task:
     """SNIPS or the generated corpus, with the settings of the command's preset."""
     small = {"batch": 64, "steps": 4, "baseline_steps": 4, "pretrain": False} if quick else {}
     data = name.removesuffix("-scratch")
-    setting = make_setting(TrainConfig(data=data, preset=name, audit_rows=0, **small))
-    train, judged = setting.train, setting.judged
+    experiment = resolve(TrainConfig(data=data, preset=name, audit_rows=0, **small))
+    train, judged = experiment.training_units, experiment.evaluated
     if quick:
         train = {key: leaf[:500] for key, leaf in train.items()}
         judged = dataclasses.replace(
@@ -80,21 +80,21 @@ def utterances(name: str, *, quick: bool) -> Task:
     def start(seed):
         if seed not in starts:  # pretraining takes a minute; all trainings of a seed share it
             starts.clear()
-            starts[seed] = setting.problem.start(seed)
+            starts[seed] = experiment.task.start(seed)
         return starts[seed]
 
     def scores(params):
-        found = judge.utility(setting, params, judged)
+        found = utility(experiment, params, judged)
         return {"accuracy": found["intent_accuracy"], "slot_f1": found["slot_f1"]}
 
     return Task(
         name,
-        setting.loss,
+        experiment.loss,
         start,
         train,
         scores,
-        setting.preset.private,
-        setting.preset.baseline,
+        experiment.private,
+        experiment.baseline,
         f"{name}: {len(judged)} rows of the test part are judged on",
     )
 

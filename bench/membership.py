@@ -111,7 +111,7 @@ def snips(quick: bool) -> Case:
     read = data.encode(corpus, tokenizer, 12)
     rows = {"x": read["tokens"][..., 0], "label": read["intent"]}
     rows = {name: leaf[: units + others] for name, leaf in rows.items()}
-    classes = len(corpus.intents)
+    classes = len(corpus.labels)
 
     def init(key):
         values = jax.random.normal(key, (buckets + 1 + classes, width)) / 8
@@ -273,15 +273,15 @@ def _attacked(name: str, attack: str, found: Signals, chosen) -> dict:
         resamples=20 if chosen.quick else 400,
     )
     rates = {
-        f"tpr_at_{low.rate:g}": None if low.tpr is None else [round(v, 5) for v in low.tpr]
+        f"tpr_at_{low.rate:g}": None if low.tpr is None else [round(v, 5) for v in low.tpr[:3]]
         for low in result.tpr_at_fpr
     }
     return row(
         BENCH,
         name,
         attack,
-        auc=[round(value, 4) for value in result.auc],
-        advantage=[round(value, 4) for value in result.advantage],
+        auc=[round(value, 4) for value in result.auc[:3]],
+        advantage=[round(value, 4) for value in result.advantage[:3]],
         **rates,
         attack_s=round(seconds, 2),
         **where(),

@@ -29,7 +29,7 @@ from _tasks import DELTA, TASKS, make_task, plan_of, step_of
 from _timing import print_markdown, print_rows, row, say, where
 
 import trustml
-from trustml.report.summary import mean_of
+from trustml.stats import mean_estimate
 
 BENCH = "utility"
 DEFAULT = "snips,mnist-cnn"
@@ -138,7 +138,7 @@ def _summary(name: str, rival: str, lines: list[dict]) -> dict:
     for metric in lines[0]["scores"]:
         values = [line["scores"][metric] for line in lines]
         alone = {"value": values[0], "low": None, "high": None, "interval": "none: one run"}
-        scores[metric] = mean_of(values)._asdict() if len(values) > 1 else alone
+        scores[metric] = mean_estimate(values)._asdict() if len(values) > 1 else alone
     return row(
         BENCH,
         name,

@@ -30,13 +30,13 @@ INTENTS = ("play_music", "set_alarm", "get_weather", "control_home")
 
 def main(rows: int = 4000, users: int = 400, rounds: int = 30) -> dict[str, float]:
     """Trains without privacy and with it; returns the accuracies that it prints."""
-    corpus = synthetic.generate(train=rows, valid=1, test=500, users=users, intents=INTENTS)
+    splits = synthetic.generate(train=rows, valid=1, test=500, users=users, intents=INTENTS)
     tokens = data.hash_tokenizer(512, hashes=1, affixes=0)
     sizes = {"features": 16, "layers": 1, "embedding": 16}
     network = nlu.build(
-        "conv", table_sizes=tokens.sizes, intents=len(INTENTS), tags=corpus.train.tags, **sizes
+        "conv", table_sizes=tokens.sizes, intents=len(INTENTS), tags=splits.train.tags, **sizes
     )
-    clients = split_by_user(data.encode(corpus.train, tokens, 10), max_rows=16)
+    clients = split_by_user(data.encode(splits.train, tokens, 10), max_rows=16)
     start, number = network.init(jax.random.key(0)), len(clients.user)
     print(f"{number} users hold {clients.mask.sum()} rows")
 
@@ -63,7 +63,7 @@ def main(rows: int = 4000, users: int = 400, rounds: int = 30) -> dict[str, floa
 
     found = {}
     for name, params in {"start": start, "plain": state.params, "private": result.params}.items():
-        found[name] = evaluate(network, params, corpus.test, tokens).intent_accuracy
+        found[name] = evaluate(network, params, splits.test, tokens).intent_accuracy
         print(f"{name:8}intent accuracy {found[name]:.2f}")
     return found
 

@@ -31,17 +31,17 @@ FIELDS = ("tokens", "mask", "tags", "intent")
 
 def main(rows: int = 300, steps: int = 150, others: int = 1000):
     """Attacks both models by their losses; returns the two results."""
-    corpus = synthetic.generate(train=rows, valid=1, test=others)
+    splits = synthetic.generate(train=rows, valid=1, test=others)
     tokens = data.hash_tokenizer(1024, hashes=1, affixes=0)
     member, nonmember = (
         {name: data.encode(part, tokens, 12)[name] for name in FIELDS}
-        for part in (corpus.train, corpus.test)
+        for part in (splits.train, splits.test)
     )
     network = nlu.build(
         "conv",
         table_sizes=tokens.sizes,
-        intents=len(corpus.train.intents),
-        tags=corpus.train.tags,
+        intents=len(splits.train.labels),
+        tags=splits.train.tags,
         **{"features": 32, "layers": 1, "embedding": 32},
     )
     plan = trustml.PrivacyPlan(

@@ -32,14 +32,14 @@ FIELDS = ("tokens", "mask", "tags", "intent")
 
 def main(rows: int = 4000, steps: int = 150, width: int = 16):
     """Trains on the corpus and compares its two groups; returns the comparison."""
-    corpus = synthetic.generate(train=rows, valid=1, test=1500)
+    splits = synthetic.generate(train=rows, valid=1, test=1500)
     tokens = data.hash_tokenizer(1024, hashes=1, affixes=0)
-    train, test = (data.encode(part, tokens, 12) for part in (corpus.train, corpus.test))
+    train, test = (data.encode(part, tokens, 12) for part in (splits.train, splits.test))
     network = nlu.build(
         "conv",
         table_sizes=tokens.sizes,
-        intents=len(corpus.train.intents),
-        tags=corpus.train.tags,
+        intents=len(splits.train.labels),
+        tags=splits.train.tags,
         **{"features": width, "layers": 1, "embedding": width},
     )
     plan = trustml.PrivacyPlan(  # of the baseline only the draws: it adds no noise
@@ -50,7 +50,7 @@ def main(rows: int = 4000, steps: int = 150, width: int = 16):
     start = network.init(jax.random.key(0))
     params = trustml.fit(step, start, units, seed=0, progress=False).params
 
-    names, held_out = corpus.test.groups, {name: test[name] for name in FIELDS}
+    names, held_out = splits.test.groups, {name: test[name] for name in FIELDS}
     intents, _ = network.predict(params, held_out)
     accuracy = accuracy_by_group(intents, test["intent"], test["group"], names=names)
 

@@ -1,4 +1,4 @@
-"""Strict numerics for every test: no silent promotion, no silent broadcasting of ranks."""
+"""Strict numerics, a cache of compiled programs, and slow tests left out unless asked for."""
 
 import os
 import shutil
@@ -8,14 +8,45 @@ from pathlib import Path
 import jax
 import pytest
 
-# Programs are not written whole at once: no worker may read what another is writing.
-if "PYTEST_XDIST_WORKER" in os.environ and "JAX_COMPILATION_CACHE_DIR" in os.environ:
-    own = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / os.environ["PYTEST_XDIST_WORKER"]
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(own)  # of the processes that tests start, too
-    jax.config.update("jax_compilation_cache_dir", str(own))
+# All workers, later sessions and the processes that tests start share the compiled programs.
+# JAX does not write one whole at once; whoever reads half of one compiles it again (the ignored
+# warning in pyproject.toml).
+HOME = Path.home() / ".cache" / "trustml" / "compiled-for-tests"
+CACHE = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HOME))
+jax.config.update("jax_compilation_cache_dir", CACHE)
+SECONDS = os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", float(SECONDS))
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+LEFT_OUT = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config, items):
+    """Leaves the slow tests out, unless -m chose by marks or an argument names a test."""
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    config.stash[LEFT_OUT] = len(slow)
+    if hasattr(config, "workeroutput"):  # of a worker of xdist, each of which collects every test
+        config.workeroutput["left_out"] = len(slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Takes the number from a worker that has ended."""
+    if left_out := getattr(node, "workeroutput", {}).get("left_out"):  # one that crashed has none
+        node.config.stash[LEFT_OUT] = left_out
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Says what was left out, and how to run it."""
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{left_out} slow tests left out: run them with -m slow")
 
 
 @pytest.fixture

@@ -71,5 +71,18 @@ def without_reasons(entry: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def finite(value: Any) -> Any:
+    """A document with None for each number that is not finite.
+
+    >>> finite({"epsilon": float("inf"), "steps": [1, 2.5]})
+    {'epsilon': None, 'steps': [1, 2.5]}
+    """
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _reason(value):
     return next(reason for reason, number in _REASONS.items() if value == number or value != value)

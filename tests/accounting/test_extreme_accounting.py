@@ -104,10 +104,15 @@ def test_every_extreme_plan_is_priced_in_ten_seconds_and_a_gigabyte():
 @pytest.mark.parametrize(
     ("epsilon", "delta", "batch", "steps", "options"),
     [
-        (25.0, 1e-5, 100, 1_000, {}),  # took 15 to 28 seconds
-        (1.0, 1e-2, 100, 1, {}),  # delta near the rate: any noise is nearly enough
         (0.01, 1e-10, 100, 1_000, {}),
-        (1.0, 1e-5, 10_000, 10_000_000, {"sampling": "truncated_poisson"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (25.0, 1e-5, 100, 1_000, {}),  # took 15 to 28 seconds
+                (1.0, 1e-2, 100, 1, {}),  # delta near the rate: any noise is nearly enough
+                (1.0, 1e-5, 10_000, 10_000_000, {"sampling": "truncated_poisson"}),
+            )
+        ),
     ],
 )
 def test_an_extreme_budget_is_calibrated_in_ten_seconds(epsilon, delta, batch, steps, options):

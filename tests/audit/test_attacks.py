@@ -570,6 +570,7 @@ def test_values_of_models_are_those_of_one_at_a_time(pair):
     assert said.shape == (2, 24, 3)
 
 
+@pytest.mark.slow
 def test_attacks_with_shadows_find_members_that_the_loss_does_not():
     """Half of the labels follow a rule and are easy, half are of chance and learnt by heart."""
     units = rows(120, seed=1)
@@ -610,6 +611,7 @@ np.testing.assert_array_equal(every.membership, one.membership)
 """
 
 
+@pytest.mark.slow
 def test_models_spread_over_devices_are_the_same_models():
     flags = "--xla_force_host_platform_device_count=8"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
@@ -786,6 +788,7 @@ def test_trainings_that_shadows_cannot_repeat_are_refused(options, message):
 # --- Benches ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "rivals"),
     [

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from trustml.audit import (
     area_under_curve,
-    clopper_pearson,
     loss_threshold_attack,
     roc_curve,
     unit_losses,
@@ -73,15 +72,6 @@ def test_samples_that_do_not_overlap_leave_room_for_doubt():
     z = 1.959963984540054
     assert found.low == pytest.approx(1 / (1 + z**2 / 2))
     assert area_under_curve([0.0, 1.0], [2.0, 3.0]).low == 0.0
-
-
-@pytest.mark.parametrize(("hits", "trials"), [(0, 7), (7, 7), (3, 10), (1, 1000), (60, 20_000)])
-def test_rates_have_the_exact_interval(hits, trials):
-    stats = pytest.importorskip("scipy.stats")
-    found = clopper_pearson(hits, trials, 0.9)
-    low = stats.beta.ppf(0.05, hits, trials - hits + 1) if hits else 0.0
-    high = stats.beta.ppf(0.95, hits + 1, trials - hits) if hits < trials else 1.0
-    assert found == pytest.approx((hits / trials, low, high), abs=1e-9)
 
 
 def test_a_low_rate_is_reported_at_the_threshold_that_keeps_it():
@@ -164,8 +154,6 @@ def test_unit_losses_are_those_of_one_unit_at_a_time(models):
         (lambda: loss_threshold_attack([1.0, math.nan], [1.0, 2.0]), "NaN, got one at 1"),
         (lambda: loss_threshold_attack([1.0, 2.0], [1.0, 2.0], rates=[0.0]), "`rates` must be in"),
         (lambda: loss_threshold_attack([1.0, 2], [1.0, 2], confidence=math.nan), "`confidence`"),
-        (lambda: clopper_pearson(3, 2), "`successes` must be from 0 to `trials` .2., got 3"),
-        (lambda: clopper_pearson(0, 0), "`trials` must be at least 1, got 0"),
         (lambda: unit_losses(loss, {}, {"x": np.zeros(2)}, batch_size=0), "`batch_size` must"),
         (lambda: unit_losses(loss, {}, {"x": np.zeros(2), "y": np.zeros(3)}), "`units` must"),
     ],

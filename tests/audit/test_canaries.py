@@ -120,8 +120,8 @@ def trained(made, plan, optimizer=None, records=0, seed=0, **options):
     [
         (loss, "bookkeeping"),
         (loss, "ghost"),
-        (with_key_and_aux, "bookkeeping"),
-        (in_bfloat16, "bookkeeping"),
+        pytest.param(with_key_and_aux, "bookkeeping", marks=pytest.mark.slow),
+        pytest.param(in_bfloat16, "bookkeeping", marks=pytest.mark.slow),
     ],
 )
 def test_sums_are_those_without_canaries_and_one_bound_at_each(loss_fn, strategy):
@@ -262,6 +262,7 @@ def test_the_law_notices_half_the_noise_and_a_bound_that_is_not_there():
     assert not law_holds(made, trained(made, loose), plan)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_paused_ends_as_one_that_was_not(tmp_path):
     made = canaries(line)
     plan = plan_of(made)

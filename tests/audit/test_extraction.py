@@ -32,8 +32,8 @@ from trustml.audit.extraction import (
     tagged_units,
 )
 from trustml.audit.extraction.exposure import log_probability
-from trustml.data import Utterance, hash_tokenizer
-from trustml.data.examples import Examples, Tagged
+from trustml.data import Examples, hash_tokenizer
+from trustml.data.rows import Tagged, Utterance
 from trustml.data.tokens import Tokenizer
 from trustml.models import build_char_tagger
 
@@ -54,7 +54,7 @@ def rows(count, seed=0):
 
 def part(name, count, seed=0, **more):
     fields = {"task": "tag", "labels": ("city", "number"), "unit": "sentence", **more}
-    return Examples(name="made", part=name, rows=rows(count, seed), **fields)
+    return Examples(name="made", split=name, rows=rows(count, seed), **fields)
 
 
 TRAIN, VALID = part("train", 120), part("valid", 30, seed=1)
@@ -186,8 +186,8 @@ def test_copies_of_one_canary_have_one_owner_and_an_intent():
     said = tuple(Utterance(row.tokens, row.tags, "talk") for row in rows(10))
     fields = {"task": "nlu", "labels": ("talk",), "slots": ("city", "number"), "unit": "utterance"}
     owned = {"owner_kind": "user", "owners": tuple(range(10)), "group_of": (1,) * 10}
-    train = Examples(name="made", part="train", rows=said, groups=("a", "b"), **fields, **owned)
-    valid = dataclasses.replace(train, part="valid", owners=(11,) * 10)
+    train = Examples(name="made", split="train", rows=said, groups=("a", "b"), **fields, **owned)
+    valid = dataclasses.replace(train, split="valid", owners=(11,) * 10)
     canaries = [Canary(TEMPLATE, SECRET), Canary(TEMPLATE, (0, 0, 0, 0))]
     rng = np.random.default_rng(0)
     found = insert_canaries(train, valid, canaries, repetitions=3, rng=rng, intent="talk")

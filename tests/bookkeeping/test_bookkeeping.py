@@ -22,19 +22,41 @@ def distance(one, two):
     return l2(jax.tree.map(jnp.subtract, one, two))
 
 
-@pytest.mark.parametrize("name", sorted(architectures.ARCHITECTURES))
+# Under both strategies.
+BOTH = ("mlp", "conv_stride", "tied_embedding", "gru", "weight_norm", "custom_vjp")
+# One network a rule and a way into it; the others are slow.
+QUICK = (
+    *("mlp", "conv_stride", "gru", "weight_norm", "custom_vjp", "per_head_einsum"),
+    *("table_used_twice", "weight_slices_overlapping", "shared_weight_with_penalty", "layer_norm"),
+    *("conv_groups", "lora", "while_loop", "cond", "user_level_units", "dropout_with_unit_keys"),
+    "unused_frozen_and_integer_leaves",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in sorted(architectures.ARCHITECTURES)
+    ],
+)
 def test_every_architecture_equals_the_definition(name):
     if name not in architectures.names():
         pytest.skip("equinox is not installed")
-    both = name in ("mlp", "conv_stride", "tied_embedding", "gru", "weight_norm", "custom_vjp")
-    for row in compare(name, ("bookkeeping", "ghost") if both else ("bookkeeping",)):
+    for row in compare(name, ("bookkeeping", "ghost") if name in BOTH else ("bookkeeping",)):
         assert row.holds, row
 
 
 @pytest.mark.parametrize("rule", ["gram", "materialise"])
 @pytest.mark.parametrize(
     "name",
-    ["mlp", "table_used_twice", "shared_weight_with_penalty", "conv_groups", "conv_stride"],
+    [
+        *("mlp", "table_used_twice"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("shared_weight_with_penalty", "conv_groups", "conv_stride")
+        ),
+    ],
 )
 def test_both_rules_are_exact(name, rule):
     case = architectures.ARCHITECTURES[name]()
@@ -54,7 +76,14 @@ def test_both_rules_are_exact(name, rule):
     assert distance([leaf[0] for leaf in sums], want.sums) <= 1e-5 * l2(want.sums)
 
 
-@pytest.mark.parametrize("name", ["conv_stride", "conv_groups", "conv_1d"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv_groups",
+        pytest.param("conv_stride", marks=pytest.mark.slow),
+        pytest.param("conv_1d", marks=pytest.mark.slow),
+    ],
+)
 def test_convolutions_a_few_units_at_a_time_are_exact(name, monkeypatch):
     # Real sizes exceed the cache; here the cache is made small: one unit at a time, then two.
     small = dataclasses.replace(cost.machine(), cache=1.0)

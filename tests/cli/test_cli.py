@@ -20,7 +20,7 @@ import trustml
 from trustml.cli import main
 from trustml.cli.options import show_table
 from trustml.data import hash_tokenizer
-from trustml.data.corpus import bio_tags
+from trustml.data.rows import bio_tags
 from trustml.models.joint import nlu
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
@@ -58,17 +58,15 @@ def train(folder, *, noise=2.0, data=0, stop_at=None, steps=6, seed=None):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """One tiny run of the default, with its folder and exit code."""
+def plain(tmp_path_factory):
+    """One tiny run of the default, without an audit."""
     folder = tmp_path_factory.mktemp("runs") / "first"
-    code = main(["train", *TINY, "--seed", "1", "--out", str(folder)])
-    return code, folder
+    assert main(["train", *TINY, "--seed", "1", "--out", str(folder)]) == 0
+    return folder
 
 
 def test_a_run_leaves_a_report_and_metrics(finished):
-    code, folder = finished
-    assert code == 0
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((finished / "report.json").read_text())
     assert report["data"]["synthetic"] is True
     assert report["data"]["train"] + report["data"]["held_out"] == 16_000
     assert set(report["results"]) == {"private", "baseline"}
@@ -85,10 +83,11 @@ def test_a_run_leaves_a_report_and_metrics(finished):
 
 
 def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
-    _, folder = finished
-    report = json.loads((folder / "report.json").read_text())
-    canaries = json.loads((folder / "canaries.json").read_text())
-    members, others = set(canaries["members"]), set(canaries["nonmembers"])
+    report = json.loads((finished / "report.json").read_text())
+    canaries = json.loads((finished / "canaries.json").read_text())
+    members, others = (
+        {*canaries[side], *canaries[f"wrong_{side}"]} for side in ("members", "nonmembers")
+    )
     assert len(members | others) == 1000
     assert not members & others
     assert 400 < len(members) < 600  # 6 sigma of a fair coin
@@ -100,8 +99,7 @@ def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
 
 
 def test_groups_and_intents_are_judged_apart(finished):
-    _, folder = finished
-    report = json.loads((folder / "report.json").read_text())
+    report = json.loads((finished / "report.json").read_text())
     for kind in ("protected group", "intent"):
         rows = [row for row in report["groups"] if row["by"] == kind]
         assert sum(row["judged"] for row in rows) == report["data"]["judged"]
@@ -109,18 +107,16 @@ def test_groups_and_intents_are_judged_apart(finished):
 
 
 def test_every_metric_line_is_marked_private(finished):
-    _, folder = finished
-    for place in (folder, folder / "baseline"):
+    for place in (finished, finished / "baseline"):
         lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
         assert lines
         assert all(line["private"] is True for line in lines)
 
 
 def test_the_folder_holds_what_is_promised_and_no_secret(finished):
-    _, folder = finished
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "canaries.json",
+    assert sorted(path.name for path in finished.iterdir()) == [
         "baseline",
+        "canaries.json",
         "checkpoints",
         "config.yaml",
         "ledger.jsonl",
@@ -131,29 +127,27 @@ def test_the_folder_holds_what_is_promised_and_no_secret(finished):
         "resolved.yaml",
         "weights.safetensors",
     ]
-    left = sorted(path.name for path in (folder / "baseline").iterdir())
+    left = sorted(path.name for path in (finished / "baseline").iterdir())
     assert left == ["ledger.jsonl", "metrics.jsonl", "plan.json"]
 
 
 def test_the_configuration_is_kept_as_written_and_as_resolved(finished):
-    _, folder = finished
-    written = yaml.safe_load((folder / "config.yaml").read_text())
-    assert written == {"steps": 2, "batch": 64, "baseline_steps": 2, "pretrain": False, "seed": 1}
-    resolved = yaml.safe_load((folder / "resolved.yaml").read_text())
+    written = yaml.safe_load((finished / "config.yaml").read_text())
+    tiny = {"steps": 2, "batch": 64, "baseline_steps": 2, "pretrain": False}
+    assert written == {**tiny, "audit": True, "audit_canaries": 300, "seed": 3}
+    resolved = yaml.safe_load((finished / "resolved.yaml").read_text())
     followed = {"task": "nlu", "data": "synthetic", "audit_rows": 1000, "max_examples_per_unit": 1}
     assert TrainConfig(**resolved["settings"]) == TrainConfig(**written, **followed)
 
 
 def test_the_page_is_written(finished):
-    _, folder = finished
-    page = (folder / "report.html").read_text()
+    page = (finished / "report.html").read_text()
     assert "Trust report" in page
     assert "at most 3" in page
 
 
 def test_the_page_of_a_run_opens_in_a_browser(finished, browse):
-    _, folder = finished
-    page = browse(folder / "report.html", "--dump-dom").stdout
+    page = browse(finished / "report.html", "--dump-dom").stdout
     for title in ("In plain words", "Membership attack", "Where the time went", "Clipping"):
         assert re.search(rf"<h2[^>]*>{title}", page)
     assert page.count("<svg") >= 6
@@ -161,50 +155,47 @@ def test_the_page_of_a_run_opens_in_a_browser(finished, browse):
 
 
 def test_a_finished_run_is_not_overwritten(finished, capsys):
-    _, folder = finished
-    before = (folder / "report.json").read_bytes()
-    assert main(["train", *TINY, "--out", str(folder)]) == 2
+    before = (finished / "report.json").read_bytes()
+    assert main(["train", *TINY, "--out", str(finished)]) == 2
     assert "`--out` must be a new folder" in capsys.readouterr().err
-    assert (folder / "report.json").read_bytes() == before
+    assert (finished / "report.json").read_bytes() == before
 
 
 def test_a_finished_run_is_shown_and_takes_no_more_steps(finished, capsys):
-    _, folder = finished
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert main(["train", "--resume", str(folder)]) == 0
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    assert main(["train", "--resume", str(finished)]) == 0
     shown = capsys.readouterr()
     assert "no step is left" in shown.err
     assert "Promise: (2.9" in shown.out
-    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(finished, tmp_path, capsys, monkeypatch):
-    _, whole = finished
-    folder, judge = tmp_path / "cut off", training_run.judging.judge
+@pytest.mark.slow  # in short: test_a_run_that_goes_on_has_the_same_canaries
+def test_an_interrupted_run_goes_on_and_ends_the_same(plain, tmp_path, capsys, monkeypatch):
+    folder, judge = tmp_path / "cut off", training_run.evaluation.evaluate
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_run.judging, "judge", interrupt)
+    monkeypatch.setattr(training_run.evaluation, "evaluate", interrupt)
     assert main(["train", *TINY, "--seed", "1", "--out", str(folder)]) == 130
     line = capsys.readouterr().err
     assert f"interrupted; go on with: trustml train --resume '{folder}'" in line
     assert main(["report", str(folder)]) == 0
     assert "unfinished" in (folder / "report.html").read_text()
-    monkeypatch.setattr(training_run.judging, "judge", judge)
+    monkeypatch.setattr(training_run.evaluation, "evaluate", judge)
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
     name = "weights.safetensors"
-    assert (folder / name).read_bytes() == (whole / name).read_bytes()
-    found, wanted = (json.loads((place / "report.json").read_text()) for place in (folder, whole))
+    assert (folder / name).read_bytes() == (plain / name).read_bytes()
+    found, wanted = (json.loads((place / "report.json").read_text()) for place in (folder, plain))
     assert found["results"]["private"]["metrics"] == wanted["results"]["private"]["metrics"]
     assert found["attack"] == wanted["attack"]
     assert found["results"]["baseline"]["metrics"] == wanted["results"]["baseline"]["metrics"]
 
 
 def test_weights_are_exported_with_a_card(finished, tmp_path, capsys):
-    _, folder = finished
     out = tmp_path / "model"
-    assert main(["export", str(folder), "--out", str(out), "--license", "apache-2.0"]) == 0
+    assert main(["export", str(finished), "--out", str(out), "--license", "apache-2.0"]) == 0
     assert "Promise: (2.9" in capsys.readouterr().out
     config = json.loads((out / "config.json").read_text())
     net = nlu.build(
@@ -223,17 +214,16 @@ def test_weights_are_exported_with_a_card(finished, tmp_path, capsys):
     assert card["model-index"][0]["results"][0]["metrics"][0]["type"] == "intent_accuracy"
     for title in ("## Data", "## What is promised", "## Utility", "## Plan"):
         assert title in words
-    assert main(["export", str(folder), "--out", str(out)]) == 2
+    assert main(["export", str(finished), "--out", str(out)]) == 2
     assert "`--out` must be a new or empty folder" in capsys.readouterr().err
     bare = tmp_path / "bare"
-    assert main(["export", str(folder), "--out", str(bare), "--no-utility", "--json"]) == 0
+    assert main(["export", str(finished), "--out", str(bare), "--no-utility", "--json"]) == 0
     assert "model-index" not in (bare / "README.md").read_text()
 
 
 def test_other_weights_are_not_exported_under_the_promise(finished, tmp_path, capsys):
-    _, folder = finished
     copy = tmp_path / "copy"
-    shutil.copytree(folder, copy)
+    shutil.copytree(finished, copy)
     data = (copy / "weights.safetensors").read_bytes()
     (copy / "weights.safetensors").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert main(["export", str(copy), "--out", str(tmp_path / "model")]) == 2
@@ -241,7 +231,7 @@ def test_other_weights_are_not_exported_under_the_promise(finished, tmp_path, ca
     (copy / "weights.safetensors").unlink()
     assert main(["export", str(copy), "--out", str(tmp_path / "model")]) == 2
     assert "must hold the run's weights" in capsys.readouterr().err
-    assert main(["export", str(folder), "--out", str(tmp_path / "model"), "--repeat", "2"]) == 2
+    assert main(["export", str(finished), "--out", str(tmp_path / "model"), "--repeat", "2"]) == 2
     assert "`--repeat` must be from 1 to 1" in capsys.readouterr().err
 
 
@@ -359,7 +349,7 @@ def test_the_command_is_installed():
     ("text", "message"),
     [
         ("epsilonn: 3\n", "`epsilonn` is no setting, in {}. Did you mean `epsilon`?"),
-        ("zzz: 3\n", "`zzz` is no setting, in {}. `trustml train --help` names them."),
+        ("zzz: 3\n", "`zzz` is no setting, in {}. `--help` names them."),
         ("steps: three\n", "`steps` must be a whole number, got 'three', in {}."),
         ("steps: 2.5\n", "`steps` must be a whole number, got 2.5, in {}."),
         ("download: 1\n", "`download` must be true or false, got 1, in {}."),
@@ -383,13 +373,13 @@ def test_a_wrong_configuration_is_named(text, message, tmp_path, capsys):
 
 def test_flags_override_the_file_and_dashes_are_fine(tmp_path, monkeypatch):
     path, seen = tmp_path / "run.yaml", []
-    path.write_text("clip-norm: 0.5\nsteps: 7\nepsilon: 2\ndelta: 1e-6\non: valid\n")
+    path.write_text("clip-norm: 0.5\nsteps: 7\nepsilon: 2\ndelta: 1e-6\neval-split: valid\n")
 
-    def note(config, written, command, out, output):
+    def note(config, out, *, written, **_):
         seen.append((config, written))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_run, "new_run", note)
+    monkeypatch.setattr("trustml.recipes.run", note)
     assert main(["train", "--config", str(path), "--steps", "9", "--no-baseline"]) == 130
     config, written = seen[0]
     assert (written["steps"], written["epsilon"]) == (9, 2)
@@ -401,15 +391,14 @@ def test_flags_override_the_file_and_dashes_are_fine(tmp_path, monkeypatch):
     ("flags", "name"), [(["--epsilon", "8"], "epsilon"), (["--out", "x"], "out")]
 )
 def test_a_resumed_run_keeps_its_settings(flags, name, finished, capsys):
-    _, folder = finished
-    assert main(["train", "--resume", str(folder), *flags]) == 2
+    assert main(["train", "--resume", str(finished), *flags]) == 2
     assert f"`--{name}` cannot go with `--resume`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", ["resolved.yaml", "canaries.json"])
 def test_a_damaged_file_of_a_run_is_named(file, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(training_run, "_carry_out", lambda *_, **__: pytest.fail("no"))
+    monkeypatch.setattr(training_run._Training, "carry_out", lambda *_, **__: pytest.fail("no"))
     with pytest.raises(pytest.fail.Exception):
         main(["train", *TINY, "--out", str(folder)])
     whole = (folder / file).read_bytes()
@@ -492,9 +481,8 @@ def test_a_run_of_the_library_has_a_report_too(tmp_path, capsys):
 
 
 def test_several_runs_make_one_page(finished, tmp_path, capsys):
-    _, folder = finished
     page = tmp_path / "page.html"
-    assert main(["report", str(folder), str(folder), "--out", str(page)]) == 0
+    assert main(["report", str(finished), str(finished), "--out", str(page)]) == 0
     assert "Privacy against utility" in page.read_text()
     capsys.readouterr()
     assert main(["report", "--schema"]) == 0

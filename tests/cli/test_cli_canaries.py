@@ -11,7 +11,7 @@ from trustml.cli import main
 from trustml.recipes.train import canaries
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.experiment import make_setting, private_plan
+from trustml.recipes.train.resolve import resolve
 from trustml.report import load_schema
 from trustml.training import mechanism
 from trustml.training.runs.folder import RunFolder
@@ -28,13 +28,6 @@ def config(**changes):
 def units():
     labels = np.arange(400, dtype=np.int32) % 4
     return {"tokens": np.zeros((400, 3), np.int32), "intent": labels}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "audited"
-    assert main(["train", *TINY, "--seed", "3", "--out", str(folder)]) == 0
-    return folder
 
 
 def report_of(folder):
@@ -129,6 +122,7 @@ def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatc
     assert again["results"]["private"]["metrics"] == first["results"]["private"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(mechanism, "add_noise", lambda sums, *_: sums)
     jax.clear_caches()
@@ -144,7 +138,7 @@ def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsy
 @pytest.mark.parametrize("bounds", ["layer", "block"])
 def test_bounds_by_part_give_the_canaries_one_of_their_own(bounds):
     chosen = config(bounds=bounds, steps=2, batch=64, pretrain=False, seed=0)
-    plan = private_plan(make_setting(chosen, quiet=True))
+    plan = resolve(chosen, quiet=True).plan
     assert plan.clip_norm["canaries"] > 0
     assert set(plan.clip_norm) == {"model", "canaries"}
     parts = jax.tree.leaves(plan.clip_norm)

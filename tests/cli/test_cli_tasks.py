@@ -46,6 +46,7 @@ def models(tmp_path_factory):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", sorted(RUNS))
 def test_every_task_trains_by_one_command(task, models, tmp_path):
     kind, data, more = RUNS[task]
@@ -68,6 +69,7 @@ def test_every_task_trains_by_one_command(task, models, tmp_path):
     assert "NaN" not in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_model_for_another_problem_is_one_line(models, tmp_path, capsys):
     folder = tmp_path / "model"
     shutil.copytree(models["bert"], folder)
@@ -82,6 +84,7 @@ def test_a_model_for_another_problem_is_one_line(models, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_language_model_is_exported_as_others_read_it(models, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "model"
     call = ["train", "--data", "ag_news", "--model", str(models["bert"]), "--trainable", "lora"]
@@ -124,6 +127,7 @@ def test_bad_input_is_one_line(arguments, text, tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

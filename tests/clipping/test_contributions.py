@@ -46,7 +46,17 @@ def test_a_private_step_moves_by_no_more_than_the_bound():
     assert float(jnp.linalg.norm(after.params - WEIGHTS)) <= 1.0 + 1e-4  # the noise
 
 
-@pytest.mark.parametrize("case", contributions.SHORT, ids=lambda case: " ".join(case[:3]))
+@pytest.mark.parametrize(
+    "case",
+    [  # one network a strategy and clipping; the attack that found the old fault among them
+        pytest.param(
+            case,
+            id=" ".join(case[:3]),
+            marks=() if case[0] in ("softmax", "tied embedding", "recurrent") else pytest.mark.slow,
+        )
+        for case in contributions.SHORT
+    ],
+)
 def test_no_unit_exceeds_its_bound(case):
     assert worst_contribution(*case).holds
 
@@ -98,9 +108,14 @@ def test_units_whose_norm_is_another_on_the_second_pass_are_dropped(monkeypatch)
 LAYOUTS = [
     ("NHWC", "HWIO", "NHWC", {}),
     ("NCHW", "OIHW", "NCHW", {"window_strides": (2, 1)}),
-    ("NCHW", "HWIO", "NHWC", {"rhs_dilation": (1, 2)}),
-    ("NHWC", "HWIO", "NHWC", {"feature_group_count": 2, "padding": ((1, 0), (2, 1))}),
-    ("CHWN", "IHWO", "HWNC", {"lhs_dilation": (2, 1)}),
+    *(
+        pytest.param(*layout, marks=pytest.mark.slow)
+        for layout in (
+            ("NCHW", "HWIO", "NHWC", {"rhs_dilation": (1, 2)}),
+            ("NHWC", "HWIO", "NHWC", {"feature_group_count": 2, "padding": ((1, 0), (2, 1))}),
+            ("CHWN", "IHWO", "HWNC", {"lhs_dilation": (2, 1)}),
+        )
+    ),
 ]
 
 

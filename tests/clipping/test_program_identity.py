@@ -56,12 +56,14 @@ def programs():
     return [json.loads(output) for output in outputs]
 
 
+@pytest.mark.slow
 def test_processes_lower_the_same_program(programs):
     one, two = programs
     assert len(one) == len(NAMES) * len(STRATEGIES)
     assert [name for name in one if one[name] != two[name]] == []
 
 
+@pytest.mark.slow
 def test_different_programs_have_different_hashes(programs):
     """What is compared can differ: equal hashes all along would compare nothing."""
     one, _ = programs

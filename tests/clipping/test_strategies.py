@@ -43,7 +43,7 @@ def memory(function, *arguments):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ghost_holds_what_the_plain_gradient_holds_through_scan_and_remat(remat):
     loss, params, units = network(remat, time=64)
     plain = memory(
@@ -262,6 +262,7 @@ def test_tune_measures_once_and_stays_with_the_quickest(monkeypatch):
     assert distance(got, want) < 1e-6
 
 
+@pytest.mark.slow
 def test_tune_measures_candidates_on_units_that_are_nobodys():
     loss, params, units = network(remat=False)
     grad = trustml.clipped_grad(loss, clip_norm=1.0, strategy="tune")

@@ -130,6 +130,7 @@ def test_bytes_of_words():
         char_encode(["a"], 0)
 
 
+@pytest.mark.slow
 def test_padding_of_time_and_of_letters_changes_nothing():
     params = NET.init(jax.random.key(0))
     judge = jax.jit(jax.value_and_grad(NET.loss))
@@ -146,6 +147,7 @@ def test_padding_of_time_and_of_letters_changes_nothing():
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
 def test_it_learns_what_letters_tell():
     units = sentences(16)
@@ -165,6 +167,7 @@ def test_it_learns_what_letters_tell():
     assert (found == units["tags"])[units["mask"]].mean() > 0.98
 
 
+@pytest.mark.slow
 def test_predictions_obey_bio_whatever_the_weights():
     allowed = allowed_transitions(TAGS)
     units = sentences(16)
@@ -182,6 +185,7 @@ def test_predictions_obey_bio_whatever_the_weights():
     assert broken  # without the rule there would be tags that break it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_clipped_gradients_take_the_fast_path_and_are_exact(dropout):
     net = build_char_tagger(table_sizes=(40, 20), tags=TAGS, dropout=dropout, **SIZES)
@@ -200,6 +204,7 @@ def test_clipped_gradients_take_the_fast_path_and_are_exact(dropout):
         np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
 
 
+@pytest.mark.slow
 def test_dropout_is_in_training_alone_and_repeats():
     net = build_char_tagger(table_sizes=(40, 20), tags=TAGS, dropout=0.5, **SIZES)
     params, unit = NET.init(jax.random.key(0)), row(sentences(), 0)

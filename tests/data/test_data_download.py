@@ -1,6 +1,5 @@
 """Downloads from a server on this machine: whole and verified, or refused in one line."""
 
-import argparse
 import functools
 import gzip
 import hashlib
@@ -14,9 +13,8 @@ import pytest
 from trustml import data
 from trustml.cli import data as command
 from trustml.data import catalogue, converters
-from trustml.data.catalogue import DataFile
-from trustml.data.corpus import DataError
-from trustml.data.entries import CATALOGUE
+from trustml.data.catalogue import CATALOGUE, DataFile
+from trustml.data.errors import DataError
 from trustml.data.transfer import cache_folder, retrieve
 
 BODY = b"".join(b"IN: jump %d OUT: I_JUMP\n" % number for number in range(20_000))
@@ -24,9 +22,7 @@ BODY = b"".join(b"IN: jump %d OUT: I_JUMP\n" % number for number in range(20_000
 
 def run(*arguments):
     """`trustml data` with these arguments."""
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return command.run(parser.parse_args(arguments))
+    return command.run(arguments)
 
 
 class _Publisher(http.server.BaseHTTPRequestHandler):
@@ -183,7 +179,7 @@ def test_a_set_is_fetched_once_and_loads(scan, server, tmp_path):
     folder = scan(tmp_path)
     assert folder == tmp_path / "scan"
     assert sorted(path.name for path in folder.iterdir()) == ["test_simple.txt", "train_simple.txt"]
-    parts = data.load_examples("scan", tmp_path)
+    parts = data.load("scan", tmp_path)
     assert len(parts.train) + len(parts.valid) == 20_000
     assert "checksum of the published file" in parts.train.source
     asked = len(server.asked)
@@ -222,7 +218,7 @@ def test_loading_may_fetch_where_no_folder_is_named(scan, server, tmp_path, monk
     assert cache_folder() == tmp_path / "trustml"
     scan()
     asked = len(server.asked)
-    assert len(data.load_examples("scan", download=True).test) == 1
+    assert len(data.load("scan", download=True).test) == 1
     assert len(server.asked) == asked
 
 
@@ -311,6 +307,8 @@ def test_vectors_of_a_script_become_lines_of_text():
 def test_columns_of_snips_become_rows_and_archives_are_opened():
     columns = (b"PlayMusic\n", b"play jazz \n", b"O B-genre\n")
     assert _convert("snips", "test.tsv", *columns) == "PlayMusic\tplay jazz\tO B-genre\n"
+    with pytest.raises(DataError, match="1, 2, 2 lines"):
+        _convert("snips", "test.tsv", b"PlayMusic\n", b"play\nstop\n", b"O\nO\n")
     assert _convert("adult", "adult.test", gzip.compress(b"rows")) == "rows"
     with pytest.raises(DataError, match=r"adult/adult\.test: the publisher's file has another"):
         _convert("adult", "adult.test", b"no gzip")
@@ -320,6 +318,6 @@ def test_every_file_that_can_be_fetched_has_an_address_and_a_checksum():
     for entry in CATALOGUE.values():
         for file in entry.files:
             assert len(file.sha256) == 64
-            paths = converters.publisher_paths(entry.place, file)
+            paths = converters.publisher_paths(entry.folder, file)
             assert paths or entry.refused or file.name == "adult.names"
             assert all("*" not in path and "{" not in path for path in paths)

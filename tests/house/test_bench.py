@@ -83,6 +83,7 @@ def test_every_bench_has_a_quick_form_that_is_tested():
     assert scripts - ELSEWHERE == {name.split()[0] for name in QUICK}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:optax.global_norm:DeprecationWarning")  # jax_privacy's call
 @pytest.mark.parametrize("name", QUICK)
 def test_the_quick_form_prints_one_json_line_per_rival(name, bench, capsys):
@@ -103,6 +104,7 @@ def test_an_unknown_case_is_refused_by_name(name, bench, capsys):
     assert "got 'nothing'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet", "bilstm", "lora"])
 def test_a_case_has_the_clipped_sum_of_its_definition(name, bench):
     case = bench("_cases").CASES[name](True)
@@ -118,6 +120,7 @@ def test_a_case_has_the_clipped_sum_of_its_definition(name, bench):
         assert ours.size < 0.2 * sum(leaf.size for leaf in jax.tree.leaves(case.params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_pretrained_case_has_its_real_size_and_a_tiny_form(name, bench):
     pretrained = bench("_cases.pretrained")
@@ -142,6 +145,7 @@ def test_a_case_without_a_pytorch_module_has_rows_that_say_so(bench, tmp_path):
     assert {row["median_ms"] for row in rows} == {None}
 
 
+@pytest.mark.slow
 def test_opacus_computes_the_same_clipped_sums_or_refuses(bench, tmp_path):
     for module in ("torch", "opacus"):
         if importlib.util.find_spec(module) is None:

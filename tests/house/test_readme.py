@@ -10,7 +10,8 @@ import pytest
 from trustml.models.pretrained.loading import from_pretrained
 from trustml.models.pretrained.public_text import PublicModel, public_model
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_loop_runs_and_is_as_short_as_promised(capsys):
@@ -25,6 +26,7 @@ def test_the_loop_runs_and_is_as_short_as_promised(capsys):
     assert re.match(r"Promise: \((2\.9\d+|3\.0), 1e-05\)-differential privacy", shown)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_language_model_is_trained_as_shown(tmp_path):
     (code,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
@@ -52,3 +54,10 @@ def test_a_language_model_is_trained_as_shown(tmp_path):
 def test_no_table_is_missing():
     assert "<!--" not in README
     assert "RECIPES" not in README
+
+
+def test_what_contributors_are_sent_to_is_there():
+    text = (ROOT / ".github" / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:tests|trustml)/[\w./]*|\.ci/run)`", text)
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from trustml.report.summary import mean_of
 from trustml.strict_json import dumps, with_reasons, without_reasons
 from trustml.training.metrics import StepMetrics
 from trustml.training.runs.metrics_log import MetricsLogger, read_lines
@@ -104,14 +103,3 @@ def test_nothing_else_writes_json(path):
 
 def test_the_scan_finds_a_writer():
     assert writers("import json\njson.dump({}, file)\nvalue = json.dumps({})\n") == [2, 3]
-
-
-@pytest.mark.parametrize(("runs", "point"), [(2, 12.706), (10, 2.262), (11, 2.228), (31, 2.042)])
-def test_a_mean_has_students_interval_of_its_number_of_runs(runs, point):
-    # Two-sided 95 % points as tables of the distribution have them, to three places.
-    values = [float(number) for number in range(runs)]
-    mean = sum(values) / runs
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (runs - 1) / runs)
-    found = mean_of(values)
-    assert (found.high - mean) / spread == pytest.approx(point, abs=5e-4)
-    assert (mean - found.low) / spread == pytest.approx(point, abs=5e-4)

@@ -73,7 +73,13 @@ def anew(config, net):
     return scores
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=() if case == "gpt2 stacked" else pytest.mark.slow)
+        for case in CASES
+    ],
+)
 def test_greedy_writing_equals_reading_everything_anew(case):
     config, options = CASES[case]
     net, params = network(config, options)
@@ -89,8 +95,12 @@ def test_greedy_writing_equals_reading_everything_anew(case):
     assert max(len(set(row)) for row in found) > 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("config", [GPT2, BART], ids=lambda config: config.model_type)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(GPT2, marks=pytest.mark.slow), BART],
+    ids=lambda config: config.model_type,
+)
 def test_scores_of_each_step_are_those_of_the_whole(config, dtype):
     options = Options(dtype=dtype)
     net, params = network(config, options)
@@ -271,6 +281,7 @@ def test_greedy_writing_equals_that_of_transformers(kind, tmp_path):
         assert row == (theirs[: theirs.index(39)] if 39 in theirs else theirs)
 
 
+@pytest.mark.slow
 def test_the_bench_counts_tokens_of_both_sides(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -8,11 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.data import hash_tokenizer, synthetic
-from trustml.data.corpus import encode
+from trustml.data import encode, hash_tokenizer, synthetic
 from trustml.models.joint import decoding, nlu
 
-KINDS = sorted(nlu.ENCODERS)
+KINDS = [
+    pytest.param(kind, marks=() if kind == "conv" else pytest.mark.slow)
+    for kind in sorted(nlu.ENCODERS)
+]
 TOKENIZER = hash_tokenizer(256, hashes=1, affixes=64)
 
 

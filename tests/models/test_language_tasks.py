@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.data.examples import Answer, Document, Examples, Pair, Question, Tagged, Text
+from trustml.data import Examples
+from trustml.data.rows import Answer, Document, Pair, Question, Tagged, Text
 from trustml.models.pretrained.loading import from_pretrained
 from trustml.models.pretrained.public_text import PublicModel, pretrain_language, public_model
 from trustml.models.tasks import tokens as tokens
@@ -52,7 +53,7 @@ _KINDS = ("bert", "gpt2", "bart")
 
 
 def examples(task, rows, **fields):
-    return Examples(name="demo", part="train", task=task, rows=tuple(rows), unit="row", **fields)
+    return Examples(name="demo", split="train", task=task, rows=tuple(rows), unit="row", **fields)
 
 
 def question(answer, asked="where is it ?"):
@@ -109,7 +110,10 @@ def problem_of(task, folders, limits):
 
 
 @pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
-@pytest.mark.parametrize("task", sorted(SETS))
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(task, marks=() if task == "tag" else pytest.mark.slow) for task in sorted(SETS)],
+)
 def test_every_task_is_learnt_by_heart(task, folders):
     """The judge finds in the words of the predictions what the loss taught in tokens."""
     net = problem_of(task, folders, Limits(60, 12))
@@ -209,6 +213,7 @@ def test_a_task_that_writes_needs_a_writer(folders):
         language_problem(SETS["seq2seq"], **given, limits=Limits(), config={}, disclosures=())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", _KINDS)
 def test_a_public_model_is_made_once_and_kept(kind, folders):
     told = []
@@ -224,6 +229,7 @@ def test_a_public_model_is_made_once_and_kept(kind, folders):
     assert told[-1][:2] == (4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")
 @pytest.mark.parametrize("kind", _KINDS)
 def test_pretraining_learns_from_public_text(kind, folders):

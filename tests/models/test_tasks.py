@@ -10,19 +10,17 @@ import pytest
 
 import trustml
 from trustml.data.buckets import shortener
-from trustml.data.corpora import examples_of
-from trustml.data.corpus import Utterance
-from trustml.data.examples import Answer, Document, Examples, Pair, Question, Tagged, Text
+from trustml.data.examples import Examples
+from trustml.data.rows import Document, Tagged, Text
 from trustml.data.synthetic import generate
-from trustml.metrics.joint import joint_scores, wilson_interval
-from trustml.models.tasks import SCORINGS, Encoded, group_pieces, unit_loss, word_problem
+from trustml.models.tasks import Encoded, group_pieces, unit_loss, word_problem
 from trustml.models.tasks.units import PRESENT
 
 SIZES = {"features": 8, "layers": 1, "embedding": 8}
 
 
 def examples(task, rows, **fields):
-    return Examples(name="demo", part="train", task=task, rows=tuple(rows), unit="row", **fields)
+    return Examples(name="demo", split="train", task=task, rows=tuple(rows), unit="row", **fields)
 
 
 TEXTS = examples(
@@ -41,7 +39,11 @@ def problem(schema, **options):
     return word_problem(schema, sizes=SIZES, buckets=32, max_length=4, **options)
 
 
-@pytest.mark.parametrize("schema", [TEXTS, TAGGED], ids=["classify", "tag"])
+@pytest.mark.parametrize(
+    "schema",
+    [TEXTS, pytest.param(TAGGED, marks=pytest.mark.slow)],
+    ids=["classify", "tag"],
+)
 def test_words_are_learnt_by_heart(schema):
     net = problem(schema)
     units = net.encode(schema).arrays
@@ -63,63 +65,6 @@ def test_words_beyond_the_length_are_outside():
 def test_a_task_that_words_cannot_do_is_refused():
     with pytest.raises(ValueError, match="`schema` must be of a task that words can do"):
         problem(examples("lm", [Document("to be")]))
-
-
-def test_the_joint_task_is_judged_as_its_metrics_say():
-    corpus = generate(train=40, valid=1, test=1).train
-    rows = examples_of(corpus, "train").rows
-    said = [(row.intent, row.tags) for row in rows[1:] + rows[:1]]  # everybody's neighbour
-    tags = [
-        tuple(found[place] if place < len(found) else "O" for place in range(len(row.tags)))
-        for row, (_, found) in zip(rows, said, strict=True)
-    ]
-    counts = SCORINGS["nlu"].counts(rows, ([intent for intent, _ in said], tags))
-    found = SCORINGS["nlu"].scores(counts)
-    wanted = joint_scores(
-        [r.intent for r in rows], [i for i, _ in said], [r.tags for r in rows], tags
-    )
-    assert found["intent_accuracy"] == wanted.intent_accuracy
-    for name in ("precision", "recall", "f1"):
-        assert found[f"slot_{name}"] == getattr(wanted, f"slot_{name}")
-
-
-def test_a_share_has_wilsons_interval_and_owners_a_wider_one():
-    rows = [Text("a", "yes")] * 40
-    said = ["yes"] * 30 + ["no"] * 10
-    counts = SCORINGS["classify"].counts(rows, said)
-    alone = SCORINGS["classify"].estimates(counts)["accuracy"]
-    assert (alone.low, alone.high) == wilson_interval(30, 40)
-    owned = SCORINGS["classify"].estimates(counts, np.arange(40) // 10)["accuracy"]
-    assert owned.value == alone.value == 0.75
-    assert owned.high - owned.low > 1.5 * (alone.high - alone.low)
-    assert "owners" in owned.interval
-
-
-def test_answers_are_judged_by_the_best_of_their_truths():
-    row = Question("Who?", "Ada and Bob", (Answer("Ada", 0), Answer("Bob", 8)), "1")
-    counts = SCORINGS["qa"].counts([row, row], ["bob!", "Ada Bob"])
-    found = SCORINGS["qa"].scores(counts)
-    assert found["exact_match"] == 0.5
-    assert found["token_f1"] == pytest.approx((1 + 2 / 3) / 2)
-
-
-def test_likelihoods_are_added_before_they_are_divided():
-    counts = SCORINGS["lm"].counts([None, None], np.array([[6.0, 3.0], [2.0, 5.0]]))
-    assert SCORINGS["lm"].scores(counts)["perplexity"] == pytest.approx(math.e)
-    lost = SCORINGS["lm"].counts([None], np.array([[math.nan, 3.0]]))
-    assert SCORINGS["lm"].scores(lost)["perplexity"] == math.exp(100)
-
-
-def test_texts_that_were_not_written_are_not_judged():
-    rows, likelihoods = [Pair("a", ("b c", "d"))], np.array([[1.0, 1.0]])
-    quick = SCORINGS["seq2seq"]
-    assert math.isnan(quick.scores(quick.counts(rows, (None, likelihoods)))["rouge_l"])
-    assert quick.scores(quick.counts(rows, (["d"], likelihoods)))["rouge_l"] == 1.0
-
-
-def test_no_rows_have_no_estimate():
-    with pytest.raises(ValueError, match="`counts` must have at least one row"):
-        SCORINGS["classify"].estimates(np.zeros((0, 2)))
 
 
 ENCODED = Encoded({"x": np.arange(6, dtype=np.float32)}, np.array([0, 0, 1, 2, 2, 2]))
@@ -166,8 +111,7 @@ def test_a_units_loss_is_the_mean_over_the_pieces_that_are_there():
 
 def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
     """However many rows are one person's, they count as one."""
-    corpus = generate(train=12, valid=1, test=1).train
-    part = examples_of(corpus, "train")
+    part = generate(train=12, valid=1, test=1).train
     net = problem(part)
     units = group_pieces(net.encode(part), [(0, 1, 2, 3), (4,), (5, 6)], 4)
     grad = trustml.clipped_grad(unit_loss(net.network.loss), clip_norm=0.01)
@@ -187,10 +131,21 @@ def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
 
 
 @pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
-@pytest.mark.parametrize("build", [trustml.private_step, trustml.baseline_step])
-@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize(
+    ("build", "most"),
+    [
+        (trustml.private_step, 3),
+        *(
+            pytest.param(build, most, marks=pytest.mark.slow)
+            for build, most in (
+                *((trustml.private_step, 1), (trustml.baseline_step, 1)),
+                (trustml.baseline_step, 3),
+            )
+        ),
+    ],
+)
 def test_shorter_batches_change_nothing_but_their_shape(build, most):
-    part = examples_of(generate(train=30, valid=1, test=1).train, "train")
+    part = generate(train=30, valid=1, test=1).train
     net = word_problem(part, sizes=SIZES, buckets=32, max_length=32)
     groups = [tuple(range(at, at + most)) for at in range(0, 30, most)]
     units = group_pieces(net.encode(part), groups, most)
@@ -235,13 +190,3 @@ def test_batches_of_one_program_are_not_shortened():
             physical_batch_size="auto",
             shorten=lambda r, t: r,
         )
-
-
-def test_utterances_become_examples_of_both_tasks():
-    said = Utterance(("six",), ("B-time",), "set_alarm", user=3, group=0)
-    corpus = generate(train=1, valid=1, test=1).train
-    corpus = type(corpus)(name="demo", intents=("set_alarm",), slots=("time",), utterances=(said,))
-    joint, slots = (examples_of(corpus, "test", task) for task in ("nlu", "tag"))
-    assert (joint.owners, joint.owner_kind) == ((3,), "user")
-    assert slots.rows == (Tagged(("six",), ("B-time",)),)
-    assert joint.tags == slots.tags == ("O", "B-time", "I-time")

@@ -46,6 +46,7 @@ EXTRA = {
     },
 }
 PAIRS = [(kind, head) for kind, heads in HEADS.items() for head in heads]
+QUICK = (("bert", "classify"), ("gpt2", "lm"), ("bart", "seq2seq"))
 # Every kind, head and option at least once.
 EXACT = [
     ("bert", "classify", Options()),
@@ -135,8 +136,11 @@ def log_softmax(scores):
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-@pytest.mark.parametrize("scan", [False, True])
-@pytest.mark.parametrize(("kind", "head"), PAIRS)
+@pytest.mark.parametrize("scan", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow) for pair in PAIRS],
+)
 def test_the_fast_path_covers_every_large_leaf(kind, head, scan):
     network = network_of(kind, head, Options(scan=scan, lora=Lora(rank=2) if scan else None))
     params = jax.eval_shape(network.init, jax.random.key(0))
@@ -164,7 +168,13 @@ def both_ways(network):
     return sums
 
 
-@pytest.mark.parametrize(("kind", "head", "options"), EXACT)
+@pytest.mark.parametrize(
+    ("kind", "head", "options"),
+    [
+        pytest.param(*case, marks=() if case[1] in ("classify", "lm") else pytest.mark.slow)
+        for case in EXACT
+    ],
+)
 def test_clipped_sums_are_exact(kind, head, options):
     network = network_of(kind, head, options)
     params, units = params_of(network), units_of(kind, head)
@@ -174,6 +184,7 @@ def test_clipped_sums_are_exact(kind, head, options):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), fast, slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "head", "changes", "label"),
     [
@@ -224,7 +235,16 @@ def test_predictions_are_those_of_the_problem():
 
 @pytest.mark.parametrize(
     ("kind", "head"),
-    [("bert", "nlu"), ("roberta", "qa"), ("gpt2", "classify"), ("gpt2", "lm"), ("bart", "seq2seq")],
+    [
+        ("bert", "nlu"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.slow)
+            for pair in (
+                *(("roberta", "qa"), ("gpt2", "classify"), ("gpt2", "lm")),
+                ("bart", "seq2seq"),
+            )
+        ),
+    ],
 )
 def test_padding_influences_nothing(kind, head):
     network, units = network_of(kind, head, Options(scan=True)), units_of(kind, head)
@@ -313,6 +333,7 @@ def test_a_crf_runs_over_the_positions_that_bear_a_tag():
         np.testing.assert_array_equal(found[row][places], crf_decode(scores, every, *chain))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "head"), [("bert", "classify"), ("gpt2", "lm")])
 def test_options_change_nothing_but_rounding(kind, head):
     units = units_of(kind, head)
@@ -340,6 +361,7 @@ def test_options_change_nothing_but_rounding(kind, head):
             assert error <= 2 * tolerance * max(float(jnp.linalg.norm(reference)), 1e-2)
 
 
+@pytest.mark.slow
 def test_merged_adapters_are_the_same_network():
     lora = Lora(rank=3, alpha=2.0, targets="attention/(query|output)$")
     for scan in (False, True):
@@ -365,7 +387,7 @@ def test_adapters_begin_as_no_change():
     np.testing.assert_array_equal(losses_of(network)(params, units), losses_of(plain)(own, units))
 
 
-@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("scan", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_dropout_takes_a_key(scan):
     options = Options(dropout=0.3, scan=scan)
     network, units = network_of("bert", "classify", options), units_of("bert", "classify")
@@ -385,7 +407,9 @@ def test_dropout_takes_a_key(scan):
         plain.loss(params, unit, jax.random.key(0))
 
 
-@pytest.mark.parametrize("build", [trustml.private_step, trustml.baseline_step])
+@pytest.mark.parametrize(
+    "build", [trustml.private_step, pytest.param(trustml.baseline_step, marks=pytest.mark.slow)]
+)
 def test_a_network_with_dropout_trains_as_it_is(build):
     network, units = (
         network_of("bert", "classify", Options(dropout=0.3)),
@@ -406,6 +430,7 @@ def test_a_network_with_dropout_trains_as_it_is(build):
     assert losses[0] != losses[1]  # the same weights and rows, another dropout
 
 
+@pytest.mark.slow
 def test_clipped_sums_with_dropout_are_exact():
     options = Options(dropout=0.3, scan=True, remat=True)
     network, units = network_of("gpt2", "classify", options), units_of("gpt2", "classify")

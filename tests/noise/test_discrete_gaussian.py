@@ -372,6 +372,7 @@ def test_leaves_steps_and_keys_are_independent():
     assert np.abs(within).max() < 6 / math.sqrt(len(neighbours))
 
 
+@pytest.mark.slow
 def test_a_leaf_depends_on_neither_others_nor_parts_nor_places(monkeypatch):
     law = discrete_gaussian(300.0)
     like = {"a": jnp.zeros(1000), "b": jnp.zeros((3, 256)), "c": jnp.zeros(()), "d": jnp.zeros(0)}

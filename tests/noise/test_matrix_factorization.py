@@ -338,7 +338,15 @@ def thousand():
 
 
 @pytest.mark.parametrize(
-    ("kind", "memory"), [("tree", 0), ("banded", 15), ("banded", 63), ("blt", 2), ("blt", 8)]
+    ("kind", "memory"),
+    [
+        ("tree", 0),
+        ("blt", 2),
+        *(
+            pytest.param(kind, memory, marks=pytest.mark.slow)
+            for kind, memory in (("banded", 15), ("banded", 63), ("blt", 8))
+        ),
+    ],
 )
 def test_rounding_does_not_add_up_over_a_thousand_steps(kind, memory, thousand):
     like, z = thousand
@@ -431,6 +439,7 @@ def test_a_step_out_of_turn_has_no_noise_to_use(kind, step, at):
     assert np.isnan(flat(found)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tree", "banded", "blt"])
 def test_noise_drawn_where_the_weights_lie_is_the_same(kind):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

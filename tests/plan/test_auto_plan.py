@@ -147,6 +147,7 @@ def test_one_trial_costs_what_one_run_costs():
     assert cost.one_run == cost.epsilon
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"noise_multiplier": 12.0}, {"sample_rate": 1.0}])
 def test_costs_grow_with_trials_and_stay_below_those_of_all_of_them(changes):
     if "sample_rate" in changes:
@@ -161,6 +162,7 @@ def test_costs_grow_with_trials_and_stay_below_those_of_all_of_them(changes):
     assert found[1.0][2] < everything
 
 
+@pytest.mark.slow
 def test_the_rdp_bound_alone_is_above_the_curve_and_replaces_it_where_it_is_lower():
     plan = plan_with()
     _, found = _bounds(plan, 1e-5, Trials(10, 1), (), plan._accounting)
@@ -318,6 +320,7 @@ def test_the_batch_is_the_smallest_of_nearly_the_least_cumulative_noise(typical)
     assert min(cumulative) < min(near) < max(cumulative)  # neither end: the rule decides
 
 
+@pytest.mark.slow
 def test_tighter_privacy_takes_smaller_batches(typical):
     tight = auto_plan(15_519, 0.5, 1e-5, epochs=26.4, clip_norm=0.1, unit="utterance")
     assert tight.plan.expected_batch < typical.plan.expected_batch / 2
@@ -410,6 +413,7 @@ def test_the_command_gives_the_plan_of_the_rules_and_their_reasons(capsys):
     assert said.count("Why: ") == len(found["auto"]["reasons"])
 
 
+@pytest.mark.slow
 def test_the_command_keeps_a_whole_search_within_the_budget(capsys):
     given = ["--batch", "100", "--steps", "50", "--search", "5"]
     found = shown(capsys, *AUTO, *given)

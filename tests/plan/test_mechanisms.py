@@ -63,10 +63,15 @@ def run(each, steps=None, step_of=private_step):
     [
         (64, 1.0, 1.0, 1.861, 12.813),
         (64, 2.0, 0.9, 1.891, 14.293),
-        (256, 1.0, 1.0, 4.348, 22.42),
-        (256, 2.0, 0.9, 4.212, 21.94),
-        (64, 1.0, 0.9, 14.293, 104.3),
-        (256, 1.0, 0.9, 21.94, 122.96),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (256, 1.0, 1.0, 4.348, 22.42),
+                (256, 2.0, 0.9, 4.212, 21.94),
+                (64, 1.0, 0.9, 14.293, 104.3),
+                (256, 1.0, 0.9, 21.94, 122.96),
+            )
+        ),
     ],
 )
 def test_epsilons_of_the_published_settings(batch, noise_multiplier, decay, each_unit, means):
@@ -90,6 +95,7 @@ def test_epsilons_of_the_published_settings(batch, noise_multiplier, decay, each
     assert averaged.stddev == exact.stddev
 
 
+@pytest.mark.slow
 def test_noise_that_decays_is_calibrated_to_the_budget():
     found = PrivacyPlan.calibrate(
         epsilon=3.0,
@@ -158,8 +164,8 @@ def test_steps_bound_the_means_of_microbatches():
     "fields",
     [
         {"num_microbatches": 4},
-        {"clip_quantile": 0.5},
-        {"noise": "discrete_gaussian", "dimension": 100.0},
+        pytest.param({"clip_quantile": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"noise": "discrete_gaussian", "dimension": 100.0}, marks=pytest.mark.slow),
     ],
     ids=["means", "adaptive bounds", "discrete noise"],
 )
@@ -311,7 +317,14 @@ def test_shuffling_costs_at_least_its_published_lower_bound():
 
 
 @pytest.mark.parametrize(
-    ("kind", "memory"), [("tree", 0), ("toeplitz", 0), ("banded", 2), ("blt", 2)]
+    ("kind", "memory"),
+    [
+        ("blt", 2),
+        *(
+            pytest.param(kind, memory, marks=pytest.mark.slow)
+            for kind, memory in (("tree", 0), ("toeplitz", 0), ("banded", 2))
+        ),
+    ],
 )
 def test_steps_add_the_noise_of_the_strategy(kind, memory):
     each = plan(noise=kind, noise_memory=memory, sampling="cyclic_poisson", cycle_length=4,
@@ -349,7 +362,14 @@ def test_correlated_noise_costs_one_release_and_banded_is_amplified():
     assert (round(step.sample_rate, 6), count, step.noise_multiplier) == (0.2, 10, 2.0)
 
 
-@pytest.mark.parametrize(("kind", "memory"), [("blt", 2), ("banded", 3), ("tree", 0)])
+@pytest.mark.parametrize(
+    ("kind", "memory"),
+    [
+        ("blt", 2),
+        pytest.param("banded", 3, marks=pytest.mark.slow),
+        pytest.param("tree", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_noise_is_caught_up_to_the_bit(kind, memory):
     fields = {
         "sampling": "cyclic_poisson",
@@ -387,6 +407,7 @@ def test_correlated_noise_promises_nothing_beyond_its_plan(kind):
     assert each.remaining_steps(epsilon=5.0, delta=1e-5, done=8) == 0
 
 
+@pytest.mark.slow
 def test_a_run_with_correlated_noise_resumes_with_the_same_bits(tmp_path):
     fields = {"sampling": "cyclic_poisson", "cycle_length": 4, "noise": "blt", "noise_memory": 2}
     each = plan(**fields)

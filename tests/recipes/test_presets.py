@@ -7,8 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from trustml.data import Utterance, hash_tokenizer, snips
-from trustml.data.corpora import examples_of
+from trustml.data import hash_tokenizer, snips
+from trustml.data.rows import Utterance
 from trustml.models.joint import nlu
 from trustml.models.joint.evaluation import evaluate, predict
 from trustml.models.joint.pretraining import pretrain
@@ -26,7 +26,7 @@ def corpus():
 
 def network(corpus):
     return nlu.build(
-        "conv", table_sizes=TOKENIZER.sizes, intents=len(corpus.intents), tags=corpus.tags, **SIZES
+        "conv", table_sizes=TOKENIZER.sizes, intents=len(corpus.labels), tags=corpus.tags, **SIZES
     )
 
 
@@ -41,27 +41,27 @@ def test_pretraining_learns_from_generated_rows(corpus):
 
 def test_pretraining_refuses_rows_that_people_said(corpus):
     real = dataclasses.replace(corpus, name="mine", synthetic=False)
-    with pytest.raises(ValueError, match="`corpus` must be synthetic, got 'mine'"):
+    with pytest.raises(ValueError, match="`examples` must be synthetic, got 'mine'"):
         pretrain(network(corpus), real, TOKENIZER, steps=1)
     with pytest.raises(ValueError, match="`steps`"):
         pretrain(network(corpus), corpus, TOKENIZER, steps=0)
 
 
 def test_generated_rows_carry_the_labels_of_snips(corpus):
-    assert corpus.intents == snips.SCHEMA.intents
+    assert corpus.labels == snips.SCHEMA.labels
     assert corpus.slots == snips.SCHEMA.slots
-    assert {row.intent for row in corpus.utterances} == set(corpus.intents)
+    assert {row.intent for row in corpus.rows} == set(corpus.labels)
 
 
 def test_tokens_beyond_the_length_are_tagged_as_outside(corpus):
     long = Utterance(("play",) * 9, ("O",) * 9, "PlayMusic")
     short = Utterance(("play",), ("O",), "PlayMusic")
-    both = dataclasses.replace(corpus, utterances=(long, short))
+    both = dataclasses.replace(corpus, rows=(long, short), owner_kind=None, owners=None)
     net = network(corpus)
     found = predict(net, net.init(jax.random.key(0)), both, TOKENIZER, max_length=4)
     assert [len(row) for row in found.tags] == [9, 1]
     assert found.tags[0][4:] == ("O",) * 5
-    assert set(found.intents) <= set(corpus.intents)
+    assert set(found.intents) <= set(corpus.labels)
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -74,29 +74,29 @@ def test_every_presets_schedules_end_low(name):
 
 @pytest.mark.parametrize("name", ["synthetic", "snips", "snips-scratch", "nlu"])
 def test_every_preset_on_words_builds(name, corpus):
-    net = PRESETS[name].model.problem(examples_of(corpus, "train")).network
+    net = PRESETS[name].model.build(corpus).network
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) > 10_000
 
 
 def test_a_model_starts_from_public_rows_or_from_chance():
-    schema = examples_of(snips.generated(2), "train")
+    schema = snips.generated(2)
     chance = WordModel(sizes=SIZES, buckets=64)
-    problem = chance.problem(schema)
+    problem = chance.build(schema)
     first, again = problem.start(1), problem.start(1)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     with jax.numpy_dtype_promotion("standard"):
         public = dataclasses.replace(chance, pretraining=Pretraining(rows=20, steps=2))
-        learned = public.problem(schema).start(1)
+        learned = public.build(schema).start(1)
     assert optax.tree.norm(jax.tree.map(np.subtract, learned, first)) > 0
-    assert public.without_pretraining(False, "x") == chance
+    assert public.with_pretraining(False, "x") == chance
 
 
 def test_a_model_discloses_what_saw_the_data():
-    schema = examples_of(snips.generated(2), "train")
-    words = " ".join(PRESETS["snips"].model.problem(schema).disclosures)
+    schema = snips.generated(2)
+    words = " ".join(PRESETS["snips"].model.build(schema).disclosures)
     for word in ("independent of the data", "60,000 generated rows", "five of its training rows"):
         assert word in words
     assert "outside the guarantee" in PRESETS["snips"].tuned_on
-    scratch = PRESETS["snips-scratch"].model.problem(schema)
+    scratch = PRESETS["snips-scratch"].model.build(schema)
     assert "random weights" in " ".join(scratch.disclosures)

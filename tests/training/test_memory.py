@@ -156,6 +156,7 @@ def test_a_large_memory_needs_no_slices():
     np.testing.assert_array_equal(result.params["a"], fit(private_step(None)).params["a"])
 
 
+@pytest.mark.slow
 def test_a_baseline_is_sliced_alike(monkeypatch):
     monkeypatch.setattr(
         memory, "memory_limit", lambda: 30_000
@@ -227,7 +228,7 @@ class OutOfMemory:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "ghost"])
+@pytest.mark.parametrize("strategy", ["vmap", pytest.param("ghost", marks=pytest.mark.slow)])
 def test_a_step_that_does_not_fit_says_what_would(small, strategy):
     step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy=strategy)
     state, draw = step.init(params(), key=0), next(plan().batches(seed=0))
@@ -278,6 +279,7 @@ def test_other_errors_of_the_device_pass_through():
 # --- A strategy that is measured ---
 
 
+@pytest.mark.slow
 def test_tune_settles_the_strategy_before_the_first_step():
     step = trustml.private_step(
         loss, optax.sgd(0.1), plan(), strategy="tune", physical_batch_size=16

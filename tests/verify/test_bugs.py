@@ -12,6 +12,8 @@ from trustml.audit.canary_scores import canary_records
 from trustml.plan import PrivacyPlan
 from trustml.verify import CHECKS, bugs, faulty
 
+pytestmark = pytest.mark.slow  # simulations of bugs
+
 
 @pytest.fixture(scope="module")
 def rows():

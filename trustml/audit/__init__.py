@@ -33,5 +33,5 @@ from trustml.audit.membership import unit_losses as unit_losses
 from trustml.audit.roc import Roc as Roc
 from trustml.audit.roc import area_under_curve as area_under_curve
 from trustml.audit.roc import roc_curve as roc_curve
-from trustml.stats.intervals import Estimate as Estimate
-from trustml.stats.intervals import clopper_pearson as clopper_pearson
+from trustml.stats import Estimate as Estimate
+from trustml.stats import clopper_pearson as clopper_pearson

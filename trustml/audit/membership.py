@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from trustml.audit.roc import Roc, area_under_curve, check_sample, point_within, roc_curve
-from trustml.stats.intervals import Estimate, clopper_pearson
+from trustml.stats import Estimate, clopper_pearson, interval_name
 
 
 class TprAtFpr(NamedTuple):
@@ -78,7 +78,7 @@ def attack_result(
         auc=area_under_curve(member, nonmember, confidence),
         tpr_at_fpr=tuple(_at_rate(rate, member, nonmember, roc, confidence) for rate in rates),
         advantage=advantage,
-        balanced_accuracy=Estimate(*((1 + value) / 2 for value in advantage)),
+        balanced_accuracy=advantage.map(lambda value: (1 + value) / 2),
         roc=roc,
         members=len(member),
         nonmembers=len(nonmember),
@@ -152,7 +152,8 @@ def _advantage(roc, members, nonmembers, confidence) -> Estimate:
     # at all thresholds at once, so also at the one that the data chose.
     half = (1 - confidence) / 2
     reach = sum(math.sqrt(math.log(2 / half) / (2 * size)) for size in (members, nonmembers))
-    return Estimate(value, max(0.0, value - reach), min(1.0, value + reach))
+    name = interval_name("Dvoretzky-Kiefer-Wolfowitz", confidence)
+    return Estimate(value, max(0.0, value - reach), min(1.0, value + reach), name)
 
 
 def unit_losses(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from trustml.stats.intervals import Estimate, check_confidence
+from trustml.stats import Estimate, check_confidence, interval_name, wilson_interval
 
 
 class Roc(NamedTuple):
@@ -84,8 +84,12 @@ def area_under_curve(
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     if variance > 0:
         reach = z * math.sqrt(variance)
-        return Estimate(area, max(0.0, area - reach), min(1.0, area + reach))
-    return Estimate(area, *_wilson(area, z, min(len(wins), len(losses))))
+        name = interval_name("DeLong", confidence)
+        return Estimate(area, max(0.0, area - reach), min(1.0, area + reach), name)
+    # The variance of the estimate is at most a (1 - a) / min(n, m) when the true area is a; the
+    # areas within z standard deviations of that size form Wilson's interval.
+    low, high = wilson_interval(area, min(len(wins), len(losses)), z)
+    return Estimate(area, low, high, interval_name("Wilson", confidence))
 
 
 def _part_below(scores, others):
@@ -94,15 +98,6 @@ def _part_below(scores, others):
     below = np.searchsorted(ordered, scores, side="left")
     up_to = np.searchsorted(ordered, scores, side="right")
     return (below + up_to) / (2 * len(others))
-
-
-def _wilson(area, z, size):
-    # The variance of the estimate is at most a (1 - a) / min(n, m) when the true area is a; the
-    # areas within z standard deviations of that size form Wilson's interval.
-    shrink = 1 + z**2 / size
-    middle = (area + z**2 / (2 * size)) / shrink
-    reach = z / shrink * math.sqrt(area * (1 - area) / size + z**2 / (4 * size**2))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def check_sample(name: str, scores: ArrayLike, least: int = 1) -> Float[np.ndarray, " score"]:

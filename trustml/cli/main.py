@@ -1,12 +1,11 @@
-"""Parses the command line, runs one sub-command, and turns errors into one line and a code."""
+"""Runs one command, and turns errors into one line and an exit code."""
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import audit, data, export, plan, report, train, verify
+from trustml.cli import audit, data, export, flags, plan, report, train, verify
 
 COMMANDS = {
     "train": train,
@@ -18,44 +17,24 @@ COMMANDS = {
     "verify": verify,
 }
 
+_ABOUT = """\
+Private, federated and fair machine learning on one JAX core.
+
+Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, 130 interrupted."""
+
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
 EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of `trustml` and its sub-commands."""
-    root = argparse.ArgumentParser(
-        prog="trustml",
-        description="Private, federated and fair machine learning on one JAX core.",
-        epilog="Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, "
-        "130 interrupted.",
-    )
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").strip().splitlines()[0]
-        command = commands.add_parser(
-            name,
-            help=summary,
-            usage=getattr(module, "USAGE", None),
-            description=module.DESCRIPTION,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-    return root
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    if not (sys.argv[1:] if arguments is None else arguments):
-        parser().print_help(sys.stderr)
-        return 2
-    chosen = parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    name = " ".join(["trustml", *(one for one in arguments[:1] if one in COMMANDS)])
     try:
-        return COMMANDS[chosen.command].run(chosen)
+        return flags.run_command(COMMANDS, arguments, prog="trustml", about=_ABOUT)
     except KeyboardInterrupt as stop:
         what = str(stop) or "nothing was written"
-        print(f"trustml {chosen.command}: interrupted; {what}", file=sys.stderr)
+        print(f"{name}: interrupted; {what}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output is gone; what is left to flush has no one to go to.
@@ -65,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("TRUSTML_TRACEBACK"):
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        print(f"trustml {chosen.command}: error: {line}", file=sys.stderr)
+        print(f"{name}: error: {line}", file=sys.stderr)
         return 2
 
 

@@ -1,6 +1,5 @@
 """Pieces that several sub-commands share."""
 
-import argparse
 import sys
 from typing import Any
 
@@ -8,31 +7,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from trustml.recipes.settings import Settings, knob, settings
 from trustml.strict_json import dumps
 
 
-def number(text: str) -> float:
-    """A float for argparse; ranges are checked where the number is used, NaN included."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+@settings
+class Output(Settings):
+    """How a command prints its result."""
 
-
-def count(text: str) -> int:
-    """A positive integer for argparse; `1e3` and `13_084` are fine."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (value >= 1 and value == int(value)):
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")
-    return int(value)
-
-
-def add_output(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """`--json`: the result as one JSON document on standard output, and nothing else there."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    json: bool = knob(False, "print the result as one JSON document, and nothing else", "output")
 
 
 def show_json(value: Any) -> None:

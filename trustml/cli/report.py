@@ -1,69 +1,46 @@
 """The trust report of one run or of several: one page, readable by officer and engineer."""
 
-import argparse
-from pathlib import Path
+from collections.abc import Sequence
 
-from trustml.cli.options import add_output, number, show_json
-from trustml.recipes.composition import compose
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json
+from trustml.recipes.reports import ReportConfig, write_report
+from trustml.recipes.settings import knob, settings
+from trustml.report import load_schema
 
-DESCRIPTION = """\
+_ABOUT = """\
 Writes the trust report of a run as one self-contained HTML page: the promise in plain words,
 claimed and audited epsilon, utility against the baseline, the membership attack, figures by group,
 where the time went. A run that has not ended shows what there is. Several runs give a
 privacy-utility curve and what they cost together.
 
-The report is a private quantity: it was computed on people's rows."""
+The report is a private quantity: it was computed on people's rows.
 
-EXAMPLES = """\
 examples:
   trustml report runs/snips-1
   trustml report runs/snips-1 runs/snips-3 runs/snips-8 --out compared.html
   trustml report --schema"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml report`."""
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="folders of runs")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help="the page; default: report.html in the run, or trust-report.html for several",
+@settings
+class _Call(Output):
+    """What one call prints."""
+
+    schema: bool = knob(False, "print the JSON Schema of a report, and write no page", "output")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Writes the page, or prints the schema."""
+    given, options = flags.parse(
+        [ReportConfig, _Call], arguments, prog="trustml report", about=_ABOUT
     )
-    parser.add_argument("--delta", type=number, help="for runs that do not say theirs")
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a report")
-    add_output(parser)
-
-
-def run(chosen: argparse.Namespace) -> int:
-    """Reads runs and writes the page."""
-    from trustml.report import load_schema, read_report, render, write_text
-    from trustml.training.runs.folder import RunFolder
-
-    if chosen.schema:
+    call = _Call.from_dict(options, "the flags")
+    if call.schema:
         show_json(load_schema())
         return 0
-    if not chosen.runs:
-        raise ValueError("`RUN` must name at least one folder of a run, got none.")
-    reports = [read_report(folder, delta=chosen.delta) for folder in chosen.runs]
-    several = len(reports) > 1
-    composed = _together(chosen.runs, reports) if several else None
-    page = chosen.out or (Path("trust-report.html") if several else RunFolder(chosen.runs[0]).page)
-    if page.is_dir() or not page.parent.is_dir():
-        raise ValueError(f"`--out` must be a file in a folder that is there, got {page}.")
-    write_text(page, render(reports, composed))
-    if chosen.json:
-        show_json(reports if several else reports[0])
+    reported = write_report(ReportConfig.from_dict(given, "the flags"))
+    if call.json:
+        show_json(reported.to_dict())
     else:
-        print(f"Written to {page} (private quantities).")
+        print(f"Written to {reported.page} (private quantities).")
     return 0
-
-
-def _together(runs, reports) -> float | None:
-    """What runs on one data set cost together, where all are on one."""
-    if len({report["data"].get("fingerprint") for report in reports}) > 1:
-        return None
-    delta = max(report["privacy"]["delta"] for report in reports)
-    try:
-        return compose(runs, delta)[0].epsilon
-    except ValueError:  # a ledger is missing, or plans that no accountant joins
-        return None

@@ -1,62 +1,57 @@
 """Re-compute published values and our own guarantees on this machine."""
 
-import argparse
 import itertools
-import time
+from collections.abc import Sequence
 
-from trustml.cli.options import add_output, show_json, show_table
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json, show_table
+from trustml.recipes.settings import knob, settings
 from trustml.training.runs.environment import versions
-from trustml.verify import CHECKS
+from trustml.verify import CHECKS, CheckResult, run_checks
 
-DESCRIPTION = """\
+_ABOUT = """\
 Re-computes published values and the library's own guarantees on this machine and device, prints a
-table, and exits with 0 only if all hold."""
+table, and exits with 0 only if all hold.
 
-EXAMPLES = """\
 examples:
   trustml verify                  everything
   trustml verify exactness        clipped sums and norms, over all architectures
   trustml verify accounting noise --json"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `trustml verify`."""
-    parser.add_argument(
-        "checks",
-        nargs="*",
-        metavar="CHECK",
-        help=f"any of {', '.join(CHECKS)}; by default all",
+@settings
+class _Call(Output):
+    """What one call checks."""
+
+    checks: tuple[str, ...] = knob(
+        (), f"any of {', '.join(CHECKS)}; default: all", metavar="CHECK", positional=True
     )
-    add_output(parser)
 
 
-def run(chosen: argparse.Namespace) -> int:
-    """Runs the checks and prints what they found."""
-    unknown = [name for name in chosen.checks if name not in CHECKS]
-    if unknown:
-        raise ValueError(f"`CHECK` must be any of {', '.join(CHECKS)}, got {unknown[0]!r}.")
-    found, holds = {}, True
-    for name in chosen.checks or CHECKS:
-        start = time.perf_counter()
-        rows = list(CHECKS[name]())
-        holds = holds and all(row.holds for row in rows)
-        found[name] = [row._asdict() | {"holds": row.holds} for row in rows]
-        if not chosen.json:
-            _show(name, rows, time.perf_counter() - start)
-    if chosen.json:
-        show_json({"holds": holds, "checks": found, "versions": versions()})
+def run(arguments: Sequence[str]) -> int:
+    """Runs the checks and prints each as it ends."""
+    call = flags.parse_one(_Call, arguments, prog="trustml verify", about=_ABOUT)
+    results = []
+    for result in run_checks(call.checks):
+        results.append(result)
+        if not call.json:
+            _show(result)
+    holds = all(result.holds for result in results)
+    if call.json:
+        checks = {result.name: result.to_dicts() for result in results}
+        show_json({"holds": holds, "checks": checks, "versions": versions()})
     else:
         print("All hold." if holds else "NOT all hold.")
     return 0 if holds else 1
 
 
-def _show(name, rows, seconds) -> None:
+def _show(result: CheckResult) -> None:
     """One table for each kind of row."""
-    for _, group in itertools.groupby(rows, type):
-        mine = list(group)
-        head = [field.replace("_", " ") for field in mine[0]._fields]
-        cells = [[*map(_cell, row), "yes" if row.holds else "NO"] for row in mine]
-        show_table(f"{name} ({seconds:.0f} s)", [*head, "holds"], cells)
+    for _, group in itertools.groupby(result.rows, type):
+        rows = list(group)
+        head = [field.replace("_", " ") for field in rows[0]._fields]
+        cells = [[*map(_cell, row), "yes" if row.holds else "NO"] for row in rows]
+        show_table(f"{result.name} ({result.seconds:.0f} s)", [*head, "holds"], cells)
 
 
 def _cell(value) -> str:

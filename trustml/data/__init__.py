@@ -1,13 +1,9 @@
-"""Data sets by name, rows and tokenisers; nothing here knows of privacy mechanisms."""
+"""Data sets by name, rows and tokenizers; nothing here knows of privacy mechanisms."""
 
-from trustml.data.corpus import Corpus as Corpus
-from trustml.data.corpus import DataError as DataError
-from trustml.data.corpus import Splits as Splits
-from trustml.data.corpus import Utterance as Utterance
-from trustml.data.corpus import encode as encode
-from trustml.data.example_sets import load_examples as load_examples
+from trustml.data.encoding import encode as encode
+from trustml.data.errors import DataError as DataError
 from trustml.data.examples import Examples as Examples
-from trustml.data.examples import Parts as Parts
+from trustml.data.examples import Splits as Splits
 from trustml.data.fetching import fetch as fetch
 from trustml.data.item_sets import Items as Items
 from trustml.data.item_sets import load_items as load_items

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Int
 
-from trustml.data.corpus import DataError
+from trustml.data.errors import DataError
 
 Columns = TypeVar("Columns", bound=dict)
 
@@ -34,7 +34,7 @@ def bucket_lengths(lengths_max: int, count: int) -> tuple[int, ...]:
     for name, value in (("lengths_max", lengths_max), ("count", count)):
         if not (isinstance(value, int) and value > 0):
             raise DataError(f"`{name}` must be a positive integer, got {value!r}.")
-    steps = [lengths_max / 2**place for place in range(1, count)]
+    steps = [lengths_max / 2**halvings for halvings in range(1, count)]
     rounded = {8 * int(-(-step // 8)) for step in steps}
     return (*sorted(length for length in rounded if length < lengths_max), lengths_max)
 
@@ -60,7 +60,10 @@ def shortest(lengths: Int[np.ndarray, " row"] | Sequence[int], buckets: Sequence
 
 
 def cut(rows: Columns, length: int, *, axes: dict[str, int] | None = None) -> Columns:
-    """Cuts columns of a batch to `length` positions.
+    """The columns of a batch, cut to `length` positions.
+
+    >>> cut({"ids": np.array([[3, 5, 0, 0]]), "label": np.array([1])}, 2)["ids"].tolist()
+    [[3, 5]]
 
     Args:
       rows: Arrays with rows in front; those with a time axis are padded at the end.
@@ -78,12 +81,12 @@ def cut(rows: Columns, length: int, *, axes: dict[str, int] | None = None) -> Co
         raise DataError(f"`length` must be a positive integer, got {length!r}.")
     if axes is None:
         axes = {name: 1 for name, column in rows.items() if column.ndim > 1}
-    found = dict(rows)
+    shorter = dict(rows)
     for name, axis in axes.items():
         if name not in rows or rows[name].ndim <= axis:
             raise DataError(f"`axes` must name columns with axis {axis}, got {name!r}.")
-        found[name] = rows[name][(slice(None),) * axis + (slice(0, length),)]
-    return found  # type: ignore[return-value]
+        shorter[name] = rows[name][(slice(None),) * axis + (slice(0, length),)]
+    return shorter  # type: ignore[return-value]
 
 
 # The mask that says how long a row is, and the columns of one length with it.
@@ -101,6 +104,11 @@ def shortener(
 ) -> Callable[[Columns, Bool[np.ndarray, " row"]], Columns]:
     """A function that cuts a drawn batch of encoded rows to the shortest of `count` lengths.
 
+    >>> units = {"mask": np.zeros((9, 64), bool), "ids": np.zeros((9, 64), int)}
+    >>> drawn = {"mask": np.eye(2, 64, dtype=bool), "ids": np.ones((2, 64), int)}
+    >>> shortener(units)(drawn, np.array([True, True]))["ids"].shape
+    (2, 16)
+
     For `private_step(..., shorten=...)`. A loss that reads masked positions as nothing, as all of
     `trustml.models` do, gives the same result.
 
@@ -116,14 +124,14 @@ def shortener(
     }
 
     def shorten(rows: Columns, taken: np.ndarray) -> Columns:
-        found = rows
+        shorter = rows
         for name, lengths in known.items():
             mask = np.asarray(rows[name]) & taken.reshape(-1, *(1,) * (rows[name].ndim - 1))
             used = mask.any(tuple(range(mask.ndim - 1)))
             length = shortest([int(np.flatnonzero(used).max(initial=-1)) + 1], lengths)
             axis = mask.ndim - 1
             columns = {column: axis for column in _MASKED[name] if column in rows}
-            found = cut(found, length, axes=columns)
-        return found
+            shorter = cut(shorter, length, axes=columns)
+        return shorter
 
     return shorten

@@ -1,19 +1,20 @@
-"""Which data sets can be loaded by name: what they are, whose rows they hold, under what terms.
+"""The data sets that load by name: what they are, whose rows they hold, under what terms.
 
-The entries are in `trustml.data.entries`; their files, with the publisher's address and checksum,
-are in files.tsv beside this module. The checksum is that of the content as the loaders read it:
-of the uncompressed file, and where the publisher's layout is converted, of the converted rows.
+catalogue.toml holds the entries. files.tsv holds their files, with the publisher's address and
+checksum. The checksum is that of the content as the loaders read it: of the uncompressed file, and
+where the publisher's layout is converted, of the converted rows.
 """
 
 import dataclasses
 import functools
 import importlib.resources
-from typing import NamedTuple
+import tomllib
+from typing import Any, NamedTuple
 
-from trustml.data.corpus import DataError
+from trustml.data.errors import DataError
+from trustml.data.rows import TASKS
 
-EXAMPLE_TASKS = ("classify", "tag", "nlu", "qa", "lm", "seq2seq")
-KINDS = (*EXAMPLE_TASKS, "images", "table", "fairness", "vectors")
+KINDS = (*TASKS, "images", "table", "fairness", "vectors")
 
 
 class DataFile(NamedTuple):
@@ -33,18 +34,18 @@ class Entry:
     """One data set.
 
     Args:
-      name: What `load_examples` or `load_items` is asked for.
+      name: What `load` or `load_items` is asked for.
       title: Its full name.
       task: One of `KINDS`.
       description: What it holds, in one line.
-      sizes: Rows of train, valid and test as `load_examples` gives them, or of the one table.
+      sizes: Rows of train, valid and test as `load` gives them, or of the one table.
       unit: What one row is.
       owner_kind: The coarser level that rows share, or None.
       licence: Terms, and how they are known.
       citation: Authors, title and year.
-      folder: Folder of its files where another set has the same; by default the name.
-      split: How the parts came about, in words.
-      extra: Parts that a user's folder may hold beside the known files, by part.
+      folder: Folder of its files; that of another set where both read the same files.
+      split: How the splits came about, in words.
+      extra: Files that a user's folder may hold beside the known ones, by split.
       refused: Why it cannot be downloaded; None where it can.
     """
 
@@ -57,20 +58,15 @@ class Entry:
     owner_kind: str | None = None
     licence: str
     citation: str
-    folder: str = ""
+    folder: str
     split: str = "the publisher's parts"
     extra: tuple[tuple[str, str], ...] = ()
     refused: str | None = None
 
     @property
-    def place(self) -> str:
-        """The name of its folder."""
-        return self.folder or self.name
-
-    @property
     def files(self) -> tuple[DataFile, ...]:
         """Its files."""
-        return _files()[self.place]
+        return _files()[self.folder]
 
     def file(self, name: str) -> DataFile:
         """The file called `name`."""
@@ -80,6 +76,9 @@ class Entry:
 def find_entry(name: str, kinds: tuple[str, ...] = KINDS) -> Entry:
     """The entry called `name`.
 
+    >>> find_entry("scan").task
+    'seq2seq'
+
     Args:
       name: Name of a data set.
       kinds: Tasks that the caller can use; others are refused.
@@ -87,8 +86,6 @@ def find_entry(name: str, kinds: tuple[str, ...] = KINDS) -> Entry:
     Raises:
       DataError: An unknown name, or a set of another kind.
     """
-    from trustml.data.entries import CATALOGUE
-
     fitting = [entry.name for entry in CATALOGUE.values() if entry.task in kinds]
     if name not in fitting:
         known = CATALOGUE.get(name)
@@ -97,12 +94,25 @@ def find_entry(name: str, kinds: tuple[str, ...] = KINDS) -> Entry:
     return CATALOGUE[name]
 
 
+def _entry(name: str, fields: dict[str, Any]) -> Entry:
+    lists = {"sizes": tuple(fields["sizes"]), "extra": tuple(fields.get("extra", {}).items())}
+    return Entry(**{"name": name, "folder": name, **fields, **lists})
+
+
+def _read(name: str) -> str:
+    return importlib.resources.files("trustml.data").joinpath(name).read_text("utf-8")
+
+
 @functools.cache
 def _files() -> dict[str, tuple[DataFile, ...]]:
-    text = importlib.resources.files("trustml.data").joinpath("files.tsv").read_text("utf-8")
-    found: dict[str, list[DataFile]] = {}
-    for line in text.splitlines()[1:]:
+    files: dict[str, list[DataFile]] = {}
+    for line in _read("files.tsv").splitlines()[1:]:
         folder, name, rows, sha256, publisher, path = line.split("\t")
         file = DataFile(name, None if rows == "-" else int(rows), sha256, publisher, path)
-        found.setdefault(folder, []).append(file)
-    return {folder: tuple(files) for folder, files in found.items()}
+        files.setdefault(folder, []).append(file)
+    return {folder: tuple(listed) for folder, listed in files.items()}
+
+
+CATALOGUE = {
+    name: _entry(name, fields) for name, fields in tomllib.loads(_read("catalogue.toml")).items()
+}

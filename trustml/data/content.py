@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.data.catalogue import Entry
-from trustml.data.corpus import DataError
+from trustml.data.errors import DataError
 
 VERIFIED = "checksum of the published file"
 CHANGED = "NOT the published file"
@@ -20,7 +20,7 @@ CHANGED = "NOT the published file"
 class Content(NamedTuple):
     """What a file holds, and whether that is what was published."""
 
-    place: str  # the path, for messages
+    path: str
     data: bytes
     verdict: str
 
@@ -31,7 +31,7 @@ class Content(NamedTuple):
             return self.data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{self.place} cannot be read as UTF-8 text: {error}; fetch it anew."
+                f"{self.path} cannot be read as UTF-8 text: {error}; fetch it anew."
             ) from None
 
 
@@ -71,33 +71,33 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_lines(content: Content) -> Iterator[tuple[str, str]]:
-    """Each line with its place; blank lines at the end are left out."""
+    """Each line with its location; blank lines at the end are left out."""
     # Not splitlines: a text may hold a character that Unicode counts as a line separator.
     lines = [line.rstrip("\r") for line in content.text.split("\n")]
     while lines and not lines[-1].strip():
         lines.pop()
     for number, line in enumerate(lines, 1):
-        yield f"{content.place}:{number}", line
+        yield f"{content.path}:{number}", line
 
 
 def read_json(content: Content) -> Any:
     """The one JSON document of a file."""
-    return _parse(content.place, content.text)
+    return _parse(content.path, content.text)
 
 
 def read_json_lines(content: Content) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's JSON object with its place."""
-    for place, line in read_lines(content):
-        row = _parse(place, line)
+    """Each line's JSON object with its location."""
+    for location, line in read_lines(content):
+        row = _parse(location, line)
         if not isinstance(row, dict):
-            raise DataError(f"{place}: must be a JSON object, got {line[:60]!r}.")
-        yield place, row
+            raise DataError(f"{location}: must be a JSON object, got {line[:60]!r}.")
+        yield location, row
 
 
 def read_table(
     content: Content, width: int, *, delimiter: str = ","
 ) -> Iterator[tuple[str, list[str]]]:
-    """Each row of a CSV file with the place of its last line.
+    """Each row of a CSV file with the location of its last line.
 
     Args:
       content: The file.
@@ -109,35 +109,37 @@ def read_table(
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise DataError(f"{content.place}:{reader.line_num}: {error}; fetch it anew.") from None
+            raise DataError(f"{content.path}:{reader.line_num}: {error}; fetch it anew.") from None
         if row is None:
             return
         if len(row) != width:
             raise DataError(
-                f"{content.place}:{reader.line_num}: {len(row)} fields, must be {width}, "
+                f"{content.path}:{reader.line_num}: {len(row)} fields, must be {width}, "
                 f"got {row!r:.80}."
             )
-        yield f"{content.place}:{reader.line_num}", row
+        yield f"{content.path}:{reader.line_num}", row
 
 
 def read_header(rows: Iterator[tuple[str, list[str]]], expected: tuple[str, ...]) -> None:
     """Takes the first row, which must be `expected`."""
-    place, row = next(rows)
+    location, row = next(rows)
     if tuple(row) != expected:
-        raise DataError(f"{place}: the header must be {','.join(expected)}, got {','.join(row)}.")
+        raise DataError(
+            f"{location}: the header must be {','.join(expected)}, got {','.join(row)}."
+        )
 
 
-def take(row: dict[str, Any], name: str, place: str, kind: type = str) -> Any:
+def take(row: dict[str, Any], name: str, location: str, kind: type = str) -> Any:
     """The field `name` of a JSON object, which must be of `kind`."""
     value = row.get(name)
     if not isinstance(value, kind):
-        raise DataError(f"{place}: `{name}` must be a {kind.__name__}, got {value!r:.60}.")
+        raise DataError(f"{location}: `{name}` must be a {kind.__name__}, got {value!r:.60}.")
     return value
 
 
-def _parse(place: str, text: str) -> Any:
+def _parse(location: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where = place if ":" in Path(place).name else f"{place}:{error.lineno}"
+        where = location if ":" in Path(location).name else f"{location}:{error.lineno}"
         raise DataError(f"{where}: not JSON ({error.msg}); fetch it anew.") from None

@@ -11,9 +11,8 @@ import zlib
 from collections.abc import Callable
 
 from trustml.data.catalogue import DataFile
-from trustml.data.corpus import DataError
+from trustml.data.errors import DataError
 from trustml.data.readers.schemas import HWU64
-from trustml.data.snips import combine
 from trustml.strict_json import dumps
 
 _SLOT = re.compile(r"\[\s*([^:\]]+?)\s*:\s*([^\]]*?)\s*\]")
@@ -58,8 +57,13 @@ def convert(folder: str, file: DataFile, parts: list[bytes]) -> bytes:
 
 
 def _snips(parts: list[bytes]) -> bytes:
+    """Files of labels, tokens and tags, one row a line, into rows of the three."""
     columns = [part.decode("utf-8").removesuffix("\n").split("\n") for part in parts]
-    return combine(columns, "snips")
+    if len({len(column) for column in columns}) != 1:
+        lengths = ", ".join(str(len(column)) for column in columns)
+        raise DataError(f"snips: label, seq.in and seq.out have {lengths} lines, not as many.")
+    rows = ("\t".join(field.rstrip() for field in row) for row in zip(*columns, strict=True))
+    return "".join(f"{row}\n" for row in rows).encode()
 
 
 def _hwu64(parts: list[bytes]) -> bytes:
@@ -84,7 +88,7 @@ def _annotated(text: str) -> tuple[str, str]:
         before, words = text[end : match.start()].split(), match[2].split()
         tokens += [*before, *words]
         tags += ["O"] * len(before)
-        tags += [f"{'I' if place else 'B'}-{match[1]}" for place in range(len(words))]
+        tags += [f"{'I' if index else 'B'}-{match[1]}" for index in range(len(words))]
         end = match.end()
     rest = text[end:].split()
     return " ".join([*tokens, *rest]), " ".join([*tags, *["O"] * len(rest)])

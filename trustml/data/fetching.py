@@ -12,10 +12,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from trustml.data.catalogue import DataFile, Entry, find_entry
 from trustml.data.converters import convert, publisher_paths
-from trustml.data.corpus import DataError
+from trustml.data.errors import DataError
 from trustml.data.transfer import cache_folder, retrieve
 
-ROOT = "https://raw.githubusercontent.com"
+_ROOT = "https://raw.githubusercontent.com"
 
 
 def fetch(
@@ -28,13 +28,17 @@ def fetch(
     attempts: int = 4,
     pause: float = 1.0,
 ) -> Path:
-    """Downloads the files of a data set; those that are there with their checksum are kept.
+    """The folder of a data set's files, downloaded where they are not there with their checksum.
+
+    >>> fetch("hatexplain")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    trustml.data.errors.DataError: `name`: hatexplain cannot be downloaded, because ...
 
     A file appears under its name only once its content, converted to the layout that the loaders
     read, has the published checksum. A download that broke off is continued by the next call.
 
-    What was verified: this is tested against a server on one machine. The publishers' own
-    addresses were not reached when this was written; a file that differs is refused, not used.
+    Tests run against a server on one machine. The publishers' own addresses were not reached when
+    this was written; a file that differs is refused, not used.
 
     Args:
       name: A name of the catalogue.
@@ -53,10 +57,10 @@ def fetch(
         else.
     """
     entry = find_entry(name)
-    wanted = [file for file in entry.files if publisher_paths(entry.place, file)]
+    wanted = [file for file in entry.files if publisher_paths(entry.folder, file)]
     if entry.refused or not wanted:
         raise DataError(_refusal(entry))
-    folder = (Path(cache) if cache is not None else cache_folder()) / entry.place
+    folder = (Path(cache) if cache is not None else cache_folder()) / entry.folder
     get = functools.partial(retrieve, timeout=timeout, attempts=attempts, pause=pause)
     partials = folder / ".partial"
     with _bar(progress) as bar:
@@ -74,10 +78,10 @@ def fetch(
 
 
 def _content(entry: Entry, file: DataFile, publisher, partials, get, bar) -> bytes:
-    root = publisher.rstrip("/") if publisher else f"{ROOT}/{file.publisher.replace('@', '/')}"
+    root = publisher.rstrip("/") if publisher else f"{_ROOT}/{file.publisher.replace('@', '/')}"
     parts = []
-    paths = publisher_paths(entry.place, file)
-    task = bar.add_task(f"{entry.place}/{file.name}", total=None)
+    paths = publisher_paths(entry.folder, file)
+    task = bar.add_task(f"{entry.folder}/{file.name}", total=None)
     before = 0
     for path in paths:
         # One partial a publisher's file, under its checksum's name, so that it fits no other.
@@ -91,15 +95,15 @@ def _content(entry: Entry, file: DataFile, publisher, partials, get, bar) -> byt
         parts.append(get(address, partial, report=report))
         before += len(parts[-1])
     bar.update(task, completed=before, total=before)
-    return convert(entry.place, file, parts)
+    return convert(entry.folder, file, parts)
 
 
 def _write(target: Path, content: bytes, file: DataFile, partials: Path) -> None:
-    found = _checksum(content)
-    if found != file.sha256:
+    actual = _checksum(content)
+    if actual != file.sha256:
         shutil.rmtree(partials)  # or the next call would find the same bytes again
         raise DataError(
-            f"{target.name}: the download has SHA-256 {found}, must be {file.sha256}: it is not "
+            f"{target.name}: the download has SHA-256 {actual}, must be {file.sha256}: it is not "
             f"the published file of {file.publisher}."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +135,7 @@ def _way_out(entry: Entry) -> str:
     names = [file.name for file in entry.files]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"Give `data_dir`, or set TRUSTML_DATA to a folder that contains {entry.place}/ with "
+        f"Give `data_dir`, or set TRUSTML_DATA to a folder that contains {entry.folder}/ with "
         f"{', '.join(names[:3])}{more}."
     )
 

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from trustml.data.catalogue import EXAMPLE_TASKS, KINDS, find_entry
+from trustml.data.catalogue import KINDS, find_entry
 from trustml.data.content import CHANGED, VERIFIED, Content, read_file
-from trustml.data.corpus import DataError
-from trustml.data.example_sets import find_folder
+from trustml.data.errors import DataError
+from trustml.data.loading import find_folder
 from trustml.data.readers import arrays, bias, stereotypes
+from trustml.data.rows import TASKS
 
-READERS = {**arrays.READERS, **bias.READERS, **stereotypes.READERS}
+_READERS = {**arrays.READERS, **bias.READERS, **stereotypes.READERS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Items:
-    """A set as rows, as lists of words or as arrays; the catalogue's entry says which.
+    """A set that is no language task, as rows, lists of words or arrays.
 
     Args:
       name: Name of the data set, as `load_items` knows it.
@@ -44,7 +45,11 @@ class Items:
 
 
 def load_items(name: str, data_dir: str | Path | None = None, *, download: bool = False) -> Items:
-    """Loads a set of the catalogue that is no language task.
+    """A set of the catalogue that is no language task.
+
+    >>> load_items("scan")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    trustml.data.errors.DataError: `name` must be one of mnist, ... got 'scan'...
 
     Args:
       name: A name that `trustml data list` shows.
@@ -55,7 +60,7 @@ def load_items(name: str, data_dir: str | Path | None = None, *, download: bool 
     Raises:
       DataError: An unknown name, no folder named, or broken data; the message gives file and line.
     """
-    entry = find_entry(name, tuple(kind for kind in KINDS if kind not in EXAMPLE_TASKS))
+    entry = find_entry(name, tuple(kind for kind in KINDS if kind not in TASKS))
     folder = find_folder(entry, data_dir, download=download)
     read: list[Content] = []
 
@@ -64,26 +69,26 @@ def load_items(name: str, data_dir: str | Path | None = None, *, download: bool 
         return read[-1]
 
     try:
-        found = READERS[name](entry, open_file)
+        raw = _READERS[name](entry, open_file)
     except DataError:
         raise
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        place = read[-1].place if read else folder
+        location = read[-1].path if read else folder
         raise DataError(
-            f"{place} does not have the published layout ({type(error).__name__}: {error}); "
+            f"{location} does not have the published layout ({type(error).__name__}: {error}); "
             "fetch it anew."
         ) from None
-    if not (found.rows or found.arrays):
+    if not (raw.rows or raw.arrays):
         raise DataError(f"{folder}: no rows for {name}; fetch it anew.")
-    changed = [Path(content.place).name for content in read if content.verdict == CHANGED]
+    changed = [Path(content.path).name for content in read if content.verdict == CHANGED]
     verdict = f"{CHANGED}: {', '.join(changed)}" if changed else VERIFIED
     return Items(
         name=name,
         kind=entry.task,
         unit=entry.unit,
-        rows=tuple(found.rows),
-        lists=found.lists,
-        arrays=found.arrays,
+        rows=tuple(raw.rows),
+        lists=raw.lists,
+        arrays=raw.arrays,
         source=f"{entry.title}, {verdict}; {entry.split}",
         licence=entry.licence,
     )

@@ -4,10 +4,21 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from trustml.data.corpus import DataError, Utterance, bio_tags
-from trustml.data.examples import TASKS, Answer, Document, Examples, Pair, Question, Tagged, Text
+from trustml.data.errors import DataError
+from trustml.data.examples import Examples
+from trustml.data.rows import (
+    TASKS,
+    Answer,
+    Document,
+    Pair,
+    Question,
+    Tagged,
+    Text,
+    Utterance,
+    bio_tags,
+)
 
-COLUMNS = {
+_COLUMNS = {
     "classify": ("text", "label"),
     "tag": ("tokens", "tags"),
     "nlu": ("tokens", "tags", "label"),
@@ -29,10 +40,10 @@ def from_rows(
     group: str | None = None,
     groups: tuple[str, ...] | None = None,
     name: str = "own rows",
-    part: str = "train",
+    split: str = "train",
     source: str = "given by the caller",
 ) -> Examples:
-    """Makes `Examples` of dicts: of a list, or of a `datasets.Dataset`, which yields them.
+    """`Examples` from dicts: from a list, or from a `datasets.Dataset`, which yields them.
 
     >>> from_rows([{"text": "fine", "label": 1}], task="classify", unit="review",
     ...           labels=("bad", "good")).rows
@@ -53,7 +64,7 @@ def from_rows(
       group: Column with the group of a row, a name of `groups`.
       groups: Every group, public.
       name: Name of the data set.
-      part: "train", "valid" or "test".
+      split: "train", "valid" or "test".
       source: Where the rows come from.
 
     Raises:
@@ -61,23 +72,23 @@ def from_rows(
     """
     if task not in TASKS:
         raise DataError(f"`task` must be one of {', '.join(TASKS)}, got {task!r}.")
-    names = {each: each for each in COLUMNS[task]} | dict(columns or {})
-    strange = set(names) - set(COLUMNS[task])
-    if strange:
+    names = {each: each for each in _COLUMNS[task]} | dict(columns or {})
+    unknown = set(names) - set(_COLUMNS[task])
+    if unknown:
         raise DataError(
-            f"`columns` must rename {', '.join(COLUMNS[task])}, got {', '.join(sorted(strange))}."
+            f"`columns` must rename {', '.join(_COLUMNS[task])}, got {', '.join(sorted(unknown))}."
         )
     labels, slots, tags = _schema(getattr(rows, "features", None), task, names, labels, slots)
-    made, owners, marks = [], [], []
-    for place, row in enumerate(rows):
-        where = f"{name} row {place}"
+    made, owners, group_names = [], [], []
+    for number, row in enumerate(rows):
+        where = f"{name} row {number}"
         made.append(_make(task, row, names, labels, tags, where))
         owners.append(None if owner is None else _owner(_column(row, owner, where), where))
-        marks.append(None if group is None else _column(row, group, where))
+        group_names.append(None if group is None else _column(row, group, where))
     numbers = {each: number for number, each in enumerate(dict.fromkeys(owners))}
     return Examples(
         name=name,
-        part=part,
+        split=split,
         task=task,
         rows=tuple(made),
         unit=unit,
@@ -86,7 +97,7 @@ def from_rows(
         owner_kind=owner,
         owners=None if owner is None else tuple(numbers[each] for each in owners),
         groups=groups or ("everyone",),
-        group_of=None if group is None else tuple(_group(each, groups) for each in marks),
+        group_of=None if group is None else tuple(_group(each, groups) for each in group_names),
         source=source,
     )
 
@@ -118,14 +129,14 @@ def _declared(features, column) -> tuple[str, ...] | None:
     """Names of a class label, or of a list of them, as `datasets` keeps them."""
     feature = features.get(column) if features is not None else None
     inner = getattr(feature, "feature", feature)
-    found = getattr(inner, "names", None)
-    return tuple(found) if found else None
+    names = getattr(inner, "names", None)
+    return tuple(names) if names else None
 
 
 def _make(task, row, names, labels, tags, where):
     values = [
         str(row.get(names[each], where)) if each == "id" else _column(row, names[each], where)
-        for each in COLUMNS[task]
+        for each in _COLUMNS[task]
     ]
     if task == "classify":
         return Text(_text(values[0], where), _named(values[1], labels, where))

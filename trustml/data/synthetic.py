@@ -1,45 +1,25 @@
 """The synthetic corpus: utterances that the package generates itself, from its own grammar.
 
-Nobody said any of them, so it needs no protection; it exists so that everything runs at once and
-without a download. It has what real collections have: names that the test part does not share
-with the training part, users of very different activity, times of day, two ways of speaking, and
-sentences whose meaning cannot be told ("play <title>": a track, an album, a band?).
+They are nobody's, so they need no protection: everything runs at once, without a download. The
+corpus has what real collections have: names of the test split that training does not share, users
+of very different activity, times of day, two ways of speaking, and ambiguous sentences ("play
+<title>": a track, an album, a band?).
 """
 
 import random
 import re
 from collections.abc import Sequence
 
-from trustml.data.corpus import Corpus, DataError, Splits, Utterance
+from trustml.data.errors import DataError
+from trustml.data.examples import Examples, Splits
 from trustml.data.grammar import INTENTS, RULES, VALUES
+from trustml.data.rows import Utterance
 
 GROUPS = ("general speech", "regional speech")
 DAYS = 90
 _STARTS = (
-    "b",
-    "br",
-    "c",
-    "ch",
-    "d",
-    "f",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "qu",
-    "r",
-    "s",
-    "sh",
-    "t",
-    "tr",
-    "v",
-    "w",
-    "y",
-    "z",
+    *("b", "br", "c", "ch", "d", "f", "gr", "h", "j", "k", "l", "m"),
+    *("n", "p", "qu", "r", "s", "sh", "t", "tr", "v", "w", "y", "z"),
 )
 _VOWELS = ("a", "e", "i", "o", "u", "a", "e", "o", "ai", "oo")
 _ENDS = ("n", "r", "s", "l", "ck", "nd", "x", "m", "th", "ng", "tte", "sch", "", "")
@@ -74,16 +54,16 @@ def generate(
     users: int = 400,
     intents: Sequence[str] | None = None,
 ) -> Splits:
-    """Generates the synthetic corpus; the same arguments give the same rows on every machine.
+    """The synthetic corpus in three splits, alike on every machine for the same arguments.
 
-    >>> parts = generate(train=20, valid=5, test=5, seed=1)
-    >>> [len(part) for part in parts], parts.train.name, parts.train.synthetic
+    >>> splits = generate(train=20, valid=5, test=5, seed=1)
+    >>> [len(split) for split in splits], splits.train.name, splits.train.synthetic
     ([20, 5, 5], 'synthetic', True)
 
     Args:
-      train: Rows of the training part; valid and test likewise.
-      valid: See `train`.
-      test: See `train`.
+      train: Rows of the split for training.
+      valid: Rows of the split for validation.
+      test: Rows of the split for testing.
       seed: Which corpus.
       users: How many users speak; the k-th speaks in proportion to 1/k (Zipf).
       intents: Only these intents of the grammar; by default all.
@@ -95,24 +75,29 @@ def generate(
     strange = [intent for intent in chosen if intent not in INTENTS]
     if strange or not chosen:
         raise DataError(f"`intents` must be some of {', '.join(INTENTS)}, got {strange}.")
-    parts = [
-        _part(name, size, random.Random(f"trustml synthetic {seed} {name}"), users, chosen)
+    splits = [
+        _split(name, size, random.Random(f"trustml synthetic {seed} {name}"), users, chosen)
         for name, size in (("train", train), ("valid", valid), ("test", test))
     ]
-    return Splits(*parts)
+    return Splits(*splits)
 
 
-def _part(name, size, draw, users, intents) -> Corpus:
+def _split(name, size, draw, users, intents) -> Examples:
     weights = [1 / (rank + 1) for rank in range(users)]
     speakers = draw.choices(range(users), weights, k=size)
     rows = tuple(_utterance(draw, user, intents) for user in speakers)
-    slots = tuple(VALUES)
-    return Corpus(
+    return Examples(
         name="synthetic",
-        intents=intents,
-        slots=slots,
-        utterances=rows,
+        split=name,
+        task="nlu",
+        rows=rows,
+        unit="utterance",
+        labels=intents,
+        slots=tuple(VALUES),
+        owner_kind="user",
+        owners=tuple(row.user for row in rows),
         groups=GROUPS,
+        group_of=tuple(row.group for row in rows),
         synthetic=True,
         source=f"synthetic {name}, {size} generated rows",
     )
@@ -137,18 +122,21 @@ def _utterance(draw: random.Random, user: int, intents: tuple[str, ...]) -> Utte
 
 
 def expand(rule: str, draw: random.Random) -> list[tuple[str, str]]:
-    """Draws one sentence from a rule of the grammar, as (token, BIO tag) pairs."""
+    """One sentence from a rule of the grammar, as (token, BIO tag) pairs.
+
+    >>> expand("(wake me|get up) now", random.Random(1))
+    [('wake', 'O'), ('me', 'O'), ('now', 'O')]
+    """
     words: list[tuple[str, str]] = []
-    for piece in _REFERENCE.split(_chosen(rule, draw)):
-        if piece.startswith("{"):
-            found = _plain(draw.choice(VALUES[piece[1:-1]]), draw).split()
-            words += [
-                (word, f"{'I' if place else 'B'}-{piece[1:-1]}") for place, word in enumerate(found)
-            ]
-        elif piece.startswith("<"):
-            words += expand(draw.choice(RULES[piece[1:-1]]), draw)
+    for text in _REFERENCE.split(_chosen(rule, draw)):
+        name = text[1:-1]
+        if text.startswith("{"):
+            value = _plain(draw.choice(VALUES[name]), draw).split()
+            words += [(word, f"{'I' if index else 'B'}-{name}") for index, word in enumerate(value)]
+        elif text.startswith("<"):
+            words += expand(draw.choice(RULES[name]), draw)
         else:
-            words += [(word, "O") for word in piece.split()]
+            words += [(word, "O") for word in text.split()]
     return words
 
 
@@ -178,17 +166,17 @@ def _made_up(draw: random.Random) -> str:
 
 def _spoken(words, draw: random.Random, *, regional: bool) -> list[tuple[str, str]]:
     """Adds what speech adds: another dialect, fillers and slips of the tongue, outside slots."""
-    said: list[tuple[str, str]] = []
+    spoken: list[tuple[str, str]] = []
     for word, tag in words:
         if tag == "O" and regional and draw.random() < 0.5:
             word = _REGIONAL.get(word, word)
         if tag == "O" and len(word) > 3 and draw.random() < 0.01:
-            place = draw.randrange(len(word) - 1)
-            word = word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-        said += [(part, tag) for part in word.split()]
+            at = draw.randrange(len(word) - 1)
+            word = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+        spoken += [(part, tag) for part in word.split()]
     if draw.random() < 0.06:
-        said = [(draw.choice(("um", "uh", "hey", "ok", "so")), "O"), *said]
-    return said
+        spoken = [(draw.choice(("um", "uh", "hey", "ok", "so")), "O"), *spoken]
+    return spoken
 
 
 def _moment(draw: random.Random) -> int:

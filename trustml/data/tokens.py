@@ -16,11 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-EMPTY = 0  # the id of "nothing here"; networks give it a zero vector
-
 
 class Tokenizer(NamedTuple):
-    """Gives a token its ids. `statement` says, for the report, whether the ids leak."""
+    """Maps a token to its ids. `statement` tells a report whether the ids leak."""
 
     sizes: tuple[int, ...]  # of each table; the k-th id of a token is below sizes[k]
     statement: str
@@ -55,9 +53,9 @@ def hash_tokenizer(buckets: int = 4096, *, hashes: int = 2, affixes: int = 512) 
     @functools.lru_cache(maxsize=1 << 16)
     def ids(token: str) -> tuple[int, ...]:
         word = token.lower()
-        found = [_bucket(f"word{place}:{word}", buckets) for place in range(hashes)]
-        found += [_bucket(piece, affixes) for piece in _affixes(word)] if affixes else []
-        return tuple(found)
+        whole = [_bucket(f"word{number}:{word}", buckets) for number in range(hashes)]
+        parts = [_bucket(part, affixes) for part in _affixes(word)] if affixes else []
+        return (*whole, *parts)
 
     sizes = (buckets + 1,) * hashes + ((affixes + 1,) * 5 if affixes else ())
     return Tokenizer(sizes, "token ids by hashing, independent of the data", ids)
@@ -71,47 +69,61 @@ def padded(
     >>> padded([[1, 2, 3], [4]], 2).tolist()
     [[1, 2], [4, 0]]
     """
-    whole = np.zeros((len(rows), length), kind)
-    for place, row in enumerate(rows):
+    array = np.zeros((len(rows), length), kind)
+    for number, row in enumerate(rows):
         kept = row[:length]
-        whole[place, : len(kept)] = kept
-    return whole
+        array[number, : len(kept)] = kept
+    return array
 
 
 def token_arrays(
-    said: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int
+    texts: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int
 ) -> dict[str, np.ndarray]:
-    """`tokens` int32 [row, length, ids of a token], 0 for no id, and `mask` bool [row, length]."""
-    tokens = np.zeros((len(said), length, len(tokenizer.sizes)), np.int32)
-    for place, row in enumerate(said):
-        if kept := row[:length]:
-            tokens[place, : len(kept)] = [tokenizer(token) for token in kept]
+    """`tokens` int32 [row, length, ids of a token], 0 for no id, and `mask` bool [row, length].
+
+    >>> arrays = token_arrays([["play", "jazz"], ["stop"]], hash_tokenizer(64), 3)
+    >>> arrays["tokens"].shape, arrays["mask"].sum(1).tolist()
+    ((2, 3, 7), [2, 1])
+    """
+    tokens = np.zeros((len(texts), length, len(tokenizer.sizes)), np.int32)
+    for number, text in enumerate(texts):
+        if kept := text[:length]:
+            tokens[number, : len(kept)] = [tokenizer(token) for token in kept]
     return {
         "tokens": tokens,
-        "mask": padded([[True] * len(row) for row in said], length, kind=bool),
+        "mask": padded([[True] * len(text) for text in texts], length, kind=bool),
     }
 
 
 def listed_tokenizer(words: Iterable[str], *, public: bool) -> Tokenizer:
-    """Ids by a list of words; a word that is not listed shares one id with all such words.
+    """Ids by a list of words. All words that are not listed share one id.
+
+    >>> tokenizer = listed_tokenizer(["play", "jazz"], public=True)
+    >>> tokenizer("Jazz"), tokenizer("tango")
+    ((3,), (1,))
 
     Args:
       words: The list, for example of a public file of word vectors.
       public: Whether the list was made without the private data. A list read off the data
         reveals which words occur, outside any guarantee: `statement` then says so.
     """
-    places = {word.lower(): place for place, word in enumerate(words, 2)}
-    if not places:
+    ids = {word.lower(): number for number, word in enumerate(words, 2)}
+    if not ids:
         raise ValueError("`words` must not be empty.")
     statement = "token ids from a public word list"
     if not public:
         statement = "token ids from a vocabulary of the data: LEAKS which words occur in it"
-    size = max(places.values()) + 1
-    return Tokenizer((size,), statement, lambda token: (places.get(token.lower(), 1),))
+    size = max(ids.values()) + 1
+    return Tokenizer((size,), statement, lambda token: (ids.get(token.lower(), 1),))
 
 
 def joined_tokenizer(*tokenizers: Tokenizer) -> Tokenizer:
-    """Several tokenizers side by side: the second one's ids follow the first's."""
+    """One tokenizer from several: the second one's ids follow the first's.
+
+    >>> listed = listed_tokenizer(["play"], public=True)
+    >>> joined_tokenizer(listed, hash_tokenizer(8, hashes=1, affixes=0)).sizes
+    (3, 9)
+    """
     return Tokenizer(
         sum((tokenizer.sizes for tokenizer in tokenizers), ()),
         "; ".join(tokenizer.statement for tokenizer in tokenizers),
@@ -127,7 +139,16 @@ class WordVectors(NamedTuple):
 
 
 def read_word_vectors(path: str | Path) -> WordVectors:
-    """Reads the word2vec text format, plain or .gz: a word, then its numbers, one word a line.
+    """The words and vectors of a file in the word2vec text format, plain or .gz.
+
+    A line holds a word and its numbers. A first line of two numbers is the format's header.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "vectors.txt"
+    >>> path.write_text("play 1 2")
+    8
+    >>> read_word_vectors(path).vectors.shape
+    (1, 2)
 
     Raises:
       ValueError: A missing or broken file; the message gives file and line.
@@ -151,18 +172,20 @@ def read_word_vectors(path: str | Path) -> WordVectors:
     return WordVectors(tuple(words), np.stack(vectors))
 
 
-def _vector(numbers: list[str], place: str, before: list[np.ndarray]) -> np.ndarray:
+def _vector(numbers: list[str], location: str, before: list[np.ndarray]) -> np.ndarray:
     try:
         vector = np.array(numbers, np.float32)
     except ValueError:
-        raise ValueError(f"{place}: not a word followed by numbers.") from None
+        raise ValueError(f"{location}: not a word followed by numbers.") from None
     if not vector.size or (before and vector.size != before[0].size):
-        raise ValueError(f"{place}: {vector.size} numbers, must be as many as on the first line.")
+        raise ValueError(
+            f"{location}: {vector.size} numbers, must be as many as on the first line."
+        )
     return vector
 
 
-def _bucket(piece: str, buckets: int) -> int:
-    digest = hashlib.blake2b(piece.encode(), digest_size=8).digest()
+def _bucket(text: str, buckets: int) -> int:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return 1 + int.from_bytes(digest, "little") % buckets
 
 

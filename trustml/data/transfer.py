@@ -13,9 +13,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from trustml.data.corpus import DataError
+from trustml.data.errors import DataError
 
-CHUNK = 1 << 16
+_CHUNK = 1 << 16
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # the answers that may be others in a while
 
 
@@ -24,7 +24,11 @@ class _Broken(Exception):
 
 
 def cache_folder() -> Path:
-    """Where data sets are kept: `trustml` in $XDG_CACHE_HOME, or in ~/.cache."""
+    """The folder of downloaded data sets: `trustml` in $XDG_CACHE_HOME, or in ~/.cache.
+
+    >>> cache_folder().name
+    'trustml'
+    """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "trustml"
 
@@ -99,7 +103,7 @@ def _store(answer, partial, start, timeout, report) -> None:
     done = start
     try:
         with partial.open("ab" if start else "wb") as file:
-            while piece := answer.read(CHUNK):
+            while piece := answer.read(_CHUNK):
                 file.write(piece)
                 done += len(piece)
                 report(done, total)

@@ -1,16 +1,16 @@
-"""Means per group and gaps between groups, each with an interval; float64, NumPy alone."""
+"""Means per group and gaps between groups, each with an interval; float64."""
 
 import itertools
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 from numpy.typing import ArrayLike
+from scipy.special import ndtri
 
-_SLICE = 4_000_000  # resampled values held at a time
+from trustml.stats import check_confidence, resample, wilson_interval
 
 
 class GroupMean(NamedTuple):
@@ -87,7 +87,9 @@ def compare_means(
     scale = 2.0 ** (math.frexp(np.abs(numbers[member >= 0]).max())[1] - 1)
     parts = [numbers[member == index] / scale for index in range(len(names))]
     means = np.array([part.mean() for part in parts])
-    drawn = np.stack([_resampled_means(part, resamples, generator) for part in parts])
+    drawn = np.stack(
+        [resample(part, np.mean, resamples=resamples, rng=generator) for part in parts]
+    )
     ends = scale * np.quantile(drawn, [error / 2, 1 - error / 2], axis=1).T
     groups = tuple(
         GroupMean(name, len(part), scale * float(mean), *map(float, end))
@@ -194,19 +196,8 @@ def _check_resamples(resamples, least):
         )
 
 
-def _resampled_means(part, resamples, generator):
-    step = max(1, _SLICE // len(part))
-    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    picks = (generator.integers(len(part), size=(size, len(part))) for size in sizes)
-    return np.concatenate([part[pick].mean(1) for pick in picks])
-
-
 def _wilson(hits, count, error):
-    z = NormalDist().inv_cdf(1 - error / 2)
-    rate, shrink = hits / count, 1 + z**2 / count
-    middle = (rate + z**2 / (2 * count)) / shrink
-    reach = z / shrink * math.sqrt(rate * (1 - rate) / count + z**2 / (4 * count**2))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    return wilson_interval(hits / count, count, float(ndtri(1 - error / 2)))
 
 
 def _newcombe(one, other, error):
@@ -225,8 +216,7 @@ def _checked(name, values, group, names, confidence):
             f"`{name}` must hold one entry for each of `group`, {group.shape}, "
             f"got shape {values.shape}."
         )
-    if not (0 < confidence < 1):
-        raise ValueError(f"`confidence` must be in (0, 1), such as 0.95, got {confidence!r}.")
+    check_confidence(confidence)
     if not np.isfinite(values[group >= 0]).all():
         raise ValueError(f"`{name}` must be finite; give units without a value the group -1.")
     return values, group

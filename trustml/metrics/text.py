@@ -1,7 +1,6 @@
-"""How near a text is to those that were wanted: ROUGE-L, SQuAD's two, BLEU and perplexity.
+"""How near a text is to its references: ROUGE-L, SQuAD's two, BLEU and perplexity.
 
-Figures of one text (`rouge_l`, `exact_match`, `token_f1`) are means over a part; BLEU and
-perplexity are functions of sums. `metrics.bootstrap` gives an interval to either kind.
+`rouge_l`, `exact_match` and `token_f1` score one text. BLEU and perplexity are functions of sums.
 """
 
 import math
@@ -13,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from trustml.metrics.joint import ratios
+from trustml.metrics.joint import precision_recall_f1
 
-ORDERS = 4  # n-grams of one to four words, as BLEU is reported
+_ORDERS = 4  # n-grams of one to four words, as BLEU is reported
 _NOT_A_WORD = re.compile(r"[^a-z0-9]+")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -41,18 +40,21 @@ def rouge_l(text: str, references: str | Sequence[str]) -> float:
     >>> round(rouge_l("The cat sat.", ["a cat sat down", "dogs"]), 4)
     0.5714
     """
-    said = _plain_words(text)
-    return max(_overlap(said, _plain_words(one)) for one in _references(references))
+    words = _plain_words(text)
+    return max(_overlap(words, _plain_words(one)) for one in _references(references))
 
 
 def exact_match(text: str, references: str | Sequence[str]) -> bool:
-    """Whether the text is one of the references after SQuAD's normalisation.
+    """Whether the text equals one of the references after SQuAD's normalisation.
+
+    Raises:
+      ValueError: There is no reference.
 
     >>> exact_match("The Eiffel tower!", "eiffel  tower")
     True
     """
-    said = squad_normalized(text)
-    return any(said == squad_normalized(one) for one in _references(references))
+    answer = _squad_normalized(text)
+    return any(answer == _squad_normalized(one) for one in _references(references))
 
 
 def token_f1(text: str, references: str | Sequence[str]) -> float:
@@ -60,17 +62,20 @@ def token_f1(text: str, references: str | Sequence[str]) -> float:
 
     An empty text matches an empty one only, as in the script of SQuAD 2.0.
 
+    Raises:
+      ValueError: There is no reference.
+
     >>> round(token_f1("the tower in Paris", ["Eiffel tower", "a bridge"]), 4)
     0.4
     """
-    said = squad_normalized(text).split()
-    return max(_bag_f1(said, squad_normalized(one).split()) for one in _references(references))
+    words = _squad_normalized(text).split()
+    return max(_bag_f1(words, _squad_normalized(one).split()) for one in _references(references))
 
 
-def squad_normalized(text: str) -> str:
+def _squad_normalized(text: str) -> str:
     """Lower case without ASCII punctuation, articles and surplus spaces: SQuAD's normalisation.
 
-    >>> squad_normalized("An  apple-pie, the best.")
+    >>> _squad_normalized("An  apple-pie, the best.")
     'applepie best'
     """
     without = text.lower().translate(_PUNCTUATION)
@@ -78,7 +83,14 @@ def squad_normalized(text: str) -> str:
 
 
 def perplexity(nll: float, tokens: float) -> float:
-    """Of a sum of negative log-likelihoods over `tokens`; infinite for a model that diverged.
+    """The perplexity of tokens; infinite for a model that diverged.
+
+    >>> round(perplexity(3 * math.log(5), 3), 6)
+    5.0
+
+    Args:
+      nll: Sum of their negative log-likelihoods.
+      tokens: Number of tokens.
 
     Raises:
       ValueError: `tokens` is not positive.
@@ -106,7 +118,10 @@ def bleu(texts: Sequence[str], references: Sequence[str | Sequence[str]]) -> flo
 def bleu_counts(
     texts: Sequence[str], references: Sequence[str | Sequence[str]]
 ) -> Int[np.ndarray, "row count"]:
-    """Counts of each text, sums of which give BLEU.
+    """Counts of each text, whose sums give BLEU.
+
+    >>> bleu_counts(["a cat"], ["a cat sat"]).tolist()
+    [[2, 1, 0, 0, 2, 1, 0, 0, 2, 3]]
 
     Returns:
       Columns: matches of order 1 to 4, n-grams of order 1 to 4, length of the text, and the
@@ -118,13 +133,17 @@ def bleu_counts(
     if len(texts) != len(references):
         raise ValueError(f"`references` must have {len(texts)} entries, got {len(references)}.")
     rows = [_bleu_row(*pair) for pair in zip(texts, references, strict=True)]
-    return np.array(rows, np.int64).reshape(-1, 2 * ORDERS + 2)
+    return np.array(rows, np.int64).reshape(-1, 2 * _ORDERS + 2)
 
 
 def bleu_of_counts(counts: Int[np.ndarray, " count"]) -> float:
-    """BLEU of sums of the rows of `bleu_counts`."""
+    """BLEU of sums of the rows of `bleu_counts`.
+
+    >>> bleu_of_counts(bleu_counts(["a b c d"], ["a b c d"]).sum(0))
+    1.0
+    """
     *both, length, wanted = (int(count) for count in counts)
-    right, given = both[:ORDERS], both[ORDERS:]
+    right, given = both[:_ORDERS], both[_ORDERS:]
     if not (any(right) and all(given)):
         return 0.0
     smoothing, logs = 1.0, 0.0
@@ -132,7 +151,7 @@ def bleu_of_counts(counts: Int[np.ndarray, " count"]) -> float:
         smoothing *= 1.0 if matches else 2.0
         logs += math.log((matches or 1.0 / smoothing) / total)
     brevity = min(0.0, 1.0 - wanted / length)
-    return math.exp(brevity + logs / ORDERS)
+    return math.exp(brevity + logs / _ORDERS)
 
 
 def _references(references: str | Sequence[str]) -> Sequence[str]:
@@ -146,27 +165,29 @@ def _plain_words(text: str) -> list[str]:
     return _NOT_A_WORD.sub(" ", text.lower()).split()
 
 
-def _overlap(said: list[str], wanted: list[str]) -> float:
-    return ratios(_common_subsequence(said, wanted), len(said), len(wanted))[2]
+def _overlap(words: list[str], wanted: list[str]) -> float:
+    common = _common_subsequence(words, wanted)
+    return precision_recall_f1(common, len(words), len(wanted))[2]
 
 
 def _common_subsequence(one: list[str], other: list[str]) -> int:
     """Length of the longest; a row of the usual table is the bits of one number (Hyyrö, 2004)."""
-    places: dict[str, int] = {}
-    for place, word in enumerate(one):
-        places[word] = places.get(word, 0) | 1 << place
+    positions: dict[str, int] = {}
+    for position, word in enumerate(one):
+        positions[word] = positions.get(word, 0) | 1 << position
     all_ones = (1 << len(one)) - 1
     row = all_ones
     for word in other:
-        matched = row & places.get(word, 0)
+        matched = row & positions.get(word, 0)
         row = ((row + matched) | (row - matched)) & all_ones
     return len(one) - row.bit_count()
 
 
-def _bag_f1(said: list[str], wanted: list[str]) -> float:
-    if not (said and wanted):
-        return float(said == wanted)
-    return ratios((Counter(said) & Counter(wanted)).total(), len(said), len(wanted))[2]
+def _bag_f1(words: list[str], wanted: list[str]) -> float:
+    if not (words and wanted):
+        return float(words == wanted)
+    common = (Counter(words) & Counter(wanted)).total()
+    return precision_recall_f1(common, len(words), len(wanted))[2]
 
 
 def _mteval_words(text: str) -> list[str]:
@@ -184,14 +205,14 @@ def _grams(words: list[str], order: int) -> Counter:
 
 
 def _bleu_row(text: str, references: str | Sequence[str]) -> list[int]:
-    said = _mteval_words(text)
+    words = _mteval_words(text)
     several = [_mteval_words(one) for one in _references(references)]
     right, given = [], []
-    for order in range(1, ORDERS + 1):
-        mine, most = _grams(said, order), Counter[tuple[str, ...]]()
+    for order in range(1, _ORDERS + 1):
+        mine, most = _grams(words, order), Counter[tuple[str, ...]]()
         for one in several:
             most |= _grams(one, order)
         right.append((mine & most).total())
         given.append(mine.total())
-    closest = min((len(one) for one in several), key=lambda size: (abs(size - len(said)), size))
-    return [*right, *given, len(said), closest]
+    closest = min((len(one) for one in several), key=lambda size: (abs(size - len(words)), size))
+    return [*right, *given, len(words), closest]

@@ -12,87 +12,128 @@ from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import read_ledger, summarize
 
 
+class RunCost(NamedTuple):
+    """What one run has spent so far."""
+
+    run: str  # its folder
+    steps: int  # charged
+    planned: int
+    ended: bool
+    epsilon: float
+
+
 class Total(NamedTuple):
     """Runs on one data set, and what they cost together."""
 
     source: str  # fingerprint of the data
     epsilon: float
-    runs: list[dict[str, Any]]  # one entry a ledger
-    notes: list[str]
+    runs: tuple[RunCost, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that `trustml plan --ledger --json` prints, infinities included."""
+        runs = [run._asdict() for run in self.runs]
+        return {**self._asdict(), "runs": runs, "notes": list(self.notes)}
 
 
 def compose(folders: Sequence[Path], delta: float) -> list[Total]:
-    """Adds up what ledgers say was spent, by data set.
+    """The cost of the runs in some folders, added up by data set.
 
     A run that stopped early counts in full: when to stop was learned from its releases. Copies of
-    one run that went on apart count their common part once.
+    one run that went on separately count their common part once.
+
+    >>> compose([], delta=1e-5)
+    []
+
+    Args:
+      folders: Of runs; a run with several repeats counts each.
+      delta: At which epsilon is computed.
 
     Raises:
       ValueError: A folder holds no ledger, or a damaged one, or runs that cannot be composed.
     """
     if not (0 < delta < 1):
         raise ValueError(f"`--delta` must be in (0, 1), got {delta!r}.")
-    found = [(place, read_ledger(place)) for folder in folders for place in _places(folder)]
-    sources: dict[str, list] = {}
-    for place, entries in found:
-        sources.setdefault(entries[0]["source"], []).append((place, entries))
-    return [_total(source, runs, delta) for source, runs in sources.items()]
+    sources: dict[str, list[_Ledger]] = {}
+    for folder in folders:
+        for training in _private_trainings(folder):
+            ledger = _Ledger(training, read_ledger(training))
+            sources.setdefault(ledger.entries[0]["source"], []).append(ledger)
+    return [_total(source, ledgers, delta) for source, ledgers in sources.items()]
 
 
-def _places(folder: Path) -> list[Path]:
-    """The private trainings in a folder."""
+class _Ledger(NamedTuple):
+    folder: Path
+    entries: list[dict[str, Any]]
+
+
+class _Spent(NamedTuple):
+    """What one ledger adds to the total."""
+
+    plan: PrivacyPlan
+    steps: int  # that no other ledger counts
+    cost: RunCost
+
+
+def _private_trainings(folder: Path) -> list[Path]:
     return [one.path for one in RunFolder(folder).trainings()] or [folder]
 
 
-def _total(source: str, runs: list, delta: float) -> Total:
-    spent, rows, notes = [], [], []
+def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:
+    spent: list[_Spent] = []
+    notes: list[str] = []
     keys: collections.Counter[str] = collections.Counter()
-    seen: dict[str, list] = {}  # ledgers of one run by its id
-    for place, entries in runs:
-        summary = summarize(entries)
+    copies: dict[str, list] = {}  # entries of the ledgers of one run, by its id
+    for ledger in ledgers:
+        summary = summarize(ledger.entries)
         if not summary.run["private_training"]:
             notes.append(
-                f"{place} is a baseline: its weights must stay private, and nothing is added"
+                f"{ledger.folder} is a baseline: its weights must stay private, and nothing is "
+                "added"
             )
             continue
-        copies = seen.setdefault(summary.run["id"], [])
-        common = max((_common(entries, other) for other in copies), default=0)
-        copies.append(entries)
-        shared = {segment.key for segment in summarize(entries[:common]).segments}
-        keys.update({segment.key for segment in summary.segments} - shared)
-        steps = _steps(summary)
-        if summary.end is None:
-            notes.append(
-                f"{place} has not ended: its part is that of the steps so far, if nothing that the "
-                "run showed decides whether it goes on; else that of all its steps"
-            )
-        plan = PrivacyPlan.from_dict(summary.run["plan"])
-        if common and plan.noise_decay == 1:  # else later steps cost more than as many first ones
-            steps = max(0, steps - summarize(entries[:common]).charged)
-            notes.append(
-                f"{place} is a copy of another run given here; from line {common + 1} of the "
-                "ledger on they went apart, and their common part counts once"
-            )
-        spent.append((plan, steps))
-        rows.append(
-            {
-                "run": str(place),
-                "steps": steps,
-                "planned": plan.steps,
-                "ended": summary.end is not None,
-                "epsilon": plan.epsilon(delta, steps=steps),
-            }
-        )
-    total = composed_epsilon(spent, delta=delta)
+        earlier = copies.setdefault(summary.run["id"], [])
+        common = max((_common(ledger.entries, other) for other in earlier), default=0)
+        earlier.append(ledger.entries)
+        shared = summarize(ledger.entries[:common])
+        keys.update(_keys(summary) - _keys(shared))
+        spent.append(_spent(ledger.folder, summary, shared, delta))
+        notes += _notes_of(ledger.folder, summary, spent[-1], common)
+    epsilon = composed_epsilon([(one.plan, one.steps) for one in spent], delta=delta)
     if any(count > 1 for count in keys.values()):
-        total = math.inf
+        epsilon = math.inf
         notes.append(
             "two of these runs have one noise key, by one seed: where their data differ in a row, "
             "the difference of their weights shows it without noise, and nothing is promised"
         )
     if len(spent) > 1:
         notes.append("the sum holds if no run's plan was chosen by what an earlier one had given")
-    return Total(source, total, rows, notes)
+    return Total(source, epsilon, tuple(one.cost for one in spent), tuple(notes))
+
+
+def _spent(folder: Path, summary: Summary, shared: Summary, delta: float) -> _Spent:
+    plan = PrivacyPlan.from_dict(summary.run["plan"])
+    steps = _steps(summary)
+    if plan.noise_decay == 1:  # else later steps cost more than as many first ones
+        steps = max(0, steps - shared.charged)
+    epsilon = plan.epsilon(delta, steps=steps)
+    cost = RunCost(str(folder), steps, plan.steps, summary.end is not None, epsilon)
+    return _Spent(plan, steps, cost)
+
+
+def _notes_of(folder: Path, summary: Summary, spent: _Spent, common: int) -> list[str]:
+    notes = []
+    if summary.end is None:
+        notes.append(
+            f"{folder} has not ended: its part is that of the steps so far, if nothing that the "
+            "run showed decides whether it goes on; else that of all its steps"
+        )
+    if common and spent.plan.noise_decay == 1:
+        notes.append(
+            f"{folder} is a copy of another run given here; they differ from line {common + 1} of "
+            "the ledger on, and their common part counts once"
+        )
+    return notes
 
 
 def _steps(summary: Summary) -> int:
@@ -100,8 +141,12 @@ def _steps(summary: Summary) -> int:
     return summary.run["plan"]["steps"] if stopped else summary.charged
 
 
+def _keys(summary: Summary) -> set[str]:
+    return {segment.key for segment in summary.segments}
+
+
 def _common(entries, other) -> int:
     """Length of the common beginning of two ledgers."""
     pairs = zip(entries, other, strict=False)
-    apart = (place for place, (a, b) in enumerate(pairs) if a["hash"] != b["hash"])
-    return next(apart, min(len(entries), len(other)))
+    different = (line for line, (a, b) in enumerate(pairs) if a["hash"] != b["hash"])
+    return next(different, min(len(entries), len(other)))

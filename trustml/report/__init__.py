@@ -9,7 +9,5 @@ from trustml.report.page import render as render
 from trustml.report.schema import SCHEMA_VERSION as SCHEMA_VERSION
 from trustml.report.schema import check as check
 from trustml.report.schema import load_schema as load_schema
-from trustml.report.summary import Estimate as Estimate
-from trustml.report.summary import mean_of as mean_of
 from trustml.training.runs.files import write_json as write_json
 from trustml.training.runs.files import write_text as write_text

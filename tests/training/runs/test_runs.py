@@ -366,6 +366,7 @@ def test_a_run_that_died_anywhere_ends_as_if_it_had_not(point, tmp_path, deaths,
     assert_as_if_never_ended(tmp_path / "run", result, whole)
 
 
+@pytest.mark.slow
 def test_runs_survive_kill_9():
     found = list(survivals(4))
     assert [each for each in found if not each.holds] == []
@@ -406,7 +407,7 @@ def assert_renewed(folder, result, twice=1):
     assert "evaluation" in result.history[-1]
 
 
-@pytest.mark.parametrize("seed", [1, None])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), None])
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_conditions_take_a_new_key_and_a_new_charge(
     change, seed, tmp_path, monkeypatch, whole

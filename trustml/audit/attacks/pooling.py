@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from trustml.audit.membership import MembershipResult, TprAtFpr, check_rates, too_few
 from trustml.audit.roc import point_within, roc_curve
-from trustml.stats.intervals import Estimate, check_confidence
+from trustml.stats import Estimate, check_confidence, interval_name, pigeonhole_counts
 
 
 class _Pairs(NamedTuple):
@@ -70,19 +70,20 @@ def pooled_result(
     draws = np.array([_draw(pairs, values.shape, rates, places, rng) for _ in range(resamples)])
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     bounds = np.nanquantile(draws, tails, axis=0).T
-    advantage = _reflected(float((roc.tpr - roc.fpr).max()), *bounds[1])
+    name = interval_name("bootstrap of targets and units", confidence)
+    advantage = _reflected(float((roc.tpr - roc.fpr).max()), bounds[1], name)
     others = int((~members).sum())
     at_rates = []
     for number, (rate, place) in enumerate(zip(rates, places, strict=True)):
         of_rate = zip((roc.tpr, roc.fpr), bounds[2 + 2 * number :], strict=False)
-        tpr, fpr = (_holding(float(curve[place]), *bound) for curve, bound in of_rate)
+        tpr, fpr = (_holding(float(curve[place]), bound, name) for curve, bound in of_rate)
         note = too_few(rate, others)
         at_rates.append(TprAtFpr(rate, None if note else tpr, None if note else fpr, note))
     return MembershipResult(
-        auc=_holding(float(np.trapezoid(roc.tpr, roc.fpr)), *bounds[0]),
+        auc=_holding(float(np.trapezoid(roc.tpr, roc.fpr)), bounds[0], name),
         tpr_at_fpr=tuple(at_rates),
         advantage=advantage,
-        balanced_accuracy=Estimate(*((1 + value) / 2 for value in advantage)),
+        balanced_accuracy=advantage.map(lambda value: (1 + value) / 2),
         roc=roc,
         members=int(members.sum()),
         nonmembers=others,
@@ -119,8 +120,8 @@ def _ordered(scores, membership) -> _Pairs:
 
 def _draw(pairs: _Pairs, shape, rates, places, rng) -> list[float]:
     """Area, advantage and the two rates at each of `rates`, of one draw."""
-    of_target, of_unit = (rng.multinomial(size, np.full(size, 1 / size)) for size in shape)
-    weight = (of_target[pairs.target] * of_unit[pairs.unit]).astype(np.float64)
+    counts = pigeonhole_counts(shape, rng)
+    weight = counts[pairs.target, pairs.unit].astype(np.float64)
     found = [_running(weight * side, pairs.last) for side in (1 - pairs.member, pairs.member)]
     # A draw may hold one kind alone where there are few targets: it tells nothing.
     with np.errstate(invalid="ignore"):
@@ -138,12 +139,14 @@ def _running(weight, last):
     return np.append(0.0, np.cumsum(weight)[last])
 
 
-def _holding(value: float, low: float, high: float) -> Estimate:
+def _holding(value: float, bounds: Sequence[float], name: str) -> Estimate:
     """The value and its bounds, which never leave it out."""
-    return Estimate(value, float(min(value, low)), float(max(value, high)))
+    low, high = bounds
+    return Estimate(value, float(min(value, low)), float(max(value, high)), name)
 
 
-def _reflected(value: float, low: float, high: float) -> Estimate:
+def _reflected(value: float, bounds: Sequence[float], name: str) -> Estimate:
     """The bounds mirrored at the value: draws lie above it as it lies above the truth."""
-    found = _holding(value, 2 * value - high, 2 * value - low)
-    return Estimate(value, max(0.0, found.low), min(1.0, found.high))
+    low, high = bounds
+    found = _holding(value, (2 * value - high, 2 * value - low), name)
+    return Estimate(value, max(0.0, found.low), min(1.0, found.high), name)

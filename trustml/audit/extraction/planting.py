@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trustml.audit.extraction.templates import Canary, check_template
-from trustml.data.corpus import Utterance
-from trustml.data.examples import Examples, Tagged
+from trustml.data.examples import Examples
+from trustml.data.rows import Tagged, Utterance
 from trustml.plan.checks import check_count
 
 

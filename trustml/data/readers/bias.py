@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from trustml.data.catalogue import Entry
 from trustml.data.content import Content, read_json, read_lines, read_table, take
-from trustml.data.corpus import DataError
-from trustml.data.readers.found import Found, OpenFile
+from trustml.data.errors import DataError
+from trustml.data.readers.raw_items import OpenFile, RawItems
 
 
 class WordPair(NamedTuple):
@@ -62,7 +62,7 @@ _PAIRS = {
 }
 
 
-def read_gender_words(entry: Entry, open_file: OpenFile) -> Found:
+def _read_gender_words(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `WordPair`; lists "specific", "specific_seed" and "professions".
 
     The pairs "glove" are (male, female), "swaps" goes both ways. A profession is (word, how
@@ -90,21 +90,21 @@ def read_gender_words(entry: Entry, open_file: OpenFile) -> Found:
             )
         ),
     }
-    return Found(rows, lists)
+    return RawItems(rows, lists)
 
 
 def _pairs(content: Content):
-    if content.place.removesuffix(".gz").endswith(".json"):
-        listed = [(content.place, pair) for pair in read_json(content)]
+    if content.path.removesuffix(".gz").endswith(".json"):
+        listed = [(content.path, pair) for pair in read_json(content)]
     else:
-        listed = [(place, line.split("\t")) for place, line in read_lines(content)]
-    for place, pair in listed:
+        listed = [(location, line.split("\t")) for location, line in read_lines(content)]
+    for location, pair in listed:
         if len(pair) != 2 or not all(isinstance(word, str) and word.strip() for word in pair):
-            raise DataError(f"{place}: must be two words, got {pair!r:.60}.")
+            raise DataError(f"{location}: must be two words, got {pair!r:.60}.")
         yield tuple(word.strip() for word in pair)
 
 
-def read_identity_terms(entry: Entry, open_file: OpenFile) -> Found:
+def _read_identity_terms(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Term`; lists "templates" of `Template`, and given names by file.
 
     A country's group is its continent, and both its name ("n") and its adjective ("adj") count.
@@ -121,55 +121,55 @@ def read_identity_terms(entry: Entry, open_file: OpenFile) -> Found:
             lists[stem] = tuple(line.strip() for _, line in lines if line.strip())
         elif name.endswith(".csv"):
             rows += _terms(open_file(file.name), stem)
-    return Found(rows, lists)
+    return RawItems(rows, lists)
 
 
 def _columns(content: Content):
-    """Each row of a CSV file as a dict by its header, with its place."""
+    """Each row of a CSV file as a dict by its header, with its location."""
     width = content.text.partition("\n")[0].count(",") + 1
     rows = read_table(content, width)
     _, header = next(rows)
-    for place, row in rows:
-        yield place, dict(zip(header, row, strict=True))
+    for location, row in rows:
+        yield location, dict(zip(header, row, strict=True))
 
 
 def _terms(content: Content, attribute: str):
-    for place, row in _columns(content):
-        term = take(row, "TERM", place)
+    for location, row in _columns(content):
+        term = take(row, "TERM", location)
         if attribute == "countries":
-            group = take(row, "CONTINENT", place)
+            group = take(row, "CONTINENT", location)
             yield Term("nationality", term, group, "n")
-            yield Term("nationality", take(row, "COUNTRY_ADJ", place), group, "adj")
+            yield Term("nationality", take(row, "COUNTRY_ADJ", location), group, "adj")
         else:
-            yield Term(attribute, term, take(row, "GROUP", place), row.get("POS", ""))
+            yield Term(attribute, term, take(row, "GROUP", location), row.get("POS", ""))
 
 
 def _templates(content: Content, stem: str):
-    for place, row in _columns(content):
-        text = take(row, "TEMPLATE", place)
+    for location, row in _columns(content):
+        text = take(row, "TEMPLATE", location)
         yield Template(stem.removesuffix("_templates"), text.strip(), kind=row.get("SENT", ""))
 
 
-def read_honest(entry: Entry, open_file: OpenFile) -> Found:
+def _read_honest(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Template`, of the families "binary" and "queer_nonqueer"."""
     rows = []
     for file in entry.files:
         family = file.name.removesuffix("_en_template.tsv")
         lines = read_lines(open_file(file.name))
-        place, first = next(lines)
+        location, first = next(lines)
         header = first.split("\t")
         if set(header) < {"template_masked", "identity", "category", "number", "type"}:
-            raise DataError(f"{place}: the header lacks a column, got {first!r:.90}.")
-        for place, line in lines:
+            raise DataError(f"{location}: the header lacks a column, got {first!r:.90}.")
+        for location, line in lines:
             if len(fields := line.split("\t")) != len(header):
-                raise DataError(f"{place}: {len(fields)} fields, must be {len(header)}.")
+                raise DataError(f"{location}: {len(fields)} fields, must be {len(header)}.")
             row = dict(zip(header, fields, strict=True))
             rest = (row[name] for name in ("identity", "category", "number", "type"))
             rows.append(Template(family, row["template_masked"], *rest))
-    return Found(rows)
+    return RawItems(rows)
 
 
-def read_bold(entry: Entry, open_file: OpenFile) -> Found:
+def _read_bold(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Prompt`."""
     rows = []
     for file in entry.files:
@@ -180,12 +180,12 @@ def read_bold(entry: Entry, open_file: OpenFile) -> Found:
                 if not (
                     isinstance(prompts, list) and all(isinstance(each, str) for each in prompts)
                 ):
-                    raise DataError(f"{content.place}: {entity!r} must list prompts.")
+                    raise DataError(f"{content.path}: {entity!r} must list prompts.")
                 rows += [Prompt(domain, group, entity, text) for text in prompts]
-    return Found(rows)
+    return RawItems(rows)
 
 
-def read_holistic_bias(entry: Entry, open_file: OpenFile) -> Found:
+def _read_holistic_bias(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Descriptor`; lists "templates" and "phrases", and nouns by gender.
 
     A noun is (singular, plural).
@@ -197,7 +197,7 @@ def read_holistic_bias(entry: Entry, open_file: OpenFile) -> Found:
         for bucket, described in buckets.items():
             for each in described:
                 value = {"descriptor": each} if isinstance(each, str) else each
-                text = take(value, "descriptor", f"{content.place}, {axis} {bucket}")
+                text = take(value, "descriptor", f"{content.path}, {axis} {bucket}")
                 rows.append(Descriptor(axis, bucket, text, value.get("preference", "")))
     lists: dict[str, tuple] = {
         "templates": tuple(
@@ -217,13 +217,13 @@ def read_holistic_bias(entry: Entry, open_file: OpenFile) -> Found:
     }
     for gender, nouns in read_json(open_file("nouns.json")).items():
         lists[gender] = tuple((singular, plural) for singular, plural in nouns)
-    return Found(rows, lists)
+    return RawItems(rows, lists)
 
 
 READERS = {
-    "gender_words": read_gender_words,
-    "identity_terms": read_identity_terms,
-    "honest": read_honest,
-    "bold": read_bold,
-    "holistic_bias": read_holistic_bias,
+    "gender_words": _read_gender_words,
+    "identity_terms": _read_identity_terms,
+    "honest": _read_honest,
+    "bold": _read_bold,
+    "holistic_bias": _read_holistic_bias,
 }

@@ -19,17 +19,17 @@ class Block:
 
     verdict: str
     rows: list[Any] = dataclasses.field(default_factory=list)
-    places: list[str] = dataclasses.field(default_factory=list)  # file and line, for messages
+    locations: list[str] = dataclasses.field(default_factory=list)  # file and line, for messages
     keys: list[str] = dataclasses.field(default_factory=list)  # rows with one key share a part
     owners: list[str] = dataclasses.field(default_factory=list)  # empty where rows have none
     groups: list[str] = dataclasses.field(default_factory=list)  # empty where rows have none
 
     def add(
-        self, place: str, row: Any, key: str, owner: str | None = None, group: str | None = None
+        self, location: str, row: Any, key: str, owner: str | None = None, group: str | None = None
     ) -> None:
         """Appends one row."""
         self.rows.append(row)
-        self.places.append(place)
+        self.locations.append(location)
         self.keys.append(key)
         if owner is not None:
             self.owners.append(owner)
@@ -43,31 +43,31 @@ def block_of(content: Content) -> Block:
 
 
 def divide(block: Block, shares: tuple[float, ...]) -> list[Block]:
-    """Blocks that hold about `shares` of the rows; a row's is decided by its key alone."""
+    """Blocks that hold about `shares` of the rows. A row's key alone decides its block."""
     parts = [Block(block.verdict) for _ in shares]
-    for place, key in enumerate(block.keys):
+    for row, key in enumerate(block.keys):
         part = parts[choose(key, shares)]
         part.add(
-            block.places[place],
-            block.rows[place],
+            block.locations[row],
+            block.rows[row],
             key,
-            block.owners[place] if block.owners else None,
-            block.groups[place] if block.groups else None,
+            block.owners[row] if block.owners else None,
+            block.groups[row] if block.groups else None,
         )
     return parts
 
 
 def choose(key: str | bytes, shares: tuple[float, ...]) -> int:
-    """Which of the parts a key falls in: by a hash, whatever the other keys are.
+    """Index of the part that a key falls in: by its hash, whatever the other keys are.
 
     >>> [choose(name, (0.8, 0.1, 0.1)) for name in ("HAMLET", "OPHELIA", "YORICK")]
     [0, 1, 1]
     """
     data = key if isinstance(key, bytes) else key.encode()
     digest = hashlib.sha256(b"trustml part\x00" + data).digest()
-    where = int.from_bytes(digest[:8], "big") / 2**64
+    draw = int.from_bytes(digest[:8], "big") / 2**64
     for part, share in enumerate(shares[:-1]):
-        if where < share:
+        if draw < share:
             return part
-        where -= share
+        draw -= share
     return len(shares) - 1

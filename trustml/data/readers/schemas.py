@@ -1,13 +1,12 @@
 """Published schemas with many names, written down so that no label is read off private rows."""
 
-from trustml.data.examples import RowSchema
-from trustml.data.snips import SCHEMA
+from trustml.data.rows import Schema
+from trustml.data.snips import SCHEMA as SNIPS
 
-SNIPS = RowSchema(SCHEMA.intents, SCHEMA.slots)
-SNIPS_SLOTS = RowSchema(SCHEMA.slots)
-WNUT17 = RowSchema(("corporation", "creative-work", "group", "location", "person", "product"))
+SNIPS_SLOTS = Schema(SNIPS.slots)
+WNUT17 = Schema(("corporation", "creative-work", "group", "location", "person", "product"))
 
-CLINC150 = RowSchema(
+CLINC150 = Schema(
     labels=(
         "accept_reservations", "account_blocked", "alarm", "application_status", "apr",
         "are_you_a_bot", "balance", "bill_balance", "bill_due", "book_flight",
@@ -45,7 +44,7 @@ CLINC150 = RowSchema(
     ),
 )  # fmt: skip
 
-HWU64 = RowSchema(
+HWU64 = Schema(
     labels=(
         "alarm_query", "alarm_remove", "alarm_set", "audio_volume_down",
         "audio_volume_mute", "audio_volume_up", "calendar_query", "calendar_remove",

@@ -12,8 +12,8 @@ from trustml.data.content import (
     read_table,
     take,
 )
-from trustml.data.corpus import DataError
-from trustml.data.readers.found import Found, OpenFile
+from trustml.data.errors import DataError
+from trustml.data.readers.raw_items import OpenFile, RawItems
 
 
 class SentencePair(NamedTuple):
@@ -85,52 +85,52 @@ _CROWS = (
 )  # fmt: skip
 
 
-def read_crows_pairs(entry: Entry, open_file: OpenFile) -> Found:
+def _read_crows_pairs(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `SentencePair`."""
     rows = read_table(open_file(entry.files[0].name), len(_CROWS))
     read_header(rows, _CROWS)
     pairs = []
-    for place, row in rows:
+    for location, row in rows:
         if row[3] not in ("stereo", "antistereo"):
-            raise DataError(f"{place}: direction {row[3]!r} must be stereo or antistereo.")
+            raise DataError(f"{location}: direction {row[3]!r} must be stereo or antistereo.")
         pairs.append(SentencePair(*row[1:5]))
-    return Found(pairs)
+    return RawItems(pairs)
 
 
-def read_stereoset(entry: Entry, open_file: OpenFile) -> Found:
+def _read_stereoset(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Triple`."""
     names = (*Triple._fields[:-1], "id")
     content = open_file(entry.files[0].name)
-    return Found(
+    return RawItems(
         [
-            Triple(*(take(row, name, place) for name in names))
-            for place, row in read_json_lines(content)
+            Triple(*(take(row, name, location) for name in names))
+            for location, row in read_json_lines(content)
         ]
     )
 
 
-def read_seat(entry: Entry, open_file: OpenFile) -> Found:
+def _read_seat(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `AssociationTest`, one a file."""
     tests = []
     for file in entry.files:
         content = open_file(file.name)
         test = read_json(content)
         one, two, three, four = (
-            _word_set(take(test, name, content.place, dict), content.place)
+            _word_set(take(test, name, content.path, dict), content.path)
             for name in ("targ1", "targ2", "attr1", "attr2")
         )
         tests.append(AssociationTest(file.name.removesuffix(".jsonl"), (one, two), (three, four)))
-    return Found(tests)
+    return RawItems(tests)
 
 
-def _word_set(value, place) -> WordSet:
-    examples = take(value, "examples", place, list)
+def _word_set(value, location) -> WordSet:
+    examples = take(value, "examples", location, list)
     if not examples or not all(isinstance(each, str) for each in examples):
-        raise DataError(f"{place}: `examples` must be texts, got {examples!r:.60}.")
-    return WordSet(take(value, "category", place), tuple(examples))
+        raise DataError(f"{location}: `examples` must be texts, got {examples!r:.60}.")
+    return WordSet(take(value, "category", location), tuple(examples))
 
 
-def read_winobias(entry: Entry, open_file: OpenFile) -> Found:
+def _read_winobias(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Coreference`; lists "female" and "male" of occupations.
 
     The first bracket of a sentence is the mention; pronouns follow it.
@@ -140,11 +140,11 @@ def read_winobias(entry: Entry, open_file: OpenFile) -> Found:
         named = re.fullmatch(r"(pro|anti)_stereotyped_type(\d)\.txt\.(dev|test)", file.name)
         if named is None:
             continue
-        for place, line in read_lines(open_file(file.name)):
+        for location, line in read_lines(open_file(file.name)):
             sentence = line.partition(" ")[2].strip()
             mention, *pronouns = re.findall(r"\[([^\]]*)\]", sentence) or [""]
             if not pronouns:
-                raise DataError(f"{place}: must hold a [mention] and a [pronoun]: {line!r:.80}")
+                raise DataError(f"{location}: must hold a [mention] and a [pronoun]: {line!r:.80}")
             plain = re.sub(r"[\[\]]", "", sentence)
             rows.append(
                 Coreference(
@@ -155,43 +155,43 @@ def read_winobias(entry: Entry, open_file: OpenFile) -> Found:
         name: tuple(line for _, line in read_lines(open_file(f"{name}_occupations.txt")))
         for name in ("female", "male")
     }
-    return Found(rows, lists)
+    return RawItems(rows, lists)
 
 
-def read_bbq(entry: Entry, open_file: OpenFile) -> Found:
+def _read_bbq(entry: Entry, open_file: OpenFile) -> RawItems:
     """Rows of `Choice`, category by category."""
     rows = []
     for file in entry.files:
-        for place, row in read_json_lines(open_file(file.name)):
-            rows.append(_choice(row, place))
-    return Found(rows)
+        for location, row in read_json_lines(open_file(file.name)):
+            rows.append(_choice(row, location))
+    return RawItems(rows)
 
 
-def _choice(row, place) -> Choice:
+def _choice(row, location) -> Choice:
     names = ("ans0", "ans1", "ans2")
-    label = take(row, "label", place, int)
+    label = take(row, "label", location, int)
     if label not in (0, 1, 2):
-        raise DataError(f"{place}: label {label} must be from 0 to 2.")
-    told = take(row, "answer_info", place, dict)
-    more = take(row, "additional_metadata", place, dict)
+        raise DataError(f"{location}: label {label} must be from 0 to 2.")
+    told = take(row, "answer_info", location, dict)
+    more = take(row, "additional_metadata", location, dict)
     return Choice(
-        category=take(row, "category", place),
-        context=take(row, "context", place),
-        question=take(row, "question", place),
-        answers=tuple(take(row, name, place) for name in names),
-        groups=tuple(str(take(told, name, place, list)[-1]) for name in names),
+        category=take(row, "category", location),
+        context=take(row, "context", location),
+        question=take(row, "question", location),
+        answers=tuple(take(row, name, location) for name in names),
+        groups=tuple(str(take(told, name, location, list)[-1]) for name in names),
         label=label,
-        condition=take(row, "context_condition", place),
-        polarity=take(row, "question_polarity", place),
-        stereotyped=tuple(take(more, "stereotyped_groups", place, list)),
-        identifier=take(row, "example_id", place, int),
+        condition=take(row, "context_condition", location),
+        polarity=take(row, "question_polarity", location),
+        stereotyped=tuple(take(more, "stereotyped_groups", location, list)),
+        identifier=take(row, "example_id", location, int),
     )
 
 
 READERS = {
-    "crows_pairs": read_crows_pairs,
-    "stereoset": read_stereoset,
-    "seat": read_seat,
-    "winobias": read_winobias,
-    "bbq": read_bbq,
+    "crows_pairs": _read_crows_pairs,
+    "stereoset": _read_stereoset,
+    "seat": _read_seat,
+    "winobias": _read_winobias,
+    "bbq": _read_bbq,
 }

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from trustml.data.catalogue import Entry
 from trustml.data.content import read_file, read_lines
-from trustml.data.corpus import DataError, Utterance
-from trustml.data.examples import Tagged
+from trustml.data.errors import DataError
 from trustml.data.readers.block import Block, block_of
 from trustml.data.readers.schemas import HWU64, SNIPS, SNIPS_SLOTS, WNUT17
+from trustml.data.rows import Tagged, Utterance
 
 
-def read_wnut17(entry: Entry, folder: Path) -> dict[str, Block]:
+def _read_wnut17(entry: Entry, folder: Path) -> dict[str, Block]:
     """Sentences of `token TAB tag` lines with a blank line between them."""
     return {
         part: _sentences(entry, folder, name)
@@ -22,8 +22,8 @@ def _sentences(entry, folder, name) -> Block:
     content = read_file(entry, folder, name)
     block = block_of(content)
     words: list[tuple[str, str]] = []
-    first = content.place
-    for place, line in [*read_lines(content), (first, "")]:
+    first = content.path
+    for location, line in [*read_lines(content), (first, "")]:
         if not line.strip():
             if words:
                 tokens, tags = zip(*words, strict=True)
@@ -32,26 +32,28 @@ def _sentences(entry, folder, name) -> Block:
             continue
         fields = line.split("\t")
         if len(fields) != 2 or not all(fields):
-            raise DataError(f"{place}: must be token and tag with a tab between, got {line!r:.60}.")
-        first = first if words else place
+            raise DataError(
+                f"{location}: must be token and tag with a tab between, got {line!r:.60}."
+            )
+        first = first if words else location
         words.append((fields[0], fields[1]))
     return block
 
 
-def read_snips(entry: Entry, folder: Path) -> dict[str, Block]:
+def _read_snips(entry: Entry, folder: Path) -> dict[str, Block]:
     """Utterances with intent and slots."""
     return {part: _utterances(entry, folder, part, 3) for part in ("train", "valid", "test")}
 
 
-def read_snips_slots(entry: Entry, folder: Path) -> dict[str, Block]:
+def _read_snips_slots(entry: Entry, folder: Path) -> dict[str, Block]:
     """The same words with their slots alone."""
-    blocks = read_snips(entry, folder)
+    blocks = _read_snips(entry, folder)
     for block in blocks.values():
         block.rows = [Tagged(row.tokens, row.tags) for row in block.rows]
     return blocks
 
 
-def read_hwu64(entry: Entry, folder: Path) -> dict[str, Block]:
+def _read_hwu64(entry: Entry, folder: Path) -> dict[str, Block]:
     """Utterances with scenario and intent as one label, and slots."""
     return {part: _utterances(entry, folder, part, 4) for part in ("train", "test")}
 
@@ -59,22 +61,22 @@ def read_hwu64(entry: Entry, folder: Path) -> dict[str, Block]:
 def _utterances(entry, folder, part, width) -> Block:
     content = read_file(entry, folder, f"{part}.tsv")
     block = block_of(content)
-    for place, line in read_lines(content):
+    for location, line in read_lines(content):
         fields = line.split("\t")
         if len(fields) != width:
             raise DataError(
-                f"{place}: {len(fields)} tab-separated fields, must be {width}: intent, tokens, "
+                f"{location}: {len(fields)} tab-separated fields, must be {width}: intent, tokens, "
                 f"tags{', answerid' if width == 4 else ''}."
             )
         intent, tokens, tags = fields[:3]
         row = Utterance(tuple(tokens.split()), tuple(tags.split()), intent.strip())
-        block.add(place, row, " ".join(row.tokens))
+        block.add(location, row, " ".join(row.tokens))
     return block
 
 
 READERS = {
-    "wnut17": (read_wnut17, WNUT17),
-    "snips": (read_snips, SNIPS),
-    "snips_slots": (read_snips_slots, SNIPS_SLOTS),
-    "hwu64": (read_hwu64, HWU64),
+    "wnut17": (_read_wnut17, WNUT17),
+    "snips": (_read_snips, SNIPS),
+    "snips_slots": (_read_snips_slots, SNIPS_SLOTS),
+    "hwu64": (_read_hwu64, HWU64),
 }

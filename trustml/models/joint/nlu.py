@@ -71,7 +71,7 @@ def build(
       kind: "conv", "bilstm" or "transformer".
       table_sizes: Ids that tokens have (`Tokenizer.sizes`).
       intents: Number of intents, or of classes; 0 for a model that tags only.
-      tags: The BIO tags, "O" first (`Corpus.tags`); none for a model that classifies only.
+      tags: The BIO tags, "O" first (`Examples.tags`); none for a model that classifies only.
       slot_weight: Weight of the mean loss per token against the loss of the intent.
       **sizes: `features`, `layers` and `embedding` of the encoder.
 

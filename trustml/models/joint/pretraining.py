@@ -1,7 +1,7 @@
 """Training on public rows before private training starts: it costs no privacy.
 
 What a network learns from rows that are nobody's is free. The result is only as public as the rows:
-`pretrain` refuses a corpus that the package did not generate.
+`pretrain` refuses rows that the package did not generate.
 """
 
 from typing import Any
@@ -11,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from trustml.data.corpus import Corpus, encode
-from trustml.data.tokens import Tokenizer
+from trustml.data import Examples, Tokenizer, encode
 from trustml.models.joint.nlu import Network
 
 
 def pretrain(
     network: Network,
-    corpus: Corpus,
+    examples: Examples,
     tokenizer: Tokenizer,
     *,
     steps: int,
@@ -31,7 +30,7 @@ def pretrain(
 
     Args:
       network: What to train.
-      corpus: Generated rows under the labels of the data that follow.
+      examples: Generated rows under the labels of the data that follow.
       tokenizer: Gives tokens their ids, as later for the private rows.
       steps: Optimizer steps.
       batch: Rows per step.
@@ -40,17 +39,17 @@ def pretrain(
       seed: Of the start and of the order of the rows; it protects nothing.
 
     Raises:
-      ValueError: A corpus that is not synthetic, or a number that is not positive.
+      ValueError: Rows that are not synthetic, or a number that is not positive.
     """
-    if not corpus.synthetic:
+    if not examples.synthetic:
         raise ValueError(
-            f"`corpus` must be synthetic, got {corpus.name!r}: training on people's rows outside "
-            "a private step voids every guarantee."
+            f"`examples` must be synthetic, got {examples.name!r}: training on people's rows "
+            "outside a private step voids every guarantee."
         )
     for name, value in (("steps", steps), ("batch", batch), ("learning_rate", learning_rate)):
         if not value > 0:
             raise ValueError(f"`{name}` must be positive, got {value!r}.")
-    rows = encode(corpus, tokenizer, max_length)
+    rows = encode(examples, tokenizer, max_length)
     rows = {name: rows[name] for name in ("tokens", "mask", "tags", "intent")}
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps, 0.05))
     params = network.init(jax.random.key(seed))
@@ -58,7 +57,7 @@ def pretrain(
     update = _updater(network, optimizer)
     state = optimizer.init(params)
     for _ in range(steps):
-        chosen = draw.integers(len(corpus), size=batch)
+        chosen = draw.integers(len(examples), size=batch)
         params, state = update(params, state, {name: rows[name][chosen] for name in rows})
     return params
 

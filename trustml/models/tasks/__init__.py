@@ -1,9 +1,5 @@
 """Six kinds of task on text: data in, a network's loss and its figures out."""
 
-from trustml.models.tasks.scoring import SCORINGS as SCORINGS
-from trustml.models.tasks.scoring import Judged as Judged
-from trustml.models.tasks.scoring import Metric as Metric
-from trustml.models.tasks.scoring import Scoring as Scoring
 from trustml.models.tasks.task import KINDS as KINDS
 from trustml.models.tasks.task import Encoded as Encoded
 from trustml.models.tasks.task import Task as Task

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from trustml.data.examples import Examples
+from trustml.metrics import SCORINGS, Scoring
 from trustml.models.network import Network
-from trustml.models.tasks.scoring import SCORINGS, Scoring
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 
 KINDS = tuple(SCORINGS)
@@ -56,7 +56,7 @@ class Task(NamedTuple):
 
     @property
     def scoring(self) -> Scoring:
-        """How predictions are judged."""
+        """How predictions are scored."""
         return SCORINGS[self.kind]
 
     def counts(

@@ -1,117 +1,116 @@
-"""What scores show: attacks, the epsilon that they refute, and whether that refutes a claim."""
+"""An audit of membership scores: attacks, the epsilon that they refute, a verdict on a claim."""
 
-import functools
-import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from trustml.audit import (
-    Counts,
-    EpsilonBound,
-    MembershipResult,
-    Split,
-    attack_result,
-    bayesian_epsilon,
-    clopper_pearson,
-    epsilon_from_scores,
-    one_run_audit,
+from trustml.audit import attack_result, clopper_pearson
+from trustml.audit.attacks import by_slice
+from trustml.audit.attacks.slices import SlicedResult
+from trustml.recipes.scores import page
+from trustml.recipes.scores.attacks import attack_scores
+from trustml.recipes.scores.bounds import Sample, main_bound, other_bounds
+from trustml.recipes.scores.files import Scores, read_scores
+from trustml.recipes.scores.results import (
+    ADJACENCY,
+    AttackResult,
+    ClaimResult,
+    ScoresAudit,
+    SliceResults,
+    Success,
 )
-from trustml.audit.attacks import by_slice, informia, lira, rmia
-from trustml.recipes.scores.files import POPULATION, Scores, ShadowScores
+from trustml.recipes.settings import REQUIRED, Settings, knob, settings
+from trustml.report import write_json, write_text
+from trustml.strict_json import finite
 
-PRIVATE = "attacks and bounds: measured on who was in the training data"
-TRIALS = {
-    "independent": (
-        "rows are independent trials: each score comes from a training run of its own, or from a "
-        "model that treats rows apart. Many rows of one model are not; where a fair coin put each "
-        "of them in or out, `--one-run` needs no independence"
-    ),
-    "one run": (
-        "in one training run a fair coin of its own put each row in or left it out, and the scores "
-        "have not read the coins. Nothing else is assumed of the training"
-    ),
-}
-ANY, GAUSSIAN, PRIOR = "any training", "Gaussian only", "no guarantee"
-HOLDS_FOR = {
-    GAUSSIAN: "of a mechanism whose trade-off curve is no Gaussian one it may exceed epsilon",
-    PRIOR: "an interval of a posterior, without a guarantee over samples: it refutes nothing",
-}
-_BESIDE = {"compared": False}
+FILE = "audit.json"
 _UNFAIR = 1e-6  # fair coins give what is refused less often
-_FEW_SHADOWS = 64  # LiRA's paper advises one variance for all units below
 
 
-class AuditConfig(NamedTuple):
-    """What is asked of the scores."""
+@settings
+class AuditConfig(Settings):
+    """Scores, what they were measured on, and a claim to refute."""
 
-    delta: float
-    confidence: float
-    rates: tuple[float, ...]
-    one_run: bool
+    file: Path = knob(REQUIRED, "scores, .csv or .npz", metavar="FILE", positional=True)
+    lower_is_member: bool = knob(False, "`score` is lower for members, as losses are")
+    one_run: bool = knob(False, "a fair coin per row decided, in one training run")
+    delta: float = knob(1e-5, "delta of the promise under audit")
+    confidence: float = knob(0.95, "confidence of every interval and of the verdict")
+    fpr: tuple[float, ...] = knob(
+        (0.01, 0.001), "false positive rates", metavar="RATES", commas=True
+    )
+    claimed_epsilon: float | None = knob(None, "a claim at --delta, to refute")
+    by: str | None = knob(None, "column of slices, each audited too", metavar="COLUMN")
+
+    def __post_init__(self):
+        if not (0 <= self.delta < 1):
+            raise ValueError(f"`--delta` must be in [0, 1), got {self.delta}.")
+        if not (0 < self.confidence < 1):
+            raise ValueError(
+                f"`--confidence` must be in (0, 1), such as 0.95, got {self.confidence}."
+            )
+        claim = self.claimed_epsilon
+        if claim is not None and not (0 <= claim < float("inf")):
+            raise ValueError(f"`--claimed-epsilon` must be finite and 0 or more, got {claim}.")
+        for rate in self.fpr:
+            if not (0 < rate < 1):
+                raise ValueError(f"`--fpr` must be rates in (0, 1), commas between, got {rate!r}.")
 
 
-def attack_scores(
-    found: Scores, *, lower_is_member: bool
-) -> tuple[dict[str, Float[np.ndarray, " unit"]], dict[str, str]]:
-    """Scores of every attack that the file is enough for, and why others are missing.
+def audit_scores(config: AuditConfig, out: Path | None = None) -> ScoresAudit:
+    r"""What the scores of any model show of its privacy, and whether that refutes a claim.
+
+    Bounds that are compared with a claim hold all at once with the confidence asked for: each is
+    tested at its error probability over their number (Bonferroni).
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> rows = [f"{score},{score > 60}" for score in range(120)]
+    >>> _ = (folder / "runs.csv").write_text("\n".join(["score,member", *rows]))
+    >>> audit = audit_scores(AuditConfig(file=folder / "runs.csv", claimed_epsilon=0.5))
+    >>> audit.attacks["score"].whole.result.auc.value, audit.claim.refuted
+    (1.0, True)
+
+    Args:
+      config: The scores, and what they were measured on.
+      out: New or empty folder for audit.json and audit.html; by default nothing is written.
+
+    Guarantee:
+      If rows became members as `config.one_run` says, a true claim is refuted with probability at
+      most 1 - confidence.
 
     Raises:
-      ValueError: There are shadows, and no attack can use them.
+      ValueError: The file cannot be read, or its rows are no sample of members and of others.
+      FileExistsError: `out` holds something.
     """
-    scores = {"score": -found.score if lower_is_member else found.score}
-    if found.shadows is None:
-        return scores, {}
-    attacks, missing = _with_shadows(found.shadows)
-    return scores | attacks, missing
-
-
-def _with_shadows(given: ShadowScores):
-    few = len(given.shadows) < _FEW_SHADOWS
-    signals = (given.target, given.shadows, given.members)
-    chances = (_chance(given.target), _chance(given.shadows), given.members)
-    of_lira: dict[str, Any] = {"variance": "global" if few else "per_example"}
-    made, missing = {}, {}
-    if given.population is None:
-        name, options = "RMIA without population", {}
-        missing["RMIA"] = f"it needs `{POPULATION[0]}` and `{POPULATION[1]}`, got none"
-    else:
-        name = "RMIA"
-        options = {
-            "population": _chance(given.population),
-            "population_shadows": _chance(given.population_shadows),
-            "population_membership": given.population_members,
-        }
-    ratio: Callable = informia if given.population is None else rmia
-    tried: tuple[tuple[Callable, str, tuple, dict[str, Any]], ...] = (
-        (lira, "LiRA", signals, of_lira),
-        (ratio, name, chances, options),
+    if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
+    scores = read_scores(config.file, config.by)
+    if config.one_run:
+        _check_coins(scores.member)
+    made, missing = attack_scores(scores, lower_is_member=config.lower_is_member)
+    attacks = _attack_results(config, scores, made)
+    claim = None if config.claimed_epsilon is None else _claim(config, attacks)
+    audit = ScoresAudit(
+        file=str(config.file),
+        members=int(scores.member.sum()),
+        nonmembers=int((~scores.member).sum()),
+        one_run=config.one_run,
+        delta=config.delta,
+        confidence=config.confidence,
+        claim=claim,
+        attacks=attacks,
+        missing=missing,
+        notes=tuple(_notes(config, scores, claim)),
     )
-    for variant in ("online", "offline"):
-        for attack, label, arrays, more in tried:
-            try:
-                made[f"{label}, {variant}"] = attack(*arrays, variant=variant, **more)
-            except ValueError as error:  # kinds and shapes are checked: too few shadows
-                said = str(error).rstrip(".").replace("`shadows`", "`shadow_scores`")
-                missing[f"{label}, {variant}"] = said
-    if not made:
-        raise ValueError(
-            "`shadow_scores` must be enough for one attack, got none that they are enough for. "
-            f"{next(reversed(missing))}: {next(reversed(missing.values()))}."
-        )
-    return made, missing
+    if out:
+        _write(out, audit)
+    return audit
 
 
-def _chance(confidence):
-    """The probability p of a logit-scaled confidence log p - log(1 - p)."""
-    from scipy.special import expit
-
-    return expit(confidence)
-
-
-def check_coins(member: Bool[np.ndarray, " unit"]) -> None:
+def _check_coins(member: Bool[np.ndarray, " unit"]) -> None:
     """Refuses members too many or too few for fair coins."""
     members = int(member.sum())
     likely = clopper_pearson(members, len(member), 1 - _UNFAIR)
@@ -123,27 +122,25 @@ def check_coins(member: Bool[np.ndarray, " unit"]) -> None:
         )
 
 
-def audit_scores(found: Scores, attacks: dict, asked: AuditConfig) -> dict[str, dict[str, Any]]:
-    """Every attack as JSON holds it: success, bounds, slices.
-
-    Bounds for any training hold all at once with the confidence asked for: each is tested at its
-    error probability over their number (Bonferroni).
-    """
-    sliced = {name: _sliced(found, scores, asked) for name, scores in attacks.items()}
+def _attack_results(
+    config: AuditConfig, given: Scores, attacks: dict[str, Float[np.ndarray, " unit"]]
+) -> dict[str, AttackResult]:
+    sliced = {name: _by_slice(config, given, scores) for name, scores in attacks.items()}
     tested = len(attacks) + sum(len(one.slices) for one in sliced.values() if one)
-    each = 1 - (1 - asked.confidence) / tested if tested > 1 else asked.confidence
+    each = 1 - (1 - config.confidence) / tested if tested > 1 else config.confidence
     return {
-        name: _attack(found, scores, sliced[name], asked, each) for name, scores in attacks.items()
+        name: _attack_result(config, given, scores, sliced[name], each)
+        for name, scores in attacks.items()
     }
 
 
-def _sliced(found: Scores, scores, asked: AuditConfig):
-    if found.slices is None:
+def _by_slice(config: AuditConfig, given: Scores, scores) -> SlicedResult | None:
+    if given.slices is None:
         return None
-    names, places = found.slices
-    options: dict[str, Any] = {"rates": asked.rates, "confidence": asked.confidence}
+    names, indices = given.slices
+    options: dict[str, Any] = {"rates": config.fpr, "confidence": config.confidence}
     try:
-        return by_slice(scores, found.member, places, names=names, **options)
+        return by_slice(scores, given.member, indices, names=names, **options)
     except ValueError:  # all else is checked
         raise ValueError(
             "`--by` must name slices of which one has two members and two others, got "
@@ -151,120 +148,83 @@ def _sliced(found: Scores, scores, asked: AuditConfig):
         ) from None
 
 
-def _attack(found: Scores, scores, sliced, asked: AuditConfig, each: float) -> dict[str, Any]:
-    member = found.member
-    sides = scores[member], scores[~member]
-    result = attack_result(*sides, rates=asked.rates, confidence=asked.confidence)
-    whole = {**_success(result), "bounds": [_main_bound(sides, asked, each)]}
-    whole["bounds"] += _other_bounds(sides, asked)
-    whole["roc"] = {"fpr": result.roc.fpr.tolist(), "tpr": result.roc.tpr.tolist()}
-    if sliced is None or found.slices is None:
-        return whole
-    slices = {}
-    for name, one in sliced.slices.items():
-        here = found.slices.places == found.slices.names.index(name)
-        bound = _main_bound((scores[here & member], scores[here & ~member]), asked, each)
-        slices[name] = {**_success(one), "bounds": [bound]}
-    worst = {"slice": sliced.worst, **_success(sliced.worst_result)}
-    return {**whole, "slices": slices, "worst_slice": worst, "slices_left_out": sliced.left_out}
+def _attack_result(
+    config: AuditConfig, given: Scores, scores, sliced: SlicedResult | None, confidence: float
+) -> AttackResult:
+    """One attack; `confidence` is that of each bound to compare with the claim."""
+    how: dict[str, Any] = {"one_run": config.one_run, "delta": config.delta}
 
+    def sample(units) -> Sample:
+        return Sample(scores[units & given.member], scores[units & ~given.member])
 
-def _success(result: MembershipResult) -> dict[str, Any]:
-    return {
-        "members": result.members,
-        "nonmembers": result.nonmembers,
-        "confidence": result.confidence,
-        "auc": result.auc._asdict(),
-        "tpr_at_fpr": [
-            {
-                "rate": at.rate,
-                "tpr": at.tpr and at.tpr._asdict(),
-                "fpr": at.fpr and at.fpr._asdict(),
-                "note": at.note,
-            }
-            for at in result.tpr_at_fpr
-        ],
-        "advantage": result.advantage._asdict(),
-        "balanced_accuracy": result.balanced_accuracy._asdict(),
+    every = sample(np.ones(len(scores), bool))
+    result = attack_result(*every, rates=config.fpr, confidence=config.confidence)
+    main = main_bound(every, confidence=confidence, **how)
+    whole = Success(result, (main, *other_bounds(every, confidence=config.confidence, **how)))
+    if sliced is None or given.slices is None:
+        return AttackResult(whole, None)
+    names, indices = given.slices
+    slices = {
+        name: Success(
+            one, (main_bound(sample(indices == names.index(name)), confidence=confidence, **how),)
+        )
+        for name, one in sliced.slices.items()
     }
+    worst = sliced.worst, sliced.worst_result
+    return AttackResult(whole, SliceResults(slices, *worst, sliced.left_out))
 
 
-def _main_bound(sides, asked: AuditConfig, confidence: float) -> dict[str, Any]:
-    """The bound that is compared with the claim; no other is, so none was picked by its value."""
-    make = one_run_audit if asked.one_run else epsilon_from_scores
-    found = _bound(ANY, make, *sides, delta=asked.delta, confidence=confidence)
-    return {**found, "compared": True}
-
-
-def _other_bounds(sides, asked: AuditConfig) -> list[dict[str, Any]]:
-    """Bounds by other methods, each with its confidence by itself."""
-    makes: list[tuple[str, Callable]]
-    if asked.one_run:
-        makes = [(GAUSSIAN, functools.partial(one_run_audit, promise="gaussian"))]
-    else:
-        makes = [
-            (ANY, functools.partial(epsilon_from_scores, threshold=_split())),
-            (GAUSSIAN, functools.partial(epsilon_from_scores, method="gdp")),
-            (PRIOR, _posterior),
-        ]
-    return [
-        {**_bound(holds, make, *sides, delta=asked.delta, confidence=asked.confidence), **_BESIDE}
-        for holds, make in makes
-        if holds != GAUSSIAN or asked.delta > 0  # at 0 a Gaussian mechanism has no finite epsilon
+def _claim(config: AuditConfig, attacks: dict[str, AttackResult]) -> ClaimResult:
+    """The claim against the largest bound that holds for any training."""
+    bounds = [
+        (one.bound.epsilon, f"{name}{f', slice {part}' if part else ''}", one.bound.ceiling)
+        for name, attack in attacks.items()
+        for part, one in attack.compared().items()
     ]
-
-
-def _split() -> Split:
-    # Any split that has not seen the scores will do; a fixed one gives everybody the same figures.
-    return Split(np.random.default_rng(0))
-
-
-def _posterior(member, nonmember, *, delta: float, confidence: float) -> EpsilonBound:
-    """A Bayesian interval of the half of the scores that did not choose the threshold."""
-    options: dict[str, Any] = {"delta": delta, "confidence": confidence}
-    fixed = epsilon_from_scores(member, nonmember, threshold=_split(), **options)
-    found = bayesian_epsilon(cast(Counts, fixed.counts), **options)
-    return found._replace(
-        method=f"{found.method}; threshold chosen on a random half", threshold=fixed.threshold
+    epsilon, by, _ = max(bounds)
+    claimed = config.claimed_epsilon or 0.0
+    return ClaimResult(
+        epsilon=claimed,
+        delta=config.delta,
+        adjacency=ADJACENCY,
+        refuted=epsilon > claimed,
+        largest_bound=epsilon,
+        by=by,
+        largest_that_could_be_shown=max(ceiling for *_, ceiling in bounds),
     )
 
 
-def _bound(holds: str, make, *sides, delta: float, confidence: float) -> dict[str, Any]:
-    note = ""
-    try:
-        found = make(*sides, delta=delta, confidence=confidence)
-    except ValueError as error:  # scores and numbers are checked: too few rows
-        note = str(error)
-        found = EpsilonBound(0.0, confidence, "none", sum(map(len, sides)), 0.0)
-    values = {**found._asdict(), "counts": found.counts and found.counts._asdict()}
-    return {**values, "holds_for": holds, "note": note}
+def _notes(config: AuditConfig, scores: Scores, claim: ClaimResult | None) -> list[str]:
+    members, others = int(scores.member.sum()), int((~scores.member).sum())
+    notes = []
+    low = [rate for rate in config.fpr if rate * others < 1 - 1e-9]
+    if low:
+        listed = ", ".join(f"{rate:g}" for rate in low)
+        notes.append(
+            f"A false positive rate of {listed} cannot be told with {others} non-members; the "
+            f"smallest that can is {1 / others:.3g}."
+        )
+    if config.one_run and members == others:
+        notes.append(
+            "There are as many members as others. If that was arranged, the bounds are void."
+        )
+    if claim and claim.largest_that_could_be_shown <= claim.epsilon:
+        notes.append(
+            "So few rows could not refute the claim if no guess were wrong: the most that they "
+            f"can show is {claim.largest_that_could_be_shown:.3g}."
+        )
+    if config.lower_is_member:
+        notes.append("Thresholds of `score` are of minus the score: lower is like a member.")
+    shadows = scores.shadows
+    if shadows and shadows.shadows.min() >= 0 and shadows.shadows.max() <= 1:
+        notes.append("`shadow_scores` look like probabilities; they should be log p - log(1 - p).")
+    if scores.unread:
+        notes.append(f"Not read: {', '.join(scores.unread)}.")
+    return notes
 
 
-def compared(attacks: dict[str, dict], asked: AuditConfig, claimed: float) -> dict[str, Any]:
-    """Whether a bound for any training exceeds the claim, and which does by most."""
-    bounds = [
-        (bound["epsilon"], f"{name}{f', slice {part}' if part else ''}", bound["ceiling"])
-        for name, attack in attacks.items()
-        for part, one in [("", attack), *attack.get("slices", {}).items()]
-        for bound in one["bounds"]
-        if bound["compared"]
-    ]
-    epsilon, by, _ = max(bounds)
-    return {
-        "epsilon": claimed,
-        "delta": asked.delta,
-        "adjacency": "add-or-remove-one",
-        "refuted": epsilon > claimed,
-        "largest_bound": epsilon,
-        "by": by,
-        "largest_that_could_be_shown": max(ceiling for *_, ceiling in bounds),
-    }
-
-
-def finite(value: Any) -> Any:
-    """For JSON, which has no infinity: null."""
-    if isinstance(value, dict):
-        return {name: finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _write(out: Path, audit: ScoresAudit) -> None:
+    document = audit.to_dict()
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_json(out / FILE, finite(document), mode=0o600)
+    write_text(out / page.FILE, page.page(document, audit.verdict), mode=0o600)

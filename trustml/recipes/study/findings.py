@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from trustml.formatting import round_down, round_up
-from trustml.recipes.study.correlation import correlation
-from trustml.recipes.study.grid import Cell, Study, settings_of
+from trustml.recipes.composition import compose
+from trustml.recipes.study.grid import Cell, Study
+from trustml.report.words import SEEDED
+from trustml.stats import rank_correlation
 from trustml.training.runs.ledger import read_ledger, summarize
 
 PRIVATE = "utility, attacks and audits were measured on people's rows without noise"
@@ -82,7 +84,7 @@ def correlations(rows: Sequence[dict], metrics: Sequence[dict]) -> list[dict[str
             ]
             kinds = [(row["model"], row["mechanism"]) for row, _ in known]
             numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
-            one = correlation(
+            one = rank_correlation(
                 np.array([row["epsilon"] for row, _ in known], np.float64),
                 np.array([value for _, value in known], np.float64),
                 np.array([numbers[kind] for kind in kinds], np.int64),
@@ -120,8 +122,6 @@ def together(folders: Sequence[Path], rows: Sequence[dict]) -> dict[str, Any]:
       epsilons add up at the sum of the deltas. Neither holds for trainings with one noise key:
       then nothing is promised, and epsilon is None.
     """
-    from trustml.recipes.composition import compose
-
     try:
         totals = compose(folders, max(row["delta"] for row in rows))
     except (ValueError, NotImplementedError) as error:
@@ -157,7 +157,7 @@ def document_of(study: Study, out: Path, reports, skipped) -> dict[str, Any]:
     total = together([out / cell.name for cell in reports], rows)
     return {
         "private": PRIVATE,
-        "study": settings_of(study),
+        "study": study.to_dict(),
         "data": one["data"]["name"] + (", synthetic" if one["data"].get("synthetic") else ""),
         "metrics": one["metrics"],
         "rows": rows,
@@ -185,8 +185,6 @@ def _said(total, cells: int) -> str:
 
 def _dangers(rows, *, seeded: bool) -> list[str]:
     """What must be read first."""
-    from trustml.report.words import SEEDED
-
     dangers = [
         f"{row['cell']}: the audit contradicts the claim. With "
         f"{row['audited']['confidence']:.0%} confidence epsilon is at least "

@@ -1,30 +1,18 @@
-"""The grid of a study of theory against practice: what was asked for, cell by cell."""
+"""The grid of a study of theory against practice: its settings, cell by cell."""
 
-import argparse
 import dataclasses
 import itertools
 import math
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustml.recipes.train.config import TrainConfig, read_yaml
+from trustml.recipes.settings import Settings, knob, part_of, settings
+from trustml.recipes.train.config import TrainConfig
 
-SETTINGS = "study.yaml"
-# Settings of `trustml train` that all cells share; what a mechanism or the grid sets is not one.
-# fmt: off
-SHARED = (
-    "task", "data", "data_dir", "download", "eval_split", "preset", "trainable", "max_length",
-    "pretrain", "delta", "unit", "max_examples_per_unit", "clip_norm", "accountant", "batch",
-    "steps", "learning_rate", "schedule", "warmup", "strategy", "physical_batch_size",
-    "evaluate_every", "baseline", "baseline_steps", "baseline_learning_rate", "audit_rows",
-    "audit_canaries", "seed", "checkpoint_every",
-)
-# fmt: on
-MAY_CHANGE = ("data_dir", "download", "checkpoint_every")
-_GRID = ("epsilons", "models", "mechanisms")
-_EPSILONS = (0.5, 1.0, 3.0, 8.0)
-_TWO = ("exact", "edp-sgd")
+# Settings of `trustml train` that all cells share; the others are set by the grid or a mechanism.
+SharedSettings = part_of(TrainConfig, "SharedSettings", of_cell=False)
 
 # How each mechanism differs from the defaults of `trustml train`: clipping every unit as a whole.
 MECHANISMS: dict[str, dict[str, Any]] = {
@@ -32,10 +20,61 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "edp-sgd": {"bounds": "layer", "num_microbatches": 8, "noise_decay": 0.95},
     "adaptive": {"clip_quantile": 0.5},
     "automatic": {"clipping": "automatic"},
-    "grid": {"noise": "discrete_gaussian"},
+    "discrete-gaussian": {"noise": "discrete_gaussian"},
     "tree": {"noise": "tree", "sampling": "cyclic_poisson"},
     "banded": {"noise": "banded", "noise_memory": 4, "sampling": "cyclic_poisson"},
 }
+
+
+@settings
+class StudyConfig(Settings):
+    """A grid of private trainings. What is left out is as the study's folder has it.
+
+    `shared` holds settings of `trustml train` for all cells, by name: those of `SharedSettings`.
+    """
+
+    epsilons: tuple[float, ...] = knob(
+        (), "budgets", "study", shown="0.5,1,3,8", metavar="LIST", commas=True
+    )
+    models: tuple[str, ...] = knob(
+        (),
+        "as `--model` of `trustml train`",
+        "study",
+        shown="the preset's",
+        metavar="LIST",
+        commas=True,
+    )
+    mechanisms: tuple[str, ...] = knob(
+        (),
+        f"of {', '.join(MECHANISMS)}",
+        "study",
+        shown="exact,edp-sgd",
+        metavar="LIST",
+        commas=True,
+    )
+    seeds: int | None = knob(
+        None,
+        "trainings of each cell that differ in randomness alone",
+        "study",
+        shown="1",
+        least=1,
+    )
+    shared: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for epsilon in self.epsilons:
+            if not (0 < epsilon < math.inf):
+                raise ValueError(
+                    "`--epsilons` must be positive numbers with commas between, such as "
+                    f"0.5,1,3,8, got {epsilon!r}."
+                )
+        for name in self.mechanisms:
+            if name not in MECHANISMS:
+                raise ValueError(
+                    f"`--mechanisms` must be of {', '.join(MECHANISMS)}, commas between, got "
+                    f"{name!r}."
+                )
+        SharedSettings.from_dict(self.shared, "the settings of the study")
 
 
 class Study(NamedTuple):
@@ -46,6 +85,36 @@ class Study(NamedTuple):
     models: tuple[str, ...]
     mechanisms: tuple[str, ...]
     seeds: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """For YAML and JSON."""
+        parts = self._asdict()
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in parts.items()}
+
+    def cells(self) -> list["Cell"]:
+        """Every cell, the ones of a model together."""
+        every = itertools.product(self.models, self.mechanisms, self.epsilons)
+        return [Cell(*one, seed) for one in every for seed in range(1, self.seeds + 1)]
+
+    def settings_of(self, cell: "Cell", *, baseline: bool) -> dict[str, Any]:
+        """The settings of a cell that differ from the defaults of `trustml train`.
+
+        Args:
+          cell: One of the study's.
+          baseline: Whether it trains without privacy too.
+        """
+        settings = {
+            **self.shared,
+            **MECHANISMS[cell.mechanism],
+            "model": cell.model,
+            "epsilon": cell.epsilon,
+            "audit": True,
+            "baseline": baseline,
+        }
+        if (seed := self.shared.get("seed")) is not None:
+            # One key twice would show the difference of two cells without noise.
+            settings["seed"] = seed + (zlib.crc32(cell.name.encode()) >> 2)
+        return settings
 
 
 class Cell(NamedTuple):
@@ -73,145 +142,7 @@ def short_model(model: str) -> str:
     return kept or "model"
 
 
-def cells_of(study: Study) -> list[Cell]:
-    """Every cell, the ones of a model together."""
-    every = itertools.product(study.models, study.mechanisms, study.epsilons)
-    return [Cell(*one, seed) for one in every for seed in range(1, study.seeds + 1)]
-
-
-def config_of(study: Study, cell: Cell, *, baseline: bool) -> tuple[TrainConfig, dict[str, Any]]:
-    """The settings of a cell, and those that are written down as asked for.
-
-    Args:
-      study: With what all cells share.
-      cell: One of them.
-      baseline: Whether it trains without privacy too.
-    """
-    written = {
-        **study.shared,
-        **MECHANISMS[cell.mechanism],
-        "model": cell.model,
-        "epsilon": cell.epsilon,
-        "audit": True,
-        "baseline": baseline,
-    }
-    if (seed := study.shared.get("seed")) is not None:
-        # One key twice would show the difference of two cells without noise.
-        written["seed"] = seed + (zlib.crc32(cell.name.encode()) >> 2)
-    return TrainConfig.from_dict(written, f"the cell {cell.name}"), written
-
-
-def settings_of(study: Study) -> dict[str, Any]:
-    """For YAML and JSON."""
-    parts = study._asdict()
-    return {name: list(one) if isinstance(one, tuple) else one for name, one in parts.items()}
-
-
-def default_of(name: str) -> Any:
-    """What `trustml train` takes for a setting that nobody names."""
-    return {field.name: field.default for field in dataclasses.fields(TrainConfig)}[name]
-
-
-def settled(chosen: argparse.Namespace, given: dict[str, Any]) -> Study:
-    """The study that flags ask for, on top of what `--out` holds of it.
-
-    Args:
-      chosen: With the grid and `out`.
-      given: Settings that all cells shall share.
-
-    Raises:
-      ValueError: A value of the grid is bad, or a shared setting differs from the study's.
-    """
-    asked = _grid(chosen)
-    before = _before(chosen.out)
-    shared = _shared(before, given, chosen.out)
-    config = TrainConfig.from_dict(shared, "the settings of the study")
-    study = Study(
-        shared,
-        _joined(before.epsilons, asked["epsilons"]) or _EPSILONS,
-        _joined(before.models, asked["models"]) or (_default_model(config),),
-        _joined(before.mechanisms, asked["mechanisms"]) or _TWO,
-        max(before.seeds, chosen.seeds or 1),
-    )
-    if len(set(map(short_model, study.models))) < len(study.models):
-        raise ValueError(
-            "`--models` must differ in the last part of their paths, got "
-            f"{', '.join(study.models)}."
-        )
-    return study
-
-
-def _joined(before: tuple, asked: tuple) -> tuple:
-    return tuple(dict.fromkeys((*before, *asked)))
-
-
-def _shared(before: Study, given: dict[str, Any], out: Path) -> dict[str, Any]:
-    for name in given if before.models else ():
-        known = before.shared.get(name, default_of(name))
-        if name not in MAY_CHANGE and given[name] != known:
-            raise ValueError(
-                f"`--{name.replace('_', '-')}` must be that of the study in {out}, {known!r}, got "
-                f"{given[name]!r}: its cells would not compare. Name another `--out`."
-            )
-    shared = {**before.shared, **given}
-    if shared.get("audit_rows") == 0:
-        raise ValueError("`--audit-rows` must be at least 1, got 0: a study attacks every cell.")
-    return shared
-
-
-def _grid(chosen) -> dict[str, tuple]:
-    parts = {name: _listed(name, getattr(chosen, name)) for name in _GRID}
-    for name in parts["mechanisms"]:
-        if name not in MECHANISMS:
-            raise ValueError(
-                f"`--mechanisms` must be of {', '.join(MECHANISMS)}, commas between, got {name!r}."
-            )
-    return {**parts, "epsilons": tuple(map(_epsilon, parts["epsilons"]))}
-
-
-def _listed(name: str, text: str | None) -> tuple[str, ...]:
-    parts = () if text is None else tuple(part.strip() for part in text.split(","))
-    if not all(parts):
-        raise ValueError(f"`--{name}` must be a list with commas between, got {text!r}.")
-    return parts
-
-
-def _epsilon(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (0 < value < math.inf):
-        raise ValueError(
-            "`--epsilons` must be positive numbers with commas between, such as 0.5,1,3,8, got "
-            f"{text!r}."
-        )
-    return value
-
-
-def _before(out: Path) -> Study:
-    """What `--out` holds of a study; one without models where it is new."""
-    path = out / SETTINGS
-    if path.exists():
-        found = read_yaml(path)
-        if found.get("whole") is not True or not {*_GRID, "shared", "seeds"} <= set(found):
-            raise ValueError(
-                f"`{path}` must be whole, got one that was cut off. Restore it from a backup, or "
-                "name another `--out`."
-            )
-        grid = {name: tuple(found[name]) for name in _GRID}
-        return Study(found["shared"], seeds=found["seeds"], **grid)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(
-            f"`--out` must be a new or empty folder, or that of a study, got {out}."
-        )
-    return Study({}, (), (), ())
-
-
-def _default_model(config: TrainConfig) -> str:
-    from trustml.recipes.train.experiment import make_preset
-    from trustml.recipes.train.resolve import with_task
-    from trustml.recipes.train.word_models import WordModel
-
-    model = make_preset(*with_task(config)).model
-    return model.network if isinstance(model, WordModel) else model.name
+def config_of(study: Study, cell: Cell, *, baseline: bool) -> TrainConfig:
+    """The training of a cell; see `Study.settings_of`."""
+    settings = study.settings_of(cell, baseline=baseline)
+    return TrainConfig.from_dict(settings, f"the cell {cell.name}")

@@ -156,10 +156,10 @@ class TrainingObjective(NamedTuple):
         return canary_optimizer(optimizer) if self.number else optimizer
 
 
-def carried(
+def with_canaries(
     plain: TrainingObjective, canaries: Canaries, clip_norm: float, start: Callable
 ) -> TrainingObjective:
-    """`plain`, with the gradient canaries; `start` gives weights that are nobody's."""
+    """`plain` with the gradient canaries; `start` gives public weights."""
     number = len(canaries.gradients)
     if not number:
         return plain

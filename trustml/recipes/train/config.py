@@ -1,241 +1,171 @@
-"""The typed settings of `trustml train`: defaults, a YAML file over them, flags over both."""
+"""The settings of `trustml train`."""
 
-import argparse
-import contextlib
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from trustml.clipping.gradient import STRATEGIES
+from trustml.recipes.settings import Settings, knob, settings
 
-import yaml
-
-from trustml.training.runs.folder import RunFolder
+_DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
+    "data",
+    "model",
+    "privacy",
+    "training",
+    "audit",
+    "run",
+)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One call of `trustml train`. None means: as the preset has it.
+@settings
+class TrainConfig(Settings):
+    """What to train, on which data, within which budget; None means: as the preset has it.
 
-    Args:
-      task: "classify", "tag", "nlu", "qa", "lm" or "seq2seq"; by default that of the data.
-      data: Name of a data set; by default one for the task.
-      data_dir: Folder with the data; else TRUSTML_DATA.
-      download: Whether the publisher may be asked for the data.
-      preset: Name of the settings; by default those of the data, or of the task.
-      model: "conv", "bilstm" or "transformer" on hashed words; "mini-bert", "mini-gpt2" or
-        "mini-bart"; or the folder or name of a pretrained model.
-      trainable: Which parameters are trained: "all", "lora", "bitfit", "last-K" or a pattern.
-      max_length: Pieces or words read of a row.
-      unit: What the privacy unit is: a row, or what several rows share.
-      max_examples_per_unit: Pieces of text kept of one unit.
-      epsilon: Privacy budget.
-      delta: Privacy budget.
-      batch: Expected rows per private step.
-      steps: Private steps.
-      clip_norm: Bound of one utterance's gradient.
-      clipping: "flat", "automatic" or "automatic_v".
-      bounds: "flat" for one bound of the whole gradient, "layer" for one of each array, "block" for
-        one of each top-level part.
-      clip_quantile: Part of the units that adaptive bounds leave whole.
-      num_microbatches: Means that a step bounds instead of units (eDP-SGD).
-      noise: "independent", "discrete_gaussian", "tree", "toeplitz", "banded" or "blt".
-      noise_memory: Copies of the weights that "banded" or "blt" noise keeps.
-      noise_decay: Factor on the noise from epoch to epoch.
-      cycle_length: Groups of "cyclic_poisson" sampling; by default as many as an epoch has steps.
-      learning_rate: Of the private run.
-      schedule: "cosine", "linear" or "constant", after the warm-up.
-      warmup: Steps of rising learning rate.
-      sampling: "poisson", "truncated_poisson", "fixed", "cyclic_poisson", "balls_in_bins" or
-        "shuffled".
-      adjacency: "add-or-remove-one" or "replace-one".
-      accountant: "pld" or "rdp".
-      strategy: How gradients are clipped.
-      physical_batch_size: Units computed at a time, or "auto".
-      baseline: Whether to train without privacy too.
-      baseline_steps: Steps of the baseline.
-      baseline_learning_rate: Peak of the baseline.
-      pretrain: Whether to start from weights trained on generated rows or on public text.
-      audit_rows: Units that a coin each puts in or out, for the membership attack; 0 for none.
-      audit: Whether to audit epsilon by mislabelled rows and gradient canaries too.
-      audit_canaries: Gradient canaries of the audit.
-      eval_split: The part to judge on, "test" or "valid".
-      evaluate_every: Steps between evaluations on the validation part.
-      patience: Evaluations on generated rows without a new best after which to stop.
-      repeats: Runs, each with another seed.
-      seed: None for secret randomness.
-      checkpoint_every: Seconds between checkpoints.
-      save_baseline: Whether the baseline's weights, a private quantity, are kept.
+    >>> config = TrainConfig(task="classify", data="ag_news", epsilon=3.0)
+    >>> config.epsilon, config.repeats
+    (3.0, 1)
     """
 
-    task: str | None = None
-    data: str | None = None
-    data_dir: str | None = None
-    download: bool = False
-    preset: str | None = None
-    model: str | None = None
-    trainable: str | None = None
-    max_length: int | None = None
-    unit: str | None = None
-    max_examples_per_unit: int | None = None
-    epsilon: float | None = None
-    delta: float | None = None
-    batch: int | None = None
-    steps: int | None = None
-    clip_norm: float | None = None
-    clipping: str = "flat"
-    bounds: str = "flat"
-    clip_quantile: float | None = None
-    num_microbatches: int = 0
-    noise: str = "independent"
-    noise_memory: int = 0
-    noise_decay: float = 1.0
-    cycle_length: int | None = None
-    learning_rate: float | None = None
-    schedule: str | None = None
-    warmup: int | None = None
-    sampling: str = "poisson"
-    adjacency: str = "add-or-remove-one"
-    accountant: str = "pld"
-    strategy: str = "auto"
-    physical_batch_size: int | str = 256
-    baseline: bool = True
-    baseline_steps: int | None = None
-    baseline_learning_rate: float | None = None
-    pretrain: bool | None = None
-    audit_rows: int | None = None
-    audit: bool = False
-    audit_canaries: int | None = None
-    eval_split: str = "test"
-    evaluate_every: int | None = None
-    patience: int | None = None
-    repeats: int = 1
-    seed: int | None = None
-    checkpoint_every: float = 60.0
-    save_baseline: bool = False
+    task: str | None = knob(
+        None, "classify, tag, nlu, qa, lm or seq2seq", _DATA, shown="that of the data"
+    )
+    data: str | None = knob(
+        None, "name of a data set", _DATA, shown="one for the task, synthetic for none"
+    )
+    data_dir: str | None = knob(
+        None,
+        "folder that holds a folder for each data set",
+        _DATA,
+        shown="TRUSTML_DATA",
+        metavar="FOLDER",
+        on_resume=True,
+    )
+    download: bool = knob(False, "fetch the data from its publisher", _DATA, on_resume=True)
+    eval_split: str = knob("test", "evaluate on the test or the valid part", _DATA)
 
-    @classmethod
-    def from_dict(cls, given: dict[str, Any], source: str) -> "TrainConfig":
-        """Settings by name.
-
-        Args:
-          given: Those that differ from the defaults.
-          source: Where they come from, for messages.
-
-        Raises:
-          ValueError: A name is unknown, or a value of the wrong kind.
-        """
-        hints = typing.get_type_hints(cls)
-        for name, value in given.items():
-            if name not in hints:
-                raise ValueError(f"`{name}` is no setting, in {source}.{_nearest(name, hints)}")
-            given = {**given, name: _of_kind(name, value, hints[name], source)}
-            _check_range(name, given[name], source)
-        return cls(**given)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every setting."""
-        return dataclasses.asdict(self)
-
-
-def flags_given(chosen: argparse.Namespace) -> dict[str, Any]:
-    """The settings that flags gave; `add_arguments` leaves all others out."""
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    return {name: value for name, value in vars(chosen).items() if name in names}
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a name that occurs twice: YAML would silently take the last."""
-
-    def construct_mapping(self, node, deep=False):
-        """As the base does, after a look at the names."""
-        names = [key.value for key, _ in node.value]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the name {twice!r} occurs twice")
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-      ValueError: It is missing, cut off or no mapping.
-    """
-    try:
-        found = yaml.load(path.read_text(), _Loader)
-    except OSError as error:
-        raise ValueError(f"`{path}` must be a YAML file of settings: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
-        raise ValueError(f"`{path}` must be a whole YAML file of settings: {line}.") from None
-    found = {} if found is None else found
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ValueError(
-            f"`{path}` must map names of settings to values, got {type(found).__name__}."
-        )
-    return {name.replace("-", "_"): value for name, value in found.items()}
-
-
-def read_resolved(folder: Path) -> dict[str, Any]:
-    """What `trustml train` wrote when a run began: settings, and what follows from them.
-
-    Raises:
-      ValueError: It is missing or not whole.
-    """
-    path = RunFolder(folder).resolved
-    found = read_yaml(path)
-    if found.get("whole") is not True:
-        raise ValueError(
-            f"`{path}` must be whole, got one that was cut off. Restore it from a "
-            "backup: without it the settings of the run are not known."
-        )
-    return found
-
-
-def to_yaml(values: dict[str, Any], head: str) -> str:
-    """A YAML document that begins with a comment."""
-    lines = "".join(f"# {line}\n" for line in head.splitlines())
-    return lines + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def changed(settings, **values):
-    """A dataclass with the values that are not None replaced."""
-    return dataclasses.replace(
-        settings, **{name: value for name, value in values.items() if value is not None}
+    preset: str | None = knob(
+        None, "settings to start from", _MODEL, shown="those of the data, or of the task"
+    )
+    model: str | None = knob(
+        None,
+        "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; or the "
+        "folder or name of a pretrained model (bert, distilbert, roberta, gpt2, bart)",
+        _MODEL,
+        on_resume=True,
+        of_cell=True,
+    )
+    trainable: str | None = knob(
+        None, "what is trained: all, lora, bitfit, last-K, or a pattern of names", _MODEL
+    )
+    max_length: int | None = knob(None, "words or tokens read of a row", _MODEL, least=1)
+    pretrain: bool | None = knob(
+        None, "start from weights trained on generated rows or on public text", _MODEL
     )
 
+    epsilon: float | None = knob(
+        None, "privacy budget", _PRIVACY, shown="the preset's", of_cell=True
+    )
+    delta: float | None = knob(None, "privacy budget", _PRIVACY, shown="the preset's")
+    unit: str | None = knob(
+        None, "what is protected: a row, or what rows share, such as user", _PRIVACY, shown="a row"
+    )
+    max_examples_per_unit: int | None = knob(
+        None, "examples of one unit that are trained on", _PRIVACY, least=1
+    )
+    clip_norm: float | None = knob(None, "bound of one unit's gradient", _PRIVACY)
+    clipping: str = knob("flat", "flat, automatic or automatic_v", _PRIVACY, of_cell=True)
+    bounds: str = knob("flat", "flat, or one bound for each layer or block", _PRIVACY, of_cell=True)
+    clip_quantile: float | None = knob(
+        None, "adapt bounds so that this part of the units stays whole", _PRIVACY, of_cell=True
+    )
+    num_microbatches: int = knob(
+        0, "means to bound instead of units (eDP-SGD)", _PRIVACY, least=0, of_cell=True
+    )
+    noise: str = knob(
+        "independent",
+        "independent, discrete_gaussian, tree, toeplitz, banded or blt",
+        _PRIVACY,
+        of_cell=True,
+    )
+    noise_memory: int = knob(
+        0,
+        "copies of the weights that banded or blt noise keeps",
+        _PRIVACY,
+        least=0,
+        of_cell=True,
+    )
+    noise_decay: float = knob(
+        1.0, "factor on the noise from epoch to epoch", _PRIVACY, of_cell=True
+    )
+    sampling: str = knob(
+        "poisson",
+        "poisson, truncated_poisson, fixed, cyclic_poisson, balls_in_bins or shuffled",
+        _PRIVACY,
+        of_cell=True,
+    )
+    cycle_length: int | None = knob(
+        None,
+        "groups of cyclic_poisson",
+        _PRIVACY,
+        least=1,
+        shown="steps of an epoch",
+        of_cell=True,
+    )
+    adjacency: str = knob(
+        "add-or-remove-one", "add-or-remove-one or replace-one", _PRIVACY, of_cell=True
+    )
+    accountant: str = knob("pld", "pld or rdp", _PRIVACY)
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f" Did you mean `{close[0]}`?" if close else " `trustml train --help` names them."
+    batch: int | None = knob(None, "units per private step on average", _TRAINING, least=1)
+    steps: int | None = knob(None, "private steps", _TRAINING, least=1)
+    learning_rate: float | None = knob(None, "peak of the private arm", _TRAINING)
+    schedule: str | None = knob(None, "cosine, linear or constant, after the warm-up", _TRAINING)
+    warmup: int | None = knob(None, "steps of rising learning rate", _TRAINING, least=0)
+    strategy: str = knob(
+        "auto", f"how gradients are clipped: {', '.join(STRATEGIES)}", _TRAINING, on_resume=True
+    )
+    physical_batch_size: int | str = knob(
+        256, "units computed at a time, or auto", _TRAINING, least=1, on_resume=True, metavar="N"
+    )
+    evaluate_every: int | None = knob(
+        None, "steps between evaluations", _TRAINING, least=1, shown="a tenth of all"
+    )
+    patience: int | None = knob(
+        None,
+        "stop after so many evaluations on generated rows without a new best",
+        _TRAINING,
+        least=1,
+        of_cell=True,
+    )
+    baseline: bool = knob(True, "train without privacy too", _TRAINING)
+    baseline_steps: int | None = knob(None, "steps of the baseline", _TRAINING, least=1)
+    baseline_learning_rate: float | None = knob(None, "peak of the baseline", _TRAINING)
+    repeats: int = knob(1, "runs, with a mean over them", _TRAINING, least=1, of_cell=True)
+    seed: int | None = knob(
+        None,
+        "makes the run repeatable, and voids the promise against whoever guesses it; two runs "
+        "with one seed show each other's differences to anybody",
+        _TRAINING,
+        least=0,
+    )
 
+    audit_rows: int | None = knob(
+        None,
+        "units that a coin puts in or out, to attack; 0 for none",
+        _AUDIT,
+        least=0,
+        shown="a tenth, 1000 at most",
+    )
+    audit: bool = knob(
+        False,
+        "audit the claim by canaries in the private training too: half of the audit rows get a "
+        "wrong label (of classes and intents), and the training carries gradients of known size",
+        _AUDIT,
+        of_cell=True,
+    )
+    audit_canaries: int | None = knob(
+        None, "gradient canaries of --audit", _AUDIT, least=0, shown="1000"
+    )
 
-def _check_range(name: str, value: Any, source: str) -> None:
-    """What would show too late, when files are written already."""
-    least = {"repeats": 1, "evaluate_every": 1, "patience": 1, "seed": 0, "warmup": 0}
-    least |= {
-        "checkpoint_every": 0,
-        "audit_rows": 0,
-        "physical_batch_size": 1,
-        "max_examples_per_unit": 1,
-    }
-    if name in least and isinstance(value, int | float) and not value >= least[name]:
-        raise ValueError(f"`{name}` must be at least {least[name]}, got {value!r}, in {source}.")
-
-
-def _of_kind(name: str, value: Any, hint: Any, source: str) -> Any:
-    """`value`, if it is of the kind that `hint` names."""
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(value, str) and float in allowed and str not in allowed:
-        with contextlib.suppress(ValueError):
-            return float(value)  # YAML reads 1e-5, without a point, as text
-    fits = type(value) in allowed or (whole and float in allowed)
-    if not fits:
-        words = " or ".join(kinds[kind] for kind in allowed if kind in kinds)
-        raise ValueError(f"`{name}` must be {words}, got {value!r}, in {source}.")
-    return value
+    checkpoint_every: float = knob(
+        60.0, "seconds between checkpoints", _RUN, least=0, on_resume=True
+    )
+    save_baseline: bool = knob(
+        False, "keep the baseline's weights, a private quantity", _RUN, of_cell=True
+    )

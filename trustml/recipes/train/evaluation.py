@@ -14,11 +14,9 @@ from trustml.audit import (
 )
 from trustml.data.examples import Examples
 from trustml.formatting import plural
-from trustml.models.tasks import Judged
-from trustml.plan import PrivacyPlan
 from trustml.recipes.train.canaries import TrainingObjective
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import Estimate
+from trustml.stats import Estimate
 from trustml.training import FitResult
 
 CONFIDENCE = 0.95
@@ -46,7 +44,7 @@ class ArmResult(NamedTuple):
     """One finished training, private or not, and what was found. Private."""
 
     result: FitResult
-    metrics: dict[str, Judged]
+    metrics: dict[str, Estimate]
     scores: dict[str, float]
     counts: np.ndarray  # of the judged rows, as their scoring counts
     losses: Pair  # of rows that coins put in or left out
@@ -55,65 +53,63 @@ class ArmResult(NamedTuple):
     guessed: Guessed  # of gradient canaries, which ones the audit guesses
 
 
-def judge(
-    setting: Experiment, carried: TrainingObjective, plan: PrivacyPlan, result: FitResult
-) -> ArmResult:
-    """Scores a training on the judged part, and takes what attacks read."""
-    problem, judged, coins = setting.problem, setting.judged, setting.canaries
-    params = carried.model(result.params)
-    counts = problem.counts(params, judged)
+def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitResult) -> ArmResult:
+    """Scores a training on the evaluated part, and takes what attacks read."""
+    task, evaluated, coins = experiment.task, experiment.evaluated, experiment.canaries
+    plan, params = experiment.plan, objective.model(result.params)
+    counts = task.counts(params, evaluated)
     gradients = (np.zeros(0), np.zeros(0))
     # Who took part in no step looks like who was left out: then only members can be told. All
     # rows count, not those that are in: how many coins fell must not choose the attack.
-    often = plan.steps * plan.expected_batch >= _OFTEN * len(next(iter(setting.units.values())))
+    often = plan.steps * plan.expected_batch >= _OFTEN * len(next(iter(experiment.units.values())))
     guessed: Guessed = "both" if often else "members"
-    if carried.number:
+    if objective.number:
         scores, inside = canary_scores(result.params, plan), coins.gradients.astype(bool)
         gradients = (scores[inside], scores[~inside])
     return ArmResult(
         result,
-        problem.scoring.estimates(counts, _owners(setting, judged)),
-        problem.scoring.scores(counts),
+        task.scoring.estimates(counts, _owners(experiment, evaluated)),
+        task.scoring.scores(counts),
         counts,
-        _pair(setting, params, coins.members, coins.nonmembers),
-        _pair(setting, params, coins.wrong_members, coins.wrong_nonmembers),
+        _pair(experiment, params, coins.members, coins.nonmembers),
+        _pair(experiment, params, coins.wrong_members, coins.wrong_nonmembers),
         gradients,
         guessed,
     )
 
 
-def _pair(setting: Experiment, params: Any, members: np.ndarray, others: np.ndarray) -> Pair:
-    return _losses(setting, params, members), _losses(setting, params, others)
+def _pair(experiment: Experiment, params: Any, members: np.ndarray, others: np.ndarray) -> Pair:
+    return _losses(experiment, params, members), _losses(experiment, params, others)
 
 
-def _owners(setting: Experiment, judged: Examples) -> np.ndarray | None:
+def _owners(experiment: Experiment, judged: Examples) -> np.ndarray | None:
     """Rows that share an owner err together: intervals resample owners."""
     return None if judged.owners is None else np.array(judged.owners)
 
 
-def _losses(setting: Experiment, params: Any, rows: np.ndarray) -> np.ndarray:
+def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray:
     """Losses of some units; of a model that diverged they are infinite, which orders them."""
     if not len(rows):
         return np.zeros(0)
-    taken = {name: leaf[rows] for name, leaf in setting.units.items()}
-    losses = unit_losses(setting.loss, params, taken, batch_size=64)
+    taken = {name: leaf[rows] for name, leaf in experiment.units.items()}
+    losses = unit_losses(experiment.loss, params, taken, batch_size=64)
     return np.where(np.isnan(losses), np.inf, losses)
 
 
-def utility(setting: Experiment, params: Any, examples: Examples) -> dict[str, float]:
+def utility(experiment: Experiment, params: Any, examples: Examples) -> dict[str, float]:
     """The scores on a part of the data that do not take long."""
-    found = setting.problem.scoring.scores(setting.problem.counts(params, examples, quick=True))
+    found = experiment.task.scoring.scores(experiment.task.counts(params, examples, quick=True))
     return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
-def attack_report(setting: Experiment, sides: dict[str, ArmResult], delta: float) -> dict | None:
+def attack_report(experiment: Experiment, sides: dict[str, ArmResult], delta: float) -> dict | None:
     """The membership attack on every side; None without canaries."""
-    members, others = len(setting.canaries.members), len(setting.canaries.nonmembers)
+    members, others = len(experiment.canaries.members), len(experiment.canaries.nonmembers)
     if min(members, others) < 2:
         return None
-    adds = setting.config.adjacency == "add-or-remove-one"
+    adds = experiment.config.adjacency == "add-or-remove-one"
     return {
-        "how": _how(setting.level, adds=adds),
+        "how": _how(experiment.unit, adds=adds),
         "confidence": CONFIDENCE,
         "members": members,
         "nonmembers": others,
@@ -129,11 +125,11 @@ def _how(unit: str, *, adds: bool) -> str:
 def _attack(side: ArmResult, delta: float, *, bound: bool) -> dict:
     found = loss_threshold_attack(*side.losses, confidence=CONFIDENCE)
     return {
-        "auc": _plain(found.auc, "DeLong, 95 %"),
+        "auc": found.auc._asdict(),
         "tpr_at_fpr": [
             {
                 "rate": low.rate,
-                "tpr": None if low.tpr is None else _plain(low.tpr, "Clopper-Pearson, 95 %"),
+                "tpr": low.tpr and low.tpr._asdict(),
                 "note": low.note,
             }
             for low in found.tpr_at_fpr
@@ -183,21 +179,23 @@ def _audit(kind: str, scores: Pair, delta: float, confidence: float, sides: Gues
     }
 
 
-def groups_report(setting: Experiment, sides: dict[str, ArmResult]) -> list[dict]:
+def groups_report(experiment: Experiment, sides: dict[str, ArmResult]) -> list[dict]:
     """Utility and attack by protected group, where the data know any, and by class or intent."""
     rows = []
-    for kind, names in _kinds(setting.judged).items():
-        judged_of = _members_of(setting.judged, kind)
-        trained_of = _members_of(setting.parts.train, kind)
-        by_row = setting.level == setting.parts.train.unit
+    for kind, names in _kinds(experiment.evaluated).items():
+        judged_of = _members_of(experiment.evaluated, kind)
+        trained_of = _members_of(experiment.parts.train, kind)
+        by_row = experiment.unit == experiment.parts.train.unit
         for value, name in enumerate(names):
             judged = np.flatnonzero(judged_of == value)
             of_canaries = [
                 np.flatnonzero(trained_of[part] == value) if by_row else np.zeros(0, int)
-                for part in (setting.canaries.members, setting.canaries.nonmembers)
+                for part in (experiment.canaries.members, experiment.canaries.nonmembers)
             ]
             if len(judged):
-                found = {side: _group(setting, sides[side], judged, of_canaries) for side in sides}
+                found = {
+                    side: _group(experiment, sides[side], judged, of_canaries) for side in sides
+                }
                 rows.append({"by": kind, "name": name, "judged": len(judged), "sides": found})
     return rows
 
@@ -218,29 +216,16 @@ def _members_of(examples: Examples, kind: str) -> np.ndarray:
     return np.array([places[getattr(row, field)] for row in examples.rows])
 
 
-def _group(setting, side: ArmResult, judged, of_canaries) -> dict:
+def _group(experiment, side: ArmResult, judged, of_canaries) -> dict:
     members, others = (losses[rows] for losses, rows in zip(side.losses, of_canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
-        area = _plain(area_under_curve(-members, -others, CONFIDENCE), "DeLong, 95 %")
-    owners = _owners(setting, setting.judged)
-    metrics = setting.problem.scoring.estimates(
+        area = area_under_curve(-members, -others, CONFIDENCE)._asdict()
+    owners = _owners(experiment, experiment.evaluated)
+    metrics = experiment.task.scoring.estimates(
         side.counts[judged], None if owners is None else owners[judged], resamples=300
     )
     return {
-        "metrics": {name: _figure(found) for name, found in metrics.items()},
+        "metrics": {name: found._asdict() for name, found in metrics.items()},
         "attack_auc": area,
     }
-
-
-def figures(side: ArmResult) -> dict[str, Estimate]:
-    """The metrics of a side, for the report."""
-    return {name: Estimate(*found) for name, found in side.metrics.items()}
-
-
-def _figure(found: Judged) -> dict:
-    return Estimate(*found)._asdict()
-
-
-def _plain(estimate, interval: str) -> dict:
-    return Estimate(estimate.value, estimate.low, estimate.high, interval)._asdict()

@@ -19,9 +19,15 @@ import dataclasses
 
 import optax
 
-from trustml.recipes.train.text_models import TextModel
+from trustml.models.joint.nlu import ENCODERS
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.models import TaskModel
+from trustml.recipes.train.text_models import MINI, TextModel
 from trustml.recipes.train.word_models import Pretraining, WordModel
 
+# Peaks for Adam on pretrained weights of the size of BERT-base.
+_RATES = {"private": 5e-4, "baseline": 5e-5}
+_WORD_TASKS = ("classify", "tag", "nlu")
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -81,13 +87,13 @@ class Preset:
       private: Training under the budget `epsilon`, `delta`.
       baseline: Training without privacy, chosen with the same care.
       task: The kind of task it is for.
-      max_examples_per_unit: Pieces of text kept of one privacy unit.
+      max_examples_per_unit: Examples of one privacy unit that are trained on.
       epsilon: Budget the private settings were chosen for.
       delta: See `epsilon`.
       tuned_on: How the settings were chosen.
     """
 
-    model: WordModel | TextModel
+    model: TaskModel
     private: Training
     baseline: Training
     task: str = "nlu"
@@ -184,3 +190,94 @@ PRESETS: dict[str, Preset] = {
         tuned_on=_TUNED_HERE,
     ),
 }
+
+
+def resolve_preset(config: TrainConfig) -> Preset:
+    """The preset that `config` names, or that of its data or task, with what it changes.
+
+    Args:
+      config: With data and task, as `trustml.recipes.train.resolve.with_task` gives it.
+
+    Raises:
+      ValueError: The preset is for another task, or a setting is not one of its kind of model.
+    """
+    name = _name(config)
+    preset = _changed(PRESETS[name], epsilon=config.epsilon, delta=config.delta)
+    if config.task != preset.task:
+        raise ValueError(
+            f"`--preset` must be one for the task {config.task!r}, got {name!r}, which is for "
+            f"{preset.task!r}."
+        )
+    preset = _for_model(preset, _model(preset, config, name))
+    rates = {"schedule": config.schedule, "warmup": config.warmup}
+    private = _changed(
+        preset.private,
+        expected_batch=config.batch,
+        steps=config.steps,
+        clip_norm=config.clip_norm,
+        learning_rate=config.learning_rate,
+        **rates,
+    )
+    baseline = _changed(
+        preset.baseline,
+        steps=config.baseline_steps,
+        learning_rate=config.baseline_learning_rate,
+        **rates,
+    )
+    return dataclasses.replace(preset, private=private, baseline=baseline)
+
+
+def _changed(settings, **values):
+    """A dataclass with the values that are not None replaced."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(settings, **given)
+
+
+def _name(config: TrainConfig) -> str:
+    """The preset that is asked for, or the data's for this task, or the task's."""
+    if config.preset is not None:
+        if config.preset not in PRESETS:
+            raise ValueError(
+                f"`--preset` must be one of {', '.join(PRESETS)}, got {config.preset!r}."
+            )
+        return config.preset
+    task, data = str(config.task), str(config.data)
+    if config.model not in (None, *ENCODERS) and f"{task}-text" in PRESETS:
+        return f"{task}-text"
+    own = PRESETS.get(data)
+    return data if own is not None and own.task == task else task
+
+
+def _for_model(preset: Preset, model: TaskModel) -> Preset:
+    """The preset for another model: with rates that are usual for it, where it is pretrained."""
+    if model == preset.model:
+        return preset
+    rates = {}
+    if isinstance(model, TextModel) and model.name not in MINI:
+        rates = {
+            arm: dataclasses.replace(getattr(preset, arm), learning_rate=rate)
+            for arm, rate in _RATES.items()
+        }
+    told = preset.tuned_on
+    if rates or getattr(model, "name", None) != getattr(preset.model, "name", None):
+        told = "not tuned for this model, but usual for its kind"
+    return dataclasses.replace(preset, model=model, tuned_on=told, **rates)
+
+
+def _model(preset: Preset, config: TrainConfig, name: str) -> TaskModel:
+    """The preset's model with what `config` changes."""
+    model = preset.model
+    if config.model in ENCODERS:
+        if preset.task not in _WORD_TASKS:
+            raise ValueError(
+                f"`--model` must be a language model for the task {preset.task!r}, got "
+                f"{config.model!r}. Try mini-bert, mini-gpt2 or mini-bart, or a folder."
+            )
+        words = model if isinstance(model, WordModel) else WordModel()
+        model = dataclasses.replace(words, network=config.model)
+    elif config.model is not None:
+        text = model if isinstance(model, TextModel) else TextModel(name=config.model)
+        model = dataclasses.replace(text, name=config.model)
+    if config.max_length is not None:
+        model = model.with_max_length(config.max_length)
+    return model.with_pretraining(config.pretrain, name).with_trainable(config.trainable)

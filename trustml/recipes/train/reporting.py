@@ -8,75 +8,75 @@ import numpy as np
 
 from trustml.formatting import plural
 from trustml.models.tasks.units import PRESENT
-from trustml.plan import PrivacyPlan
-from trustml.recipes.train.evaluation import ArmResult, attack_report, figures, groups_report
+from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_report
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import clipping, learning, mean_of, report_frame
+from trustml.report import clipping, learning, report_frame
+from trustml.stats import mean_estimate
 from trustml.training.runs.environment import versions
 from trustml.training.runs.ledger import read_ledger, summarize
 
 
-def describe(setting: Experiment, plan: PrivacyPlan) -> dict[str, Any]:
+def describe(experiment: Experiment) -> dict[str, Any]:
     """What is known of a run before it begins, as the report shows it."""
-    config, preset, train = setting.config, setting.preset, setting.parts.train
+    config, train = experiment.config, experiment.parts.train
     return {
-        "delta": preset.delta,
-        "budget_epsilon": preset.epsilon,
-        "plan": plan.to_dict(),
+        "delta": experiment.delta,
+        "budget_epsilon": experiment.epsilon,
+        "plan": experiment.plan.to_dict(),
         "data": {
             "name": train.name,
             "synthetic": train.synthetic,
             "source": train.source,
-            "privacy_unit": setting.level,
-            "train": setting.num_units,
-            "held_out": len(setting.canaries.left_out),
+            "privacy_unit": experiment.unit,
+            "train": experiment.num_units,
+            "held_out": len(experiment.canaries.left_out),
             "judged_on": config.eval_split,
-            "judged": len(setting.judged),
+            "judged": len(experiment.evaluated),
             "max_examples_per_unit": config.max_examples_per_unit,
         },
-        "model": preset.model.describe(),
+        "model": experiment.model.describe(),
         "training": {
-            "private": dataclasses.asdict(preset.private),
-            "baseline": dataclasses.asdict(preset.baseline) if config.baseline else None,
-            "pretraining": preset.model.pretrains,
+            "private": dataclasses.asdict(experiment.private),
+            "baseline": dataclasses.asdict(experiment.baseline) if config.baseline else None,
+            "pretraining": experiment.model.pretraining_steps,
             "strategy": config.strategy,
             "physical_batch_size": config.physical_batch_size,
         },
         "notes": [
-            *setting.problem.disclosures,
-            f"settings: {preset.tuned_on}",
-            *_notes_on_units(setting),
-            *_notes_on_canaries(setting),
+            *experiment.task.disclosures,
+            f"settings: {experiment.tuned_on}",
+            *_notes_on_units(experiment),
+            *_notes_on_canaries(experiment),
         ],
     }
 
 
-def _notes_on_units(setting: Experiment) -> list[str]:
+def _notes_on_units(experiment: Experiment) -> list[str]:
     """What is protected, and what of it is read."""
-    train, most = setting.parts.train, setting.config.max_examples_per_unit
+    train, most = experiment.parts.train, experiment.config.max_examples_per_unit
     notes = []
-    if setting.level == train.unit and train.owner_kind is not None:
+    if experiment.unit == train.unit and train.owner_kind is not None:
         notes.append(
             f"one {train.owner_kind} may have several {plural(train.unit)}: one {train.unit} is "
             f"protected, not the {train.owner_kind}; `--unit` protects that"
         )
-    if PRESENT in setting.units or setting.problem.kind == "lm":
+    if PRESENT in experiment.units or experiment.task.kind == "lm":
         pieces = "piece" if most == 1 else "pieces"
         notes.append(
-            f"of one {setting.level} at most {most} {pieces} of text of "
-            f"{setting.preset.model.max_length} tokens are trained on; the rest is left out, in "
+            f"of one {experiment.unit} at most {most} {pieces} of text of "
+            f"{experiment.model.max_length} tokens are trained on; the rest is left out, in "
             "the baseline too"
         )
     return notes
 
 
-def _notes_on_canaries(setting: Experiment) -> list[str]:
+def _notes_on_canaries(experiment: Experiment) -> list[str]:
     """What the audit put into the training."""
-    coins, notes = setting.canaries, []
+    coins, notes = experiment.canaries, []
     if wrong := len(coins.wrong_members):
         notes.append(
-            f"the training data hold {wrong} {plural(setting.level)} with a wrong label, which the "
-            "audit put there; both models were trained on them"
+            f"the training data hold {wrong} {plural(experiment.unit)} with a wrong label, which "
+            "the audit put there; both models were trained on them"
         )
     if number := len(coins.gradients):
         inside = coins.gradients.sum()
@@ -88,7 +88,7 @@ def _notes_on_canaries(setting: Experiment) -> list[str]:
     return notes
 
 
-def metrics_shown(setting: Experiment) -> list[dict[str, Any]]:
+def metrics_shown(experiment: Experiment) -> list[dict[str, Any]]:
     """What the report says of each metric."""
     return [
         {
@@ -97,13 +97,12 @@ def metrics_shown(setting: Experiment) -> list[dict[str, Any]]:
             "percent": metric.percent,
             "lower_is_better": metric.lower_is_better,
         }
-        for metric in setting.problem.scoring.metrics
+        for metric in experiment.task.scoring.metrics
     ]
 
 
 def make_report(
-    setting: Experiment,
-    plan: PrivacyPlan,
+    experiment: Experiment,
     sides: dict[str, list[ArmResult]],
     timing: dict[str, Any],
     folder: Path,
@@ -112,14 +111,13 @@ def make_report(
     """The whole report of a run that has ended.
 
     Args:
-      setting: Shared by all trainings.
-      plan: Of the private ones.
+      experiment: Shared by all trainings.
       sides: What each found, one entry a repeat.
       timing: By `time_steps`.
       folder: Of the run, which names it.
       place: Of the first private training, with its ledger.
     """
-    preset, config = setting.preset, setting.config
+    config, plan = experiment.config, experiment.plan
     first = {name: runs[0] for name, runs in sides.items()}
     stopped = {side.result.stopped for side in sides["private"]}
     status = stopped.pop() if len(stopped) == 1 else "stopped early"
@@ -127,29 +125,29 @@ def make_report(
         name=folder.resolve().name,
         summary=summarize(read_ledger(place)),
         plan=plan,
-        delta=preset.delta,
+        delta=experiment.delta,
         status=status,
         repeats=config.repeats,
     )
-    described = describe(setting, plan)
+    described = describe(experiment)
     for name in ("data", "model", "training"):
         report[name] |= described[name]
-    report["privacy"]["budget_epsilon"] = preset.epsilon
+    report["privacy"]["budget_epsilon"] = experiment.epsilon
     return report | {
         "results": {
             name: _results(name, runs, timing[name], report["privacy"]["epsilon"])
             for name, runs in sides.items()
         },
-        "metrics": metrics_shown(setting),
-        "attack": attack_report(setting, first, preset.delta),
-        "groups": groups_report(setting, first),
+        "metrics": metrics_shown(experiment),
+        "attack": attack_report(experiment, first, experiment.delta),
+        "groups": groups_report(experiment, first),
         "timing": {
             "batch": plan.expected_batch,
             "sides": {name: side._asdict() for name, side in timing.items()},
         },
         "clipping": clipping(first["private"].result.history, plan.to_dict()["clip_norm"]),
         "learning": {name: learning(side.result.history) for name, side in first.items()},
-        "notes": _notes(setting, sides, described["notes"]),
+        "notes": _notes(experiment, sides, described["notes"]),
         "versions": versions(),
     }
 
@@ -157,8 +155,8 @@ def make_report(
 def _results(name: str, runs: list[ArmResult], timing, epsilon) -> dict[str, Any]:
     metrics = {}
     for metric in runs[0].metrics:
-        found = [figures(run)[metric] for run in runs]
-        one = found[0] if len(found) == 1 else mean_of([each.value for each in found])
+        found = [run.metrics[metric] for run in runs]
+        one = found[0] if len(found) == 1 else mean_estimate([each.value for each in found])
         metrics[metric] = one._asdict()
     return {
         "epsilon": epsilon if name == "private" else None,
@@ -169,8 +167,8 @@ def _results(name: str, runs: list[ArmResult], timing, epsilon) -> dict[str, Any
     }
 
 
-def _notes(setting: Experiment, sides, disclosures: list[str]) -> list[str]:
-    notes, repeats = list(disclosures), setting.config.repeats
+def _notes(experiment: Experiment, sides, disclosures: list[str]) -> list[str]:
+    notes, repeats = list(disclosures), experiment.config.repeats
     if repeats > 1:
         notes.append(
             f"{repeats} private runs on one data set compose: publish one of them, or add their "

@@ -1,7 +1,6 @@
-"""What `trustml train` does: load, plan, train both, judge, report; or go on where it was ended."""
+"""Trains privately beside the baseline and writes a run's folder; goes on where a run was ended."""
 
 import contextlib
-import dataclasses
 import shlex
 import shutil
 import sys
@@ -10,15 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trustml.clipping import clipped_grad
-from trustml.clipping.gradient import TUNE
 from trustml.plan import PrivacyPlan
-from trustml.recipes.train import canaries
-from trustml.recipes.train import evaluation as judging
-from trustml.recipes.train.config import TrainConfig, read_resolved, to_yaml
-from trustml.recipes.train.experiment import Experiment, make_setting, make_steps, private_plan
+from trustml.recipes.settings import read_yaml, to_yaml
+from trustml.recipes.train import evaluation
+from trustml.recipes.train.canaries import read_canaries
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.reporting import describe, make_report
-from trustml.recipes.train.resolve import with_task
+from trustml.recipes.train.resolve import resolve, with_task
 from trustml.report import read_report, render, write_json, write_text
 from trustml.training import (
     FitResult,
@@ -35,60 +33,126 @@ from trustml.training.runs.folder import RunFolder
 from trustml.training.timing import time_steps
 
 
-class Output(NamedTuple):
-    """What the caller sees, which is no setting of the run."""
+class TrainResult(NamedTuple):
+    """What a run found, and where it lies. Private quantities, but for the private weights."""
 
-    quiet: bool = False
-    accept_charge: bool = False
+    report: Any
+    folder: Path
+
+    def _repr_html_(self) -> str:
+        """The report's page, for a notebook."""
+        page = RunFolder(self.folder).page.read_text().replace("&", "&amp;").replace('"', "&quot;")
+        return f'<iframe srcdoc="{page}" style="width:100%;height:70vh;border:0"></iframe>'
 
 
-def new_run(
-    config: TrainConfig, written: dict[str, Any], command: str, out: Path | None, output: Output
-) -> tuple[dict, Path]:
-    """Begins a run in a new folder and carries it out; returns its report and its folder."""
-    folder = _new_folder(config, out)
-    setting = tuned(make_setting(config, quiet=output.quiet), output)
-    plan = private_plan(setting)
-    carried = setting.carried()
-    steps = make_steps(setting, carried, plan)
+def run(
+    config: TrainConfig,
+    out: str | Path | None = None,
+    *,
+    written: dict[str, Any] | None = None,
+    command: str = "trustml.recipes.run",
+    quiet: bool = False,
+) -> TrainResult:
+    """Trains the private arm and the baseline arm, attacks and compares both, and writes it all.
+
+    Args:
+      config: What to train, on which data, within which budget.
+      out: A new folder; by default the next free runs/DATA-N.
+      written: The settings as they were asked for, kept beside those that follow from them.
+      command: What asked for it, for the same file.
+      quiet: Whether to show no progress.
+
+    Returns:
+      The trust report and the folder, with weights, ledger, report.json and report.html.
+
+    Raises:
+      ValueError: A setting is out of range, or the data cannot be used; nothing was written.
+      FileExistsError: `out` holds something.
+    """
+    wanted = None if out is None else Path(out)
+    folder = _new_folder(config, wanted)
+    experiment = resolve(config, quiet=quiet)
+    steps = experiment.steps()
     folder = _make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
-        _describe_run(folder, setting, plan, written, command)
-        return _carry_out(setting, carried, plan, steps, folder, output, resume=False), folder
+        asked = config.to_dict() if written is None else written
+        _describe_run(folder, experiment, asked, command)
+        return TrainResult(_Training(experiment, steps, folder, quiet).carry_out(), folder)
 
 
-def tuned(setting: Experiment, output: Output) -> Experiment:
-    """The setting with a strategy in place of `tune`: a run that goes on must not choose again."""
-    config = setting.config
-    if config.strategy != TUNE:
-        return setting
-    grad = clipped_grad(
-        setting.loss,
-        clip_norm=setting.preset.private.clip_norm,
-        strategy=TUNE,
-        trainable=setting.trainable,
-    )
-    size = config.physical_batch_size if isinstance(config.physical_batch_size, int) else 256
-    rows = {name: leaf[:size] for name, leaf in setting.train.items()}
-    found = grad.tune(setting.problem.network.init(jax.random.key(0)), rows)
-    if not output.quiet:
-        times = ", ".join(f"{name} {ms:.1f} ms" for name, ms in found.items())
-        print(f"strategy {grad.strategy}, of {times}", file=sys.stderr)
-    return setting._replace(config=dataclasses.replace(config, strategy=grad.strategy))
+def resume(
+    folder: str | Path,
+    changes: dict[str, Any] | None = None,
+    *,
+    quiet: bool = False,
+    accept_charge: bool = False,
+) -> TrainResult:
+    """Goes on with the run in `folder`, or shows its report if it has ended.
+
+    Args:
+      folder: Of an earlier run.
+      changes: Settings that may differ: where the data lie, how a step is computed.
+      quiet: Whether to show no progress.
+      accept_charge: Whether it may take a new key even where that charges many steps twice.
+
+    Raises:
+      ValueError: It is no run, or its settings are damaged.
+    """
+    folder = Path(folder)
+    files = RunFolder(folder)
+    if not files.resolved.exists():
+        raise ValueError(
+            f"`--resume` must name the folder of a run, got {folder}, which holds no "
+            f"{files.resolved.name}."
+        )
+    resolved = read_resolved(folder)
+    settings = {**resolved["settings"], **(changes or {})}
+    config = TrainConfig.from_dict(settings, str(files.resolved))
+    if files.report.exists():
+        _clean(config, folder)
+        if not quiet:
+            print(f"{folder} has ended: no step is left", file=sys.stderr)
+        return TrainResult(read_report(folder), folder)
+    sampled = read_canaries(folder) if config.audit or config.audit_rows else None
+    # Not calibrated anew: another version of the accountant may find other last digits.
+    plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
+    experiment = resolve(config, canaries=sampled, plan=plan, quiet=quiet)
+    steps = experiment.steps()
+    with locked(folder), _resumable(folder):
+        if changes:  # or the next resume would change them back, and take another key
+            _write_resolved(folder, {**resolved, "settings": config.to_dict()})
+        training = _Training(experiment, steps, folder, quiet, accept_charge, resume=True)
+        return TrainResult(training.carry_out(), folder)
 
 
-def _describe_run(folder: Path, setting: Experiment, plan, written, command: str) -> None:
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """What a run wrote when it began: its settings, and what follows from them.
+
+    Raises:
+      ValueError: It is missing or not whole.
+    """
+    path = RunFolder(folder).resolved
+    resolved = read_yaml(path)
+    if resolved.get("whole") is not True:
+        raise ValueError(
+            f"`{path}` must be whole, got one that was cut off. Restore it from a "
+            "backup: without it the settings of the run are not known."
+        )
+    return resolved
+
+
+def _describe_run(folder: Path, experiment: Experiment, written, command: str) -> None:
     """Writes what a run is, before it begins."""
-    config = setting.config
-    write_text(RunFolder(folder).config, to_yaml(written, f"As written: {command}"))
+    config, task, files = experiment.config, experiment.task, RunFolder(folder)
+    write_text(files.config, to_yaml(written, f"As written: {command}"))
     if config.audit or config.audit_rows:
-        write_json(RunFolder(folder).canaries, setting.canaries.to_dict())
-    if setting.problem.tokenizer is not None:
-        setting.problem.tokenizer.save(RunFolder(folder).tokenizer)
+        write_json(files.canaries, experiment.canaries.to_dict())
+    if task.tokenizer is not None:
+        task.tokenizer.save(files.tokenizer)
     resolved = {
         "settings": config.to_dict(),
-        "report": describe(setting, plan),
-        "network": setting.problem.config,
+        "report": describe(experiment),
+        "network": task.config,
         "whole": True,  # the last line: YAML cut off in between often reads well
     }
     _write_resolved(folder, resolved)
@@ -102,44 +166,9 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
     write_text(RunFolder(folder).resolved, to_yaml(resolved, head))
 
 
-def resumed_run(folder: Path, changes: dict[str, Any], output: Output) -> tuple[dict, Path]:
-    """Goes on with the run in `folder`, or shows what it found if it has ended.
-
-    Args:
-      folder: Of an earlier call.
-      changes: Settings that may differ: where the data lie, how the step is computed.
-      output: What the caller sees.
-
-    Raises:
-      ValueError: It is no run, or its settings are damaged.
-    """
-    path = RunFolder(folder).resolved
-    if not path.exists():
-        raise ValueError(
-            f"`--resume` must name the folder of a run, got {folder}, which holds no {path.name}."
-        )
-    resolved = read_resolved(folder)
-    config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(path))
-    if RunFolder(folder).report.exists():
-        _clean(config, folder)
-        if not output.quiet:
-            print(f"{folder} has ended: no step is left", file=sys.stderr)
-        return read_report(folder), folder
-    tossed = canaries.read_canaries(folder) if config.audit or config.audit_rows else None
-    setting = make_setting(config, tossed, quiet=output.quiet)
-    # Not calibrated anew: another version of the accountant may find other last digits.
-    plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
-    carried = setting.carried()
-    steps = make_steps(setting, carried, plan)
-    with locked(folder), _resumable(folder):
-        if changes:  # or the next resume would change them back, and take another key
-            _write_resolved(folder, {**resolved, "settings": config.to_dict()})
-        return _carry_out(setting, carried, plan, steps, folder, output, resume=True), folder
-
-
 @contextlib.contextmanager
 def _resumable(folder: Path):
-    """Says, of whatever ends a run, how to go on with it."""
+    """Says, whatever ends a run, how to go on with it."""
     way = f"go on with: trustml train --resume {shlex.quote(str(folder))}"
     try:
         yield
@@ -149,104 +178,112 @@ def _resumable(folder: Path):
         raise OSError(f"{str(error).rstrip('.')}; {way}") from error
 
 
-def _carry_out(
-    setting: Experiment, carried, plan, steps, folder: Path, output: Output, *, resume: bool
-) -> dict:
-    repeats, places = setting.config.repeats, RunFolder(folder).repeats(setting.config.repeats)
-    sides: dict[str, list[judging.ArmResult]] = {}
-    for turn, place in enumerate(places):
-        place.path.mkdir(mode=0o700, exist_ok=True)
-        seed = None if setting.config.seed is None else setting.config.seed + turn
-        start = _start(setting, place, seed, output)
-        for name, step in steps.items():
-            label = f"{name} {turn + 1}/{repeats}" if repeats > 1 else name
-            what = carried if step.private else setting.plain()
-            result = _train(setting, what, label, step, start, place, seed, output, resume=resume)
-            sides.setdefault(name, []).append(judging.judge(setting, what, plan, result))
-    timing = _time(setting, carried, steps["private"])
-    report = make_report(setting, plan, sides, timing, folder, places[0].path)
-    write_text(RunFolder(folder).page, render([report]))
-    write_json(RunFolder(folder).report, report)  # with it the run has ended
-    _clean(setting.config, folder)
-    return report
+class _Training(NamedTuple):
+    """All trainings of one run."""
+
+    experiment: Experiment
+    steps: dict[str, TrainStep]
+    folder: Path
+    quiet: bool
+    accept_charge: bool = False
+    resume: bool = False
+
+    def carry_out(self) -> Any:
+        """Trains, evaluates and times both arms; writes the report, which ends the run."""
+        config = self.experiment.config
+        files = RunFolder(self.folder)
+        folders = files.repeats(config.repeats)
+        arms: dict[str, list[evaluation.ArmResult]] = {}
+        for turn, folder in enumerate(folders):
+            folder.path.mkdir(mode=0o700, exist_ok=True)
+            seed = None if config.seed is None else config.seed + turn
+            start = self._start(folder, seed)
+            for name, step in self.steps.items():
+                label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
+                result = self._fit(label, step, start, folder, seed)
+                arm = evaluation.evaluate(self.experiment, self.experiment.objective(step), result)
+                arms.setdefault(name, []).append(arm)
+        report = make_report(self.experiment, arms, self._time(), self.folder, folders[0].path)
+        write_text(files.page, render([report]))
+        write_json(files.report, report)
+        _clean(config, self.folder)
+        return report
+
+    def _fit(self, label: str, step: TrainStep, start: Any, folder: RunFolder, seed) -> FitResult:
+        experiment, config = self.experiment, self.experiment.config
+        objective = experiment.objective(step)
+        shown = [metric.name for metric in experiment.task.scoring.metrics]
+        patient = f"public_{shown[-1]}"  # a metric of words: higher is better
+
+        def evaluate(params):
+            params = objective.model(params)
+            scores = evaluation.utility(experiment, params, experiment.parts.valid)
+            numbers = {f"valid_{name}": scores[name] for name in shown if name in scores}
+            if experiment.generated is not None:
+                generated = evaluation.utility(experiment, params, experiment.generated)
+                numbers[patient] = generated[shown[-1]]
+            return numbers
+
+        with interrupts.after_a_step() as asked:
+            return fit(
+                step,
+                objective.params(start),
+                objective.units,
+                evaluate=evaluate,
+                evaluate_every=config.evaluate_every,
+                stop=patience(patient, config.patience) if config.patience else None,
+                pause=asked,
+                out=folder.path if step.private else folder.baseline.path,
+                resume=self.resume,
+                accept_charge=self.accept_charge,
+                source=experiment.parts.train.fingerprint,
+                checkpoint_every=config.checkpoint_every,
+                keep=True,
+                seed=seed,
+                delta=experiment.delta,
+                progress=False if self.quiet else label,
+            )
+
+    def _start(self, folder: RunFolder, seed: int | None) -> Any:
+        """The weights to start from: public, and kept until the end, as they may take a minute."""
+        path, task = folder.start, self.experiment.task
+        if path.exists():
+            like = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
+            return load_weights(path, like)
+        pretraining = self.experiment.model.pretraining_steps
+        if pretraining is not None and not self.quiet:
+            print(f"pretraining: {pretraining}, a minute or two", file=sys.stderr)
+        start = task.start(seed or 0)
+        save_weights(path, start)
+        return start
+
+    def _time(self) -> Any:
+        """The private step, and a plain one on the same rows: the baseline's own has fewer."""
+        experiment, step = self.experiment, self.steps["private"]
+        objective = experiment.private_objective
+        plain = baseline_step(
+            objective.loss,
+            objective.optimizer(experiment.private.optimizer()),
+            step.plan,
+            physical_batch_size=step.physical_batch_size,
+            trainable=objective.trainable,
+            shorten=objective.shorten,
+        )
+        return time_steps(
+            step,
+            objective.params(experiment.task.network.init(jax.random.key(0))),
+            objective.units,
+            baseline=plain if experiment.config.baseline else None,
+        )
 
 
 def _clean(config: TrainConfig, folder: Path) -> None:
     """Removes what only a run that goes on needs, the baseline's weights among it."""
-    for place in RunFolder(folder).repeats(config.repeats):
-        _remove(place.start)
+    for each in RunFolder(folder).repeats(config.repeats):
+        _remove(each.start)
         if not config.save_baseline:
-            _remove(place.baseline.weights)
-            _remove(place.baseline.checkpoints)
-
-
-def _train(
-    setting: Experiment, carried, label: str, step: TrainStep, start, place, seed, output, *, resume
-) -> FitResult:
-    config, preset = setting.config, setting.preset
-
-    shown = [metric.name for metric in setting.problem.scoring.metrics]
-    patient = f"public_{shown[-1]}"  # of words: higher is better
-
-    def evaluate(params):
-        params = carried.model(params)
-        scores = judging.utility(setting, params, setting.parts.valid)
-        found = {f"valid_{name}": scores[name] for name in shown if name in scores}
-        if setting.public is not None:
-            public = judging.utility(setting, params, setting.public)
-            found[patient] = public[shown[-1]]
-        return found
-
-    with interrupts.after_a_step() as asked:
-        return fit(
-            step,
-            carried.params(start),
-            carried.units,
-            evaluate=evaluate,
-            evaluate_every=config.evaluate_every,
-            stop=patience(patient, config.patience) if config.patience else None,
-            pause=asked,
-            out=place.path if step.private else place.baseline.path,
-            resume=resume,
-            accept_charge=output.accept_charge,
-            source=setting.parts.train.fingerprint,
-            checkpoint_every=config.checkpoint_every,
-            keep=True,
-            seed=seed,
-            delta=preset.delta,
-            progress=label if not output.quiet else False,
-        )
-
-
-def _start(setting: Experiment, place: RunFolder, seed: int | None, output: Output) -> Any:
-    """Weights to start from. They are nobody's, and kept until the end: they may take a minute."""
-    path, words = place.start, setting.preset.model.pretrains
-    if path.exists():
-        like = jax.eval_shape(lambda: setting.problem.network.init(jax.random.key(0)))
-        return load_weights(path, like)
-    if words is not None and not output.quiet:
-        print(f"pretraining: {words}, a minute or two", file=sys.stderr)
-    start = setting.problem.start(seed or 0)
-    save_weights(path, start)
-    return start
-
-
-def _time(setting: Experiment, carried, step: TrainStep):
-    """The private step, and a baseline's on the same rows: the baseline's own has fewer."""
-    baseline = baseline_step(
-        carried.loss,
-        carried.optimizer(setting.preset.private.optimizer()),
-        step.plan,
-        physical_batch_size=step.physical_batch_size,
-        trainable=carried.trainable,
-        shorten=carried.shorten,
-    )
-    return time_steps(
-        step,
-        carried.params(setting.problem.network.init(jax.random.key(0))),
-        carried.units,
-        baseline=baseline if setting.config.baseline else None,
-    )
+            _remove(each.baseline.weights)
+            _remove(each.baseline.checkpoints)
 
 
 def _new_folder(config: TrainConfig, out: Path | None) -> Path:
@@ -266,8 +303,7 @@ def _new_folder(config: TrainConfig, out: Path | None) -> Path:
 
 
 def _next_folder(config: TrainConfig) -> Path:
-    number = 1
-    _, data, _ = with_task(config)
+    number, data = 1, with_task(config).data
     while Path("runs", f"{data}-{number}").exists():
         number += 1
     return Path("runs", f"{data}-{number}")

@@ -4,29 +4,21 @@ import dataclasses
 import re
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from trustml.data.example_sets import load_examples
-from trustml.data.examples import Examples
+from trustml.data import Examples, load
 from trustml.models.tasks import Task
 from trustml.models.transformers.adapters import Trainable, bitfit, last_layers, lora_only, matching
 from trustml.models.transformers.layers import Lora, Options
 from trustml.models.transformers.problem_types import SINGLE, problem_type_of
+from trustml.recipes.train.models import PublicData
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
 TEXT = "wikitext2"  # what the small ones are made from
 UNPUBLISHED = "NOT the published"  # in the source of files whose checksum is another
 _HEAD = "^(head|pooler)/"  # trained in any case: it may be new
-
-
-class Public(NamedTuple):
-    """Where public text is read from."""
-
-    data_dir: str | None = None
-    download: bool = False
-    quiet: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,21 +27,21 @@ class TextModel:
 
     Args:
       name: "mini-bert", "mini-gpt2" or "mini-bart", or the folder or name of pretrained weights.
-      train: What is trained: "all", "lora", "bitfit", "last-K", or a pattern of names.
-      max_length: Pieces read of a row.
-      target_length: Pieces that may be written.
+      trainable: What is trained: "all", "lora", "bitfit", "last-K", or a pattern of names.
+      max_length: Tokens read of a row.
+      target_length: Tokens that may be written.
       from_scratch: Start from random weights of the same network.
       lora_rank: Rank of the adapters of "lora".
     """
 
     name: str
-    train: str = "all"
+    trainable: str = "all"
     max_length: int = 64
     target_length: int = 64
     from_scratch: bool = False
     lora_rank: int = 8
 
-    def problem(self, schema: Examples, public: Public) -> Task:
+    def build(self, schema: Examples, public: PublicData) -> Task:
         """The model for data under the schema of `schema`.
 
         Raises:
@@ -111,7 +103,7 @@ class TextModel:
                     f"{getattr(self, name)}."
                 )
 
-    def _load(self, schema: Examples, public: Public, seed: int = 0) -> tuple[Any, str]:
+    def _load(self, schema: Examples, public: PublicData, seed: int = 0) -> tuple[Any, str]:
         """The model, and what its start has seen, for the statement."""
         from trustml.models.pretrained.loading import from_pretrained
         from trustml.models.pretrained.public_text import PublicModel, public_model
@@ -159,7 +151,7 @@ class TextModel:
         return _without_weights(config, schema.task, self._options(), tokenizer)
 
     def _options(self) -> Options:
-        return Options(lora=Lora(rank=self.lora_rank) if self.train == "lora" else None)
+        return Options(lora=Lora(rank=self.lora_rank) if self.trainable == "lora" else None)
 
     def _facts(self, schema: Examples, found: Any) -> dict[str, Any]:
         return {
@@ -169,60 +161,62 @@ class TextModel:
             "labels": list(found.config.labels),
             "tags": list(found.config.tags),
             "logits_bias": found.config.logits_bias,
-            "train": self.train,
-            "lora_rank": self.lora_rank if self.train == "lora" else None,
+            "train": self.trainable,
+            "lora_rank": self.lora_rank if self.trainable == "lora" else None,
             "max_length": self.max_length,
             "target_length": self.target_length,
             "dtype": "float32",
         }
 
-    def trainable(self, config: dict[str, Any]) -> Trainable | None:
-        """Which leaves of the network of `config` are trained; None for all."""
+    def trainable_leaves(self, config: dict[str, Any]) -> Trainable | None:
+        """The leaves of the network of `config` that are trained; None for all."""
         from trustml.models.transformers.config import ModelConfig
 
-        last = re.fullmatch(r"last-(\d+)", self.train)
-        if self.train == "all":
+        last = re.fullmatch(r"last-(\d+)", self.trainable)
+        if self.trainable == "all":
             return None
-        if self.train == "lora":
+        if self.trainable == "lora":
             return lora_only(head=_HEAD)
-        if self.train == "bitfit":
+        if self.trainable == "bitfit":
             return bitfit(head=_HEAD)
         if last:
             return _last_of_each(int(last[1]), ModelConfig.from_hf(config["model"]))
-        chosen, head = matching(self.train), matching(_HEAD)
+        chosen, head = matching(self.trainable), matching(_HEAD)
         return lambda name: head(name) or chosen(name)
 
     def check_names(self, names: list[str]) -> None:
         """Refuses a pattern that is found in no name: a typing error would train the head alone."""
-        known = self.train in ("all", "lora", "bitfit") or re.fullmatch(r"last-\d+", self.train)
-        if not known and not any(map(matching(self.train), names)):
+        known = self.trainable in ("all", "lora", "bitfit") or re.fullmatch(
+            r"last-\d+", self.trainable
+        )
+        if not known and not any(map(matching(self.trainable), names)):
             raise ValueError(
                 "must be all, lora, bitfit, last-K, or a pattern that is found in the name of a "
                 f"parameter, such as {names[0]}."
             )
 
     def describe(self) -> dict[str, Any]:
-        """For the report."""
+        """Name and sizes, for the report."""
         name = self.name if self.name in MINI else Path(self.name).name
-        return {"network": name, "train": self.train, "max_length": self.max_length}
+        return {"network": name, "train": self.trainable, "max_length": self.max_length}
 
     @property
-    def pretrains(self) -> str | None:
-        """Nothing is left to be trained when the start is asked for."""
+    def pretraining_steps(self) -> str | None:
+        """None: public text is learned when the model is built."""
         return None
 
-    def without_pretraining(self, pretrain: bool | None, preset: str) -> "TextModel":
-        """From random weights if that is asked for."""
+    def with_pretraining(self, pretrain: bool | None, preset: str) -> "TextModel":
+        """The model that starts from random weights, if `pretrain` is False."""
         del preset
         return dataclasses.replace(self, from_scratch=pretrain is False)
 
-    def reading(self, pieces: int) -> "TextModel":
-        """With so many pieces of a row read."""
-        return dataclasses.replace(self, max_length=pieces)
+    def with_max_length(self, length: int) -> "TextModel":
+        """The model that reads `length` tokens of a row."""
+        return dataclasses.replace(self, max_length=length)
 
-    def training(self, train: str | None) -> "TextModel":
-        """With another choice of what is trained."""
-        return self if train is None else dataclasses.replace(self, train=train)
+    def with_trainable(self, trainable: str | None) -> "TextModel":
+        """The model with another choice of what is trained."""
+        return self if trainable is None else dataclasses.replace(self, trainable=trainable)
 
 
 def _anew(found: Any) -> str:
@@ -275,7 +269,7 @@ def _last_of_each(count: int, config: Any) -> Trainable:
     return lambda name: (second if name.startswith("decoder/") else first)(name)
 
 
-def _public_text(model: str, data: str, public: Public) -> tuple[list[str], str]:
+def _public_text(model: str, data: str, public: PublicData) -> tuple[list[str], str]:
     """Text that is nobody's secret, with where it is from.
 
     Raises:
@@ -291,7 +285,7 @@ def _public_text(model: str, data: str, public: Public) -> tuple[list[str], str]
     if folder is not None and not Path(folder, TEXT).is_dir():
         folder = None  # the folder of one set: the text may lie where TRUSTML_DATA says
     try:
-        parts = load_examples(TEXT, folder, download=public.download)
+        parts = load(TEXT, folder, download=public.download)
     except ValueError as error:
         raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
     known = [part for part in parts if UNPUBLISHED not in part.source]

@@ -11,7 +11,7 @@ from trustml.data.tokens import hash_tokenizer
 from trustml.models.joint.pretraining import pretrain
 from trustml.models.network import Network
 from trustml.models.tasks import Task, word_problem
-from trustml.recipes.train.text_models import Public
+from trustml.recipes.train.models import PublicData
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Pretraining:
 
     @property
     def disclosure(self) -> str:
-        """What a statement says of it."""
+        """What a statement says about it."""
         return (
             f"start: pretrained on {self.rows:,} generated rows; no row of the "
             "data was read, but the grammar's authors know the SNIPS corpus: its schema, its "
@@ -69,8 +69,8 @@ class WordModel:
     evaluation_length: int = 32
     slot_weight: float = 1.0
 
-    def problem(self, schema: Examples, public: Public | None = None) -> Task:
-        """The network for data under the schema of `schema`; no public text is needed."""
+    def build(self, schema: Examples, public: PublicData | None = None) -> Task:
+        """The network for data under the schema of `schema`; it needs no public text."""
         del public
         chosen = self.pretraining
         if chosen is not None and (schema.labels, schema.slots) != snips.SCHEMA[:2]:
@@ -97,16 +97,16 @@ class WordModel:
         )
 
     def describe(self) -> dict[str, Any]:
-        """For the report."""
+        """Kind and sizes, for the report."""
         return {"network": self.network, **self.sizes, "buckets": self.buckets}
 
-    def trainable(self, config: dict[str, Any]) -> None:
-        """All of it."""
+    def trainable_leaves(self, config: dict[str, Any]) -> None:
+        """None: all of them."""
 
     def check_names(self, names: list[str]) -> None:
-        """Nothing is chosen by name."""
+        """Accepts all: nothing is chosen by name."""
 
-    def without_pretraining(self, pretrain: bool | None, preset: str) -> "WordModel":
+    def with_pretraining(self, pretrain: bool | None, preset: str) -> "WordModel":
         """From random weights, if that is asked for.
 
         Raises:
@@ -118,26 +118,26 @@ class WordModel:
             )
         return dataclasses.replace(self, pretraining=None) if pretrain is False else self
 
-    def reading(self, words: int) -> "WordModel":
-        """With so many words of a row read."""
-        longest = max(words, self.evaluation_length)
-        return dataclasses.replace(self, max_length=words, evaluation_length=longest)
+    def with_max_length(self, length: int) -> "WordModel":
+        """The model that reads `length` words of a row."""
+        longest = max(length, self.evaluation_length)
+        return dataclasses.replace(self, max_length=length, evaluation_length=longest)
 
-    def training(self, train: str | None) -> "WordModel":
-        """Small networks are trained whole.
+    def with_trainable(self, trainable: str | None) -> "WordModel":
+        """The same: small networks are trained whole.
 
         Raises:
           ValueError: Something else is asked for.
         """
-        if train not in (None, "all"):
+        if trainable not in (None, "all"):
             raise ValueError(
-                f"`--trainable` must be all for a network on hashed words, got {train!r}. Choose a "
-                "language model by `--model`."
+                f"`--trainable` must be all for a network on hashed words, got {trainable!r}. "
+                "Choose a language model by `--model`."
             )
         return self
 
     @property
-    def pretrains(self) -> str | None:
-        """What the start takes a while for, in words; None where it takes none."""
+    def pretraining_steps(self) -> str | None:
+        """The training on generated rows, in words; None from random weights."""
         chosen = self.pretraining
         return f"{chosen.steps:,} steps on {chosen.rows:,} generated rows" if chosen else None

@@ -1,4 +1,4 @@
-"""What a reader of items found."""
+"""Items between the files and `Items`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,7 +12,7 @@ OpenFile = Callable[[str], Content]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class RawItems:
     """Rows, lists and arrays, each as `Items` describes them."""
 
     rows: list[Any] = dataclasses.field(default_factory=list)

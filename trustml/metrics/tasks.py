@@ -1,0 +1,115 @@
+"""The metrics of each kind of task."""
+
+import math
+
+import numpy as np
+
+from trustml.metrics.joint import entity_counts, precision_recall_f1
+from trustml.metrics.scoring import Metric, Scoring
+from trustml.metrics.text import exact_match, perplexity, rouge_l, token_f1
+
+_DIVERGED = math.exp(100)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 0.0
+
+
+def _finite_perplexity(nll: float, tokens: float) -> float:
+    """A model that diverged has a number too, which JSON can hold: e^100."""
+    value = perplexity(nll, tokens) if tokens else math.inf
+    return value if value < _DIVERGED else _DIVERGED  # of NaN too
+
+
+def _correct(labels, predicted):
+    pairs = zip(labels, predicted, strict=True)
+    return np.array([(float(label == guess), 1.0) for label, guess in pairs]).reshape(-1, 2)
+
+
+def _classes(rows, predicted):
+    return _correct([row.label for row in rows], predicted)
+
+
+def _entities(rows, predicted):
+    return entity_counts([row.tags for row in rows], predicted).astype(np.float64)
+
+
+def _joint(rows, predicted):
+    intents, tags = predicted
+    correct = _correct([row.intent for row in rows], intents)
+    return np.concatenate([correct, _entities(rows, tags)], 1)
+
+
+def _answers(rows, predicted):
+    counts = []
+    for row, answer in zip(rows, predicted, strict=True):
+        truths = [truth.text for truth in row.answers]
+        counts.append((float(exact_match(answer, truths)), token_f1(answer, truths), 1.0))
+    return np.array(counts).reshape(-1, 3)
+
+
+def _likelihoods(rows, predicted):
+    del rows
+    return np.asarray(predicted, np.float64).reshape(-1, 2)
+
+
+def _generated(rows, predicted):
+    """Of `(texts, likelihoods)`; without texts, which take a while to write, ROUGE-L is nan."""
+    texts, likelihoods = predicted
+    if texts is None:
+        overlap = np.full((len(rows), 1), math.nan)
+    else:
+        pairs = zip(rows, texts, strict=True)
+        overlap = np.array([[rouge_l(text, row.targets)] for row, text in pairs])
+    return np.concatenate([overlap, np.ones((len(rows), 1)), _likelihoods(rows, likelihoods)], 1)
+
+
+def _entity_values(prefix: str, sums) -> dict[str, float]:
+    names = (f"{prefix}_{name}" for name in ("precision", "recall", "f1"))
+    return dict(zip(names, precision_recall_f1(*sums), strict=True))
+
+
+# Of the model's own tokens: models with other vocabularies cannot be compared by it.
+_PERPLEXITY = Metric("perplexity", "Perplexity per token", lower_is_better=True)
+
+SCORINGS: dict[str, Scoring] = {
+    "classify": Scoring(
+        (Metric("accuracy", "Accuracy", percent=True),),
+        _classes,
+        lambda sums: {"accuracy": _ratio(*sums)},
+        {"accuracy": (0, 1)},
+    ),
+    "tag": Scoring(
+        (Metric("entity_f1", "Entity F1"),),
+        _entities,
+        lambda sums: _entity_values("entity", sums),
+        {},
+    ),
+    "nlu": Scoring(
+        (Metric("intent_accuracy", "Intent accuracy", percent=True), Metric("slot_f1", "Slot F1")),
+        _joint,
+        lambda sums: {"intent_accuracy": _ratio(*sums[:2]), **_entity_values("slot", sums[2:])},
+        {"intent_accuracy": (0, 1)},
+    ),
+    "qa": Scoring(
+        (Metric("exact_match", "Exact match", percent=True), Metric("token_f1", "Token F1")),
+        _answers,
+        lambda sums: {"exact_match": _ratio(sums[0], sums[2]), "token_f1": _ratio(*sums[1:])},
+        {"exact_match": (0, 2)},
+    ),
+    "lm": Scoring(
+        (_PERPLEXITY,),
+        _likelihoods,
+        lambda sums: {"perplexity": _finite_perplexity(*sums)},
+        {},
+    ),
+    "seq2seq": Scoring(
+        (Metric("rouge_l", "ROUGE-L"), _PERPLEXITY),
+        _generated,
+        lambda sums: {
+            "rouge_l": _ratio(*sums[:2]),
+            "perplexity": _finite_perplexity(*sums[2:]),
+        },
+        {},
+    ),
+}
