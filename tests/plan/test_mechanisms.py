@@ -160,16 +160,29 @@ def test_steps_bound_the_means_of_microbatches():
     assert int(metrics.batch_size) == (draw.indices >= 0).sum()
 
 
-@pytest.mark.slow
-def test_parts_of_a_step_on_means_are_timed_as_they_run(monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        timing, "mean_loss", lambda *one, **two: seen.append(1) or mean_loss(*one, **two)
-    )
-    chosen = plan(num_microbatches=4, steps=2)
-    found = timing.time_steps(loss, optax.sgd(0.1), chosen, start(), DATA)
-    assert seen
-    assert found["private"].parts_ms["clipped gradient"] > 0
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_microbatches": 4},
+        pytest.param({"clip_quantile": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"noise": "discrete_gaussian", "dimension": 100.0}, marks=pytest.mark.slow),
+    ],
+    ids=["means", "adaptive bounds", "discrete noise"],
+)
+def test_the_step_of_a_run_is_timed_without_compiling_it_again(fields):
+    traced = []
+    counted = lambda params, unit: traced.append(1) or loss(params, unit)  # noqa: E731
+    chosen = plan(steps=2, **fields)
+    step = private_step(counted, optax.sgd(0.1), chosen)
+    step.update(step.init(start(), key=3), next(chosen.batches(seed=5)), DATA)
+    before = len(traced)
+    found = timing.time_steps(step, start(), DATA)
+    assert len(traced) == before > 0
+    whole, parts = found.pop("private")
+    assert not found
+    remainder = max(0.0, whole - parts["noise"] - parts["optimizer"])
+    assert parts.pop("clipped gradient") == pytest.approx(remainder)
+    assert min(whole, *parts.values()) > 0
 
 
 def test_one_row_moves_the_sum_of_means_by_more_than_the_bound_and_at_most_twice():
