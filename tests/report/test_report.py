@@ -539,6 +539,15 @@ def test_ticks_are_round_and_long_series_are_thinned():
     assert {"0", "50k", "100k", "-1", "-0.5", "0.5", "1"} <= set(ticks)
 
 
+def test_a_curve_keeps_the_corners_that_a_logarithmic_axis_shows():
+    rates = [index / 2000 for index in range(2001)]
+    curve = [(rate, rate if index % 2 else max(rate - 1e-3, 0)) for index, rate in enumerate(rates)]
+    axis = Axis("Rate", log=True, low=1e-3, high=1.0)
+    (line,) = line_chart([Series("a", curve, "private")], axis, axis).axes[0].lines
+    assert set(rates[2:60]) <= {*line.get_xdata()}  # further than a pixel apart
+    assert len(line.get_xdata()) < 1000
+
+
 @pytest.mark.parametrize(
     "text", ["$x_{", "back\\slash $a$", "a\nb\x00c", "\u4e2d\u6587", "_under", HOSTILE]
 )
@@ -553,7 +562,11 @@ def test_any_text_is_drawn_as_it_is(text):
 def test_a_figure_is_the_same_each_time_and_free_of_names():
     def draw():
         bars = [Row("private step", "9 ms", [("noise", 4.0, "part-2"), ("rest", 5.0, "part-rest")])]
-        return to_svg(bar_chart(bars, Axis("Milliseconds")), "time")
+        dots = [Row("F1", "", [("private", Estimate(0.5, 0.4, 0.6, ""), "private")])]
+        return "".join(
+            to_svg(figure, "figure")
+            for figure in (bar_chart(bars, Axis("Milliseconds")), dot_chart(dots, Axis("F1")))
+        )
 
     assert draw() == draw()
     assert not re.search(
