@@ -18,7 +18,16 @@ from trustml.formatting import round_down, round_up
 from trustml.report import digits, from_json, load_schema, make_schema, to_json, words
 from trustml.report import render as render_reports
 from trustml.report import sections as section_table
-from trustml.report.charts import Axis, Row, Series, bar_chart, dot_chart, line_chart, to_svg
+from trustml.report.charts import (
+    COLOURS,
+    Axis,
+    Row,
+    Series,
+    bar_chart,
+    dot_chart,
+    line_chart,
+    to_svg,
+)
 from trustml.report.document import SCHEMA_VERSION
 from trustml.report.measured import Estimate
 from trustml.report.summary_table import summary_table
@@ -568,15 +577,20 @@ def test_a_figure_is_the_same_each_time_and_free_of_names():
             for figure in (bar_chart(bars, Axis("Milliseconds")), dot_chart(dots, Axis("F1")))
         )
 
-    assert draw() == draw()
-    assert not re.search(
-        r"<(metadata|defs|use|style)\b| (id|style|width|clip-path)=\"[a-z]", draw()
-    )
+    drawn = draw()
+    assert drawn == draw()
+    tags = Page(drawn).tags
+    assert {tag for tag, _ in tags} == {"svg", "title", "g", "path", "text"}
+    keys = {key for _, attributes in tags for key in attributes}
+    assert not keys & {"id", "style", "width", "height", "clip-path", "href"}
     # Every colour is one of the style sheet's, which knows light and dark.
-    assert set(re.findall(r'(?:fill|stroke)="(.*?)"', draw())) - {"none"} == {
-        f"var(--{name})"
-        for name in ("rule", "soft", "ink", "paper", "part-2", "part-rest", "on-part")
-    }
+    colours = set(re.findall(r'(?:fill|stroke)="(.*?)"', drawn)) - {"none"}
+    names = ("rule", "soft", "ink", "paper", "private", "part-2", "part-rest", "on-part")
+    assert colours == {f"var(--{name})" for name in names}
+    style = re.search("<style>(.*?)</style>", render([sample()]), re.DOTALL)[1]
+    light, dark = (set(re.findall("--([a-z0-9-]+):", part)) for part in style.split("@media")[:2])
+    assert set(COLOURS) <= light
+    assert set(COLOURS) <= dark
 
 
 def test_a_figure_can_be_shown_by_itself_and_leaves_no_state():
