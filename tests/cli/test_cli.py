@@ -493,7 +493,7 @@ def test_several_runs_make_one_page(finished, tmp_path, capsys):
     ("break_it", "text"),
     [
         (lambda run: (run / "report.json").write_text("{"), "must be a whole JSON document"),
-        (lambda run: (run / "report.json").write_text("{}"), "`schema_version` must be 2"),
+        (lambda run: (run / "report.json").write_text("{}"), "`schema_version` must be 3"),
         (lambda run: (run / "report.json").unlink(), "holds neither report.json nor ledger.jsonl"),
     ],
 )

@@ -13,7 +13,7 @@ from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.resolve import resolve
 from trustml.report import load_schema
-from trustml.training import mechanism
+from trustml.training import privatizer
 from trustml.training.runs.folder import RunFolder
 
 RUN = ["--baseline-steps", "2", "--quiet", "--no-pretrain", "--audit", "--audit-canaries", "300"]
@@ -124,7 +124,7 @@ def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mechanism, "add_noise", lambda sums, *_: sums)
+    monkeypatch.setattr(privatizer, "add_noise", lambda sums, *_: sums)
     jax.clear_caches()
     arguments = ["--steps", "2", "--batch", "6000", "--epsilon", "1", "--no-baseline", *RUN]
     assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0

@@ -14,7 +14,7 @@ from trustml.accounting import Accounting, SampledGaussian
 from trustml.noise.correlated import correlated_noise
 from trustml.noise.discrete import MOST_DISTANCE, as_private_as
 from trustml.plan import PrivacyPlan, composed_epsilon, releases
-from trustml.training import fit, mechanism, private_step, timing
+from trustml.training import fit, private_step, privatizer, timing
 from trustml.training.microbatch_means import as_units, mean_loss
 
 ROWS = 96
@@ -160,16 +160,29 @@ def test_steps_bound_the_means_of_microbatches():
     assert int(metrics.batch_size) == (draw.indices >= 0).sum()
 
 
-@pytest.mark.slow
-def test_parts_of_a_step_on_means_are_timed_as_they_run(monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        timing, "mean_loss", lambda *one, **two: seen.append(1) or mean_loss(*one, **two)
-    )
-    chosen = plan(num_microbatches=4, steps=2)
-    found = timing.time_steps(loss, optax.sgd(0.1), chosen, start(), DATA)
-    assert seen
-    assert found["private"].parts_ms["clipped gradient"] > 0
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_microbatches": 4},
+        pytest.param({"clip_quantile": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"noise": "discrete_gaussian", "dimension": 100.0}, marks=pytest.mark.slow),
+    ],
+    ids=["means", "adaptive bounds", "discrete noise"],
+)
+def test_the_step_of_a_run_is_timed_without_compiling_it_again(fields):
+    traced = []
+    counted = lambda params, unit: traced.append(1) or loss(params, unit)  # noqa: E731
+    chosen = plan(steps=2, **fields)
+    step = private_step(counted, optax.sgd(0.1), chosen)
+    step.update(step.init(start(), key=3), next(chosen.batches(seed=5)), DATA)
+    before = len(traced)
+    found = timing.time_steps(step, start(), DATA)
+    assert len(traced) == before > 0
+    whole, parts = found.pop("private")
+    assert not found
+    remainder = max(0.0, whole - parts["noise"] - parts["optimizer"])
+    assert parts.pop("clipped gradient") == pytest.approx(remainder)
+    assert min(whole, *parts.values()) > 0
 
 
 def test_one_row_moves_the_sum_of_means_by_more_than_the_bound_and_at_most_twice():
@@ -369,7 +382,7 @@ def test_noise_is_caught_up_to_the_bit(kind, memory):
     for number, draw in enumerate(step.plan.batches(seed=2), 1):
         state, _ = step.update(state, draw, DATA)
         if number in (7, 25, 40):
-            bare = state._replace(mechanism=mechanism.begin(step.plan, state.params))
+            bare = state._replace(mechanism=privatizer.begin(step.plan, state.params))
             found = step.restore_noise_state(bare).mechanism.noise
             for one, two in zip(
                 jax.tree.leaves(found), jax.tree.leaves(state.mechanism.noise), strict=True

@@ -268,6 +268,18 @@ def test_the_schema_refuses_a_wrong_kind_and_describes_every_field():
         (lambda r: r.pop("plan") and r, "`report` must hold .*got no 'plan'"),
         (lambda r: {**r, "notes": "x"}, "`report.notes` must be a JSON array, got str"),
         (lambda r: {**r, "privacy": {"delta": 1.0}}, "`privacy` must hold .*got no 'epsilon'"),
+        (
+            lambda r: {**r, "privacy": {**r["privacy"], "delta": "small"}},
+            "`privacy.delta` must be a JSON number, got str",
+        ),
+        (
+            lambda r: {**r, "run": {**r["run"], "repeats": -1}},
+            "`run.repeats`: .*greater than or equal to 0, got -1",
+        ),
+        (
+            lambda r: {**r, "attack": {**r["attack"], "arms": {}}},
+            "`attack.arms` must hold 'private', got no 'private'",
+        ),
     ],
 )
 def test_what_is_no_report_is_refused_by_name(change, message):

@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from trustml.accounting.curves import FINE, Method, curve, methods, rounding
+from trustml.accounting.curves import FINE, Method, methods, rounding
 from trustml.accounting.least import MAX_NOISE_MULTIPLIER, least_noise
+from trustml.accounting.prices import lowest_delta, lowest_epsilon, overhead
 from trustml.accounting.steps import (
     ACCOUNTANTS,
     ADJACENCIES,
@@ -87,10 +88,11 @@ class Accounting:
         if _without_noise(run):
             return 1.0
         steps = self._checked(run)
-        found = self._delta_by(self._methods(steps), steps, epsilon)
+        found = lowest_delta(steps, self.adjacency, self._methods(steps), epsilon)
         if steps and found < 10 * rounding(steps):  # where `epsilon` would not ask "pld"
-            found = min(found, self._delta_by([Method("rdp")], steps, epsilon))
-        return min(1.0, found + _overhead(epsilon, distance))
+            by_rdp = lowest_delta(steps, self.adjacency, (Method("rdp"),), epsilon)
+            found = min(found, by_rdp)
+        return min(1.0, found + overhead(epsilon, distance))
 
     def noise_multiplier(
         self,
@@ -112,10 +114,10 @@ class Accounting:
           ValueError: No noise suffices; the message names the nearest budget that can be met.
         """
         _check_budget(epsilon, delta)
-        if _overhead(epsilon, distance) >= delta:
+        if overhead(epsilon, distance) >= delta:
             raise ValueError(
                 f"`delta`={delta!r} cannot be met at epsilon={epsilon!r} with any noise: sampler "
-                f"overflow and noise tails alone cost {round_up(_overhead(epsilon, distance))}. "
+                f"overflow and noise tails alone cost {round_up(overhead(epsilon, distance))}. "
                 f"{_way_out(epsilon, delta, distance)}"
             )
 
@@ -210,8 +212,8 @@ class Accounting:
         if _without_noise(run):
             return 1.0
         steps = self._checked(run)
-        found = self._delta_by(self._methods(steps, delta), steps, epsilon)
-        return min(1.0, found + _overhead(epsilon, distance))
+        found = lowest_delta(steps, self.adjacency, self._methods(steps, delta), epsilon)
+        return min(1.0, found + overhead(epsilon, distance))
 
     def _priced(self, run, delta, distance) -> tuple[float, Method]:
         _check_delta(delta)
@@ -220,27 +222,13 @@ class Accounting:
         steps = self._checked(run)
         if not steps:
             return 0.0, Method(self.accountant)
-        found = []
-        for method in self._methods(steps, delta):
-            priced = curve(steps, self.adjacency, method)
-            value = _with_overhead(priced.get_epsilon, delta, distance)
-            found.append((max(value, 0.0), method))
-            if math.isfinite(value) and method.as_asked:
-                break
-        return min(found, key=lambda each: each[0])
+        return lowest_epsilon(steps, self.adjacency, self._methods(steps, delta), delta, distance)
 
-    def _methods(self, steps, delta=None):
+    def _methods(self, steps, delta=None) -> tuple[Method, ...]:
         if not steps:
-            return []
-        return methods(steps, self.adjacency, self.accountant, self.grid, self.points, delta)
-
-    def _delta_by(self, tried, steps, epsilon):
-        found = []
-        for method in tried:
-            found.append(curve(steps, self.adjacency, method).get_delta(epsilon))
-            if method.as_asked:
-                break
-        return min(found, default=0.0)
+            return ()
+        found = methods(steps, self.adjacency, self.accountant, self.grid, self.points, delta)
+        return tuple(found)
 
     def _checked(self, run):
         """The steps that were carried out, as a key."""
@@ -252,36 +240,14 @@ class Accounting:
         return tuple((step, int(count)) for step, count in run if count)
 
 
-def _with_overhead(epsilon_at, delta, distance):
-    """Epsilon where delta also pays for `distance`."""
-    value = epsilon_at(delta)
-    if distance == 0 or not math.isfinite(value):
-        return value
-    # From below: more epsilon costs more overhead, which asks for more epsilon.
-    for tries in range(40):
-        left = delta - _overhead(value, distance)
-        if left <= 0:
-            return math.inf
-        needed = epsilon_at(left)
-        if needed <= value:
-            return value
-        # Where epsilon hangs on the last digits of delta it creeps: then in ever longer steps.
-        value = needed + 1e-7 * 2 ** max(0, tries - 3) * max(needed, 1e-3)
-    return math.inf
-
-
 def _without_noise(run) -> bool:
     """Whether some step adds none, or less than floats can square."""
     return any(count > 0 and 0 <= step.noise_multiplier < _NONE for step, count in run)
 
 
-def _overhead(epsilon, distance):
-    return 0.0 if distance == 0 else (1 + math.exp(min(epsilon, 700.0))) * distance
-
-
 def _way_out(epsilon, delta, distance):
     """The nearest budget above what overflow and tails cost."""
-    needed = 2 * _overhead(epsilon, distance)
+    needed = 2 * overhead(epsilon, distance)
     below = math.log(delta / (2 * distance)) if delta > 2 * distance else 0.0
     ways = [f"a delta above {round_up(needed)}"] if needed < 1 else []
     ways += [f"an epsilon below {round_down(below, 4)}"] if below > 0 else []

@@ -115,7 +115,7 @@ def _description(folder: RunFolder) -> Description | None:
     except (OSError, yaml.YAMLError) as error:
         words = " ".join(str(error).split())
         raise ValueError(f"{path} must be a whole YAML document: {words}.") from None
-    if not isinstance(found, dict) or "report" not in found:
+    if not (isinstance(found, dict) and isinstance(found.get("report"), dict)):
         return None
     try:
         return description_from_json(found["report"])

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+from collections.abc import Sequence
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -67,7 +68,7 @@ def from_json(document: Any) -> Report:
     if not isinstance(document, dict):
         raise ValueError(f"`report` must be a JSON object, got {type(document).__name__}.")
     _check_version(document)
-    return _parse(Report, document, "report")
+    return _parse(Report, document, _WHOLE)
 
 
 def description_from_json(document: dict[str, Any]) -> Description:
@@ -76,7 +77,7 @@ def description_from_json(document: dict[str, Any]) -> Description:
     Raises:
       ValueError: A field is missing or of another kind.
     """
-    return _parse(Description, document, "report")
+    return _parse(Description, document, "Restore the file from a backup.")
 
 
 def load_schema() -> dict[str, Any]:
@@ -99,30 +100,33 @@ def make_schema() -> dict[str, Any]:
     return {"$schema": _Schema.schema_dialect, **schema, "title": title}
 
 
-def _parse(kind: type, document: dict[str, Any], name: str) -> Any:
+def _parse(kind: type, document: dict[str, Any], way_out: str) -> Any:
     try:  # strict, yet JSON's arrays are tuples
         return _adapter(kind).validate_json(dumps(document), strict=True)
     except ValidationError as error:
-        raise ValueError(_message(kind, name, error)) from None
+        raise ValueError(_message(kind, error, way_out)) from None
 
 
-def _message(kind: type, name: str, error: ValidationError) -> str:
-    """What is wrong first, as this project says it."""
+def _message(kind: type, error: ValidationError, way_out: str) -> str:
+    """The first error, in this project's words."""
     errors = error.errors(include_url=False)
-    first = next((one for one in errors if one["type"] == "missing"), errors[0])
-    *above, last = first["loc"]
-    path = ".".join(map(str, above))
-    if first["type"] == "missing":
+    missing = [one["loc"] for one in errors if one["type"] == "missing"]
+    if missing:
+        *above, last = missing[0]
         required = ", ".join(map(repr, _required(kind, above))) or repr(last)
-        missing = [one["loc"][-1] for one in errors if one["loc"][:-1] == first["loc"][:-1]]
-        return (
-            f"`{path or name}` must hold {required}, got no {', '.join(map(repr, missing))}. "
-            f"{_WHOLE}"
-        )
-    path, got = f"{path or name}.{last}", first["input"]
+        lacking = ", ".join(repr(one[-1]) for one in missing if list(one[:-1]) == above)
+        return f"`{_path(above)}` must hold {required}, got no {lacking}. {way_out}"
+    first, got = errors[0], errors[0]["input"]
+    # A number is an int or a float: pydantic names the one it tried last.
+    *above, last = [part for part in first["loc"] if part not in ("int", "float")]
+    path = f"{_path(above)}.{last}"
     if first["type"] in _KINDS:
         return f"`{path}` must be a JSON {_KINDS[first['type']]}, got {type(got).__name__}."
-    return f"`{path}`: {first['msg']}, got {got!r}. {_WHOLE}"
+    return f"`{path}`: {first['msg']}, got {got!r}. {way_out}"
+
+
+def _path(parts: Sequence[str | int]) -> str:
+    return ".".join(map(str, parts)) or "report"
 
 
 def _required(kind: Any, path: list) -> list[str]:

@@ -314,7 +314,7 @@ class Disk:
     """The `os` of the ledger on a disk with a cache: what is not synced goes with the power."""
 
     def __init__(self, *, room=10**9, syncs=True):
-        self.room, self.clip_factor, self._syncs = room, 0, syncs
+        self.room, self.kept, self._syncs = room, 0, syncs
 
     def __getattr__(self, name):
         return getattr(os, name)
@@ -328,7 +328,7 @@ class Disk:
 
     def fsync(self, file):
         if self._syncs:
-            self.clip_factor = os.fstat(file).st_size
+            self.kept = os.fstat(file).st_size
 
 
 @pytest.mark.parametrize("room", [0, 1, 50])
@@ -368,7 +368,7 @@ def test_a_line_may_take_several_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(ledger, "os", disk)
     path = write(tmp_path, *WHOLE)
     assert len(read_ledger(tmp_path)) == len(WHOLE)
-    assert disk.clip_factor == path.stat().st_size
+    assert disk.kept == path.stat().st_size
 
 
 # --- Write-ahead ---
@@ -393,7 +393,7 @@ def is_ahead(folder, monkeypatch, disk):
     update, ahead = TrainStep.update, []
 
     def release(self, state, draw, units):
-        kept = (RunFolder(folder).ledger).read_bytes()[: disk.clip_factor]
+        kept = RunFolder(folder).ledger.read_bytes()[: disk.kept]
         entries = [json.loads(line) for line in kept.splitlines()]
         ahead.append(summarize(entries).charged > draw.step)
         return update(self, state, draw, units)

@@ -28,7 +28,12 @@ from trustml.training import (
     summarize,
 )
 from trustml.training.runs import resume, run, secrets, validation
-from trustml.training.runs.checkpoint import CheckpointError
+from trustml.training.runs.checkpoint import (
+    CheckpointError,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from trustml.training.runs.digest import state_digest
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import Ledger
 from trustml.training.runs.metrics_log import MetricsLogger, read_lines
@@ -191,7 +196,9 @@ INTERRUPTS = {
 
 @pytest.mark.parametrize("every", [0, 60])
 @pytest.mark.parametrize("interrupt", INTERRUPTS)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupt, every, tmp_path, whole):
+def test_an_interrupted_run_ends_as_if_it_had_not_been(interrupt, every, tmp_path, whole, request):
+    if interrupt == "control-C":
+        request.getfixturevalue("orbax_storage")
     with pytest.raises((Stopped, KeyboardInterrupt)):
         train(tmp_path / "run", checkpoint_every=every, **INTERRUPTS[interrupt]())
     result = train(tmp_path / "run", checkpoint_every=60)
@@ -275,6 +282,7 @@ def test_without_a_seed_a_continued_run_keeps_its_key(tmp_path):
     assert len([entry for entry in result.history if "loss" in entry]) == STEPS
 
 
+@pytest.mark.usefixtures("orbax_storage")
 def test_checkpoints_hold_what_is_trained_and_frozen_weights_must_be_those_of_before(tmp_path):
     start = {"w": jnp.zeros(3), "b": jnp.ones(())}
     step = private_step(trainable=lambda name: name == "w")
@@ -343,7 +351,9 @@ ONCE = ("secrets, just written", "final weights", "secrets, before deletion")
 
 
 @pytest.mark.parametrize("point", killed.POINTS)
-def test_a_run_that_died_anywhere_ends_as_if_it_had_not(point, tmp_path, deaths, whole):
+def test_a_run_that_died_anywhere_ends_as_if_it_had_not(point, tmp_path, deaths, whole, request):
+    if "checkpoint" in point:
+        request.getfixturevalue("orbax_storage")
     for count in (1,) if point in ONCE else (1, 2, 5):
         reached = iter(range(1, 10**6))
         with (
@@ -640,7 +650,7 @@ def damage(place, how="flipped"):
 def rewritten(folder, **fields):
     """A ledger whose first entry says something else, and whose chain is whole."""
     entries = read_ledger(folder)
-    (RunFolder(folder).ledger).unlink()
+    RunFolder(folder).ledger.unlink()
     with Ledger(RunFolder(folder).ledger) as book:
         for number, entry in enumerate(entries):
             body = {name: value for name, value in entry.items() if name not in CHAIN}
@@ -742,6 +752,7 @@ def test_a_run_without_its_ledger_is_not_begun_anew(cut, left, emptied):
     assert files(cut) == before
 
 
+@pytest.mark.usefixtures("orbax_storage")
 @pytest.mark.parametrize("how", ["truncated", "flipped", "removed"])
 def test_a_damaged_checkpoint_gives_way_to_an_older_one_at_no_cost(how, cut, whole):
     damage(newest(cut), how)
@@ -775,7 +786,7 @@ def test_the_damaged_checkpoint_of_the_last_step_is_written_again(tmp_path, monk
 
 
 def test_a_damaged_ledger_is_refused(cut):
-    lines = (RunFolder(cut).ledger).read_bytes().splitlines(keepends=True)
+    lines = RunFolder(cut).ledger.read_bytes().splitlines(keepends=True)
     RunFolder(cut).ledger.write_bytes(b"".join(lines[:3] + lines[4:]))
     before = files(cut)
     with pytest.raises(LedgerError, match="line 4 is damaged"):
@@ -829,6 +840,26 @@ def test_a_second_process_is_refused(cut):
 # --- The disk ---
 
 
+def held(seed):
+    """What a checkpoint may hold, of every kind."""
+    normal = jax.random.normal(jax.random.key(seed), (3,))
+    weights = {"w": normal, "half": normal.astype(jnp.bfloat16)}
+    return {"params": weights, "opt_state": (jnp.int32(seed), jax.random.key(seed))}
+
+
+@pytest.mark.usefixtures("orbax_storage")
+def test_a_checkpoint_gives_back_every_bit_and_refuses_other_shapes(tmp_path):
+    entry = {"step": 4, "files": save_checkpoint(tmp_path, 4, held(1), {"about": "test"})}
+    found, tree, damaged = restore_checkpoint(tmp_path, [entry], held(2))
+    assert (found, damaged) == (entry, [])
+    assert jax.random.key_data(tree["opt_state"][1]).tolist() == [0, 1]
+    assert state_digest(tree) == state_digest(held(1)) != state_digest(held(2))
+    other = {**held(2), "opt_state": (jnp.zeros(2, jnp.int32), jax.random.key(2))}
+    with pytest.raises(CheckpointError, match=r"got int32\[2\] for `opt_state/0`, where .* int32"):
+        restore_checkpoint(tmp_path, [entry], other)
+
+
+@pytest.mark.usefixtures("orbax_storage")
 def test_a_checkpoint_is_on_disk_before_the_ledger_names_it(tmp_path, monkeypatch):
     synced, append, missing = set(), Ledger.append, []
     sync = os.fsync
@@ -876,6 +907,7 @@ def fill(path):
                     file.write(b"\0" * size)
 
 
+@pytest.mark.usefixtures("orbax_storage")
 @pytest.mark.parametrize("every", [0, 60])
 @pytest.mark.parametrize("at", [1, CUT, 16, STEPS])
 def test_a_run_goes_on_after_the_disk_was_full(at, every, small_disk, whole):
@@ -936,6 +968,7 @@ def watched(folder, **options):
 PLACES = ("secret", "secret/keys.json")
 
 
+@pytest.mark.usefixtures("orbax_storage")
 @pytest.mark.parametrize("seed", [1, None])
 def test_no_secret_leaves_its_folder_and_none_survives_the_end(tmp_path, seed):
     found, seen = watched(tmp_path / "run", seed=seed)
@@ -944,6 +977,7 @@ def test_no_secret_leaves_its_folder_and_none_survives_the_end(tmp_path, seed):
     assert not (tmp_path / "run" / "secret").exists()
 
 
+@pytest.mark.usefixtures("orbax_storage")
 def test_the_secrets_of_a_continued_run_are_deleted_too(cut):
     found = load_secrets(RunFolder(cut))
     assert traces(cut, found, but="secret") == []
@@ -961,12 +995,14 @@ def test_secrets_are_overwritten_before_they_are_removed(tmp_path, monkeypatch):
     assert traces(tmp_path, found) == []
 
 
+@pytest.mark.usefixtures("orbax_storage")
 def test_secrets_that_are_not_deleted_are_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "delete_secrets", lambda folder: None)
     found, _ = watched(tmp_path / "run", checkpoint_every=60)
     assert traces(tmp_path / "run", found) == [tmp_path / "run" / "secret" / "keys.json"]
 
 
+@pytest.mark.usefixtures("orbax_storage")
 def test_a_key_in_a_checkpoint_is_noticed(tmp_path, monkeypatch):
     save = run.checkpoint.save_checkpoint
 
@@ -981,6 +1017,7 @@ def test_a_key_in_a_checkpoint_is_noticed(tmp_path, monkeypatch):
     }
 
 
+@pytest.mark.usefixtures("orbax_storage")
 def test_a_key_in_the_metrics_is_noticed(tmp_path):
     folder = tmp_path / "run"
     careless = {"evaluate": lambda weights: {"key": int(load_secrets(RunFolder(folder)).key[0])}}

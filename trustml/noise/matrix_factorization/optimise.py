@@ -1,5 +1,6 @@
 """The numbers of a strategy that make prefix sums least noisy, by L-BFGS in float64."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -70,6 +71,7 @@ def best_strategy(
     return _best_blt(steps, memory, times, min_separation)
 
 
+@functools.lru_cache(maxsize=32)  # a plan is made several times on its way to its noise
 def _best_banded(steps, memory, participations, min_separation):
     most = steps if participations == 1 else min(steps, min_separation)
     if memory >= most:
@@ -101,6 +103,7 @@ def _banded_loss(free, steps):
     return math.log(size * error), through * (1 - ratio)
 
 
+@functools.lru_cache(maxsize=32)
 def _best_blt(steps, buffers, times, apart):
     longest = _LONGEST * steps + 1
     least = max(_LEAST_GAP, _ROUNDING * longest)

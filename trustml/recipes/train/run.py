@@ -19,7 +19,15 @@ from trustml.recipes.train.resolve import resolve, with_task
 from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
-from trustml.training import FitResult, TrainStep, fit, load_weights, patience, save_weights
+from trustml.training import (
+    FitResult,
+    TrainStep,
+    baseline_step,
+    fit,
+    load_weights,
+    patience,
+    save_weights,
+)
 from trustml.training.runs import interrupts
 from trustml.training.runs.files import locked
 from trustml.training.runs.folder import RunFolder
@@ -253,20 +261,22 @@ class _Training(NamedTuple):
         return start
 
     def _time(self) -> Any:
-        experiment, config = self.experiment, self.experiment.config
-        objective, size = experiment.private_objective, config.physical_batch_size
-        sliced = isinstance(size, int) and not experiment.plan.num_microbatches
-        return time_steps(
+        """The private step, and a plain one on the same rows: the baseline's own has fewer."""
+        experiment, step = self.experiment, self.steps["private"]
+        objective = experiment.private_objective
+        plain = baseline_step(
             objective.loss,
             objective.optimizer(experiment.private.optimizer()),
-            experiment.plan,
-            objective.params(experiment.task.network.init(jax.random.key(0))),
-            objective.units,
-            strategy=config.strategy,
-            physical_batch_size=size if isinstance(size, int) and sliced else None,
-            baseline=config.baseline,
+            step.plan,
+            physical_batch_size=step.physical_batch_size,
             trainable=objective.trainable,
             shorten=objective.shorten,
+        )
+        return time_steps(
+            step,
+            objective.params(experiment.task.network.init(jax.random.key(0))),
+            objective.units,
+            baseline=plain if experiment.config.baseline else None,
         )
 
 

@@ -1,13 +1,11 @@
-"""Checkpoints of a training state, without its key: orbax writes them, a hash says they are whole.
+"""Checkpoints of a training state, without its key; a hash says that they are whole.
 
 A checkpoint holds weights and optimizer state, both computed from noisy sums alone: the promise of
 a private run covers them.
 """
 
-import contextlib
 import errno
 import hashlib
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -19,7 +17,9 @@ import jax.numpy as jnp
 
 from trustml.training.runs.environment import flat_names
 from trustml.training.runs.files import sync_folder
+from trustml.training.runs.storage import OrbaxStorage, Storage
 
+storage: Storage = OrbaxStorage()
 _OVERHEAD = 1 << 16  # bytes beside the arrays themselves
 
 
@@ -45,9 +45,7 @@ def save_checkpoint(folder: Path, step: int, tree: Any, facts: dict[str, Any]) -
     if place.exists():  # by a process that died before its ledger named it
         shutil.rmtree(place)
     try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(place.absolute(), flat, custom_metadata=facts)
-            checkpointer.wait_until_finished()
+        storage.save(place, flat, facts)
     except BaseException as error:
         for path in (place, *folder.glob(f"{place.name}.*")):
             shutil.rmtree(path, ignore_errors=True)
@@ -100,10 +98,9 @@ def keep_only(folder: Path, entries: Sequence[dict[str, Any]]) -> None:
 
 def _restore(place: Path, like):
     flat = _arrays(like)
-    with _checkpointer() as checkpointer:
-        # Asked first: where shapes differ, storage would leave half-read arrays behind.
-        _check_same(flat, checkpointer.metadata(place.absolute()).item_metadata.tree, place)
-        found = checkpointer.restore(place.absolute(), jax.tree.map(_target, flat))
+    # Asked first: where shapes differ, orbax would leave half-read arrays behind.
+    _check_same(flat, storage.kinds(place), place)
+    found = storage.restore(place, flat)
     leaves = [
         jax.random.wrap_key_data(found[name], impl=jax.random.key_impl(leaf))
         if _is_key(leaf)
@@ -111,10 +108,6 @@ def _restore(place: Path, like):
         for name, leaf in flat_names(like).items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def _target(leaf):
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
 def _check_same(wanted, held, place: Path) -> None:
@@ -163,17 +156,3 @@ def _is_key(leaf) -> bool:
 
 def _place(folder: Path, step: int) -> Path:
     return folder / f"{step:08d}"
-
-
-@contextlib.contextmanager
-def _checkpointer():
-    import orbax.checkpoint
-
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)  # it reports every file, and every error we raise again
-    try:
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            yield checkpointer
-    finally:
-        logger.setLevel(level)

@@ -21,10 +21,10 @@ from trustml.sampling import Draw
 from trustml.training import checks
 from trustml.training.batches import Batch, batch_shapes, check_whole, gather
 from trustml.training.checks import AUTO
-from trustml.training.mechanism import MechanismState, begin, restore_noise_state
 from trustml.training.memory import largest_physical_batch, out_of_memory
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import StepMetrics
+from trustml.training.privatizer import MechanismState, begin, restore_noise_state
 
 
 class TrainState(NamedTuple):
@@ -316,7 +316,6 @@ class TrainStep:
         return jax.jit(run, donate_argnums=0, out_shardings=pinned)
 
     def _run(self, sums_of, state, rows, group):
-        trained, frozen = partition(state.params, self._trainable)
         if self.on_mesh is None:
             sums, metrics, mechanism = sums_of(state, rows, group)
         else:
@@ -324,6 +323,19 @@ class TrainStep:
             sums, metrics, mechanism = sums_of(state._replace(params=params), rows, group)
             order = functools.partial(self.on_mesh.in_order, size=self.plan.capacity)
             metrics = metrics._replace(aux=jax.tree.map(order, metrics.aux))
+        return self.apply(state, sums, mechanism), metrics
+
+    def apply(
+        self, state: TrainState, sums: PyTree, mechanism: MechanismState | None = None
+    ) -> TrainState:
+        """The next state, from the sums of a step: their mean through the optimizer.
+
+        Args:
+          state: Before the step.
+          sums: Noisy ones of a private step, like its trained weights.
+          mechanism: After the step.
+        """
+        trained, frozen = partition(state.params, self._trainable)
         # A public number: dividing by the drawn size would release it.
         divisor = self.plan.divisor if self.private else self.plan.expected_batch
         mean = jax.tree.map(lambda leaf: leaf / divisor, sums)
@@ -331,4 +343,4 @@ class TrainStep:
             updates, opt_state = self._optimizer.update(mean, state.opt_state, to_float32(trained))
             trained = optax.apply_updates(trained, updates)
         params = combine(trained, frozen)
-        return TrainState(params, opt_state, state.key, state.step + 1, mechanism), metrics
+        return TrainState(params, opt_state, state.key, state.step + 1, mechanism)
