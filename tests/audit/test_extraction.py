@@ -106,7 +106,13 @@ def fit(examples, seed, letters):
     return trained(NET.init(jax.random.key(seed)), units)
 
 
-@pytest.fixture(scope="module", params=[0, 5], ids=["words", "letters"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(0, id="words"),
+        pytest.param(5, id="letters", marks=pytest.mark.slow),
+    ],
+)
 def leaky(request):
     """A tagger that saw the secret often, and the letters that it reads."""
     return fit(planted().train, 0, request.param), request.param
@@ -273,6 +279,7 @@ def test_attacks_find_the_secret_of_a_tagger_that_saw_it(words_only):
     np.testing.assert_allclose(found.losses, losses[numbers], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_attacks_find_what_a_tagger_saw_and_nothing_that_it_did_not(clean):
     never, seen = code_number(SECRET, 10), []
     for place, (secret, params) in enumerate(clean.items()):
@@ -285,6 +292,7 @@ def test_attacks_find_what_a_tagger_saw_and_nothing_that_it_did_not(clean):
     assert all(seen)
 
 
+@pytest.mark.slow
 def test_a_secret_is_nearly_found_among_any_words(words_only):
     many = (*WORDS, *"12", "4", "7", "two", "call", "pin", "rock", "jazz")
     wanted = tuple(many.index(str(digit)) for digit in SECRET)

@@ -92,17 +92,17 @@ def test_the_attack_reads_rows_that_coins_put_in_or_out(finished):
     assert not members & others
     assert 400 < len(members) < 600  # 6 sigma of a fair coin
     assert report["data"]["held_out"] == len(others)
-    for side in report["attack"]["sides"].values():
+    for side in report["attack"]["arms"].values():
         assert side["epsilon_lower_bound"]["value"] <= 3.0
         half = (side["auc"]["high"] - side["auc"]["low"]) / 2  # two standard errors
         assert side["auc"]["low"] - half < 0.5 < side["auc"]["high"] + half
 
 
-def test_groups_and_intents_are_judged_apart(finished):
+def test_groups_and_intents_are_evaluated_apart(finished):
     report = json.loads((finished / "report.json").read_text())
     for kind in ("protected group", "intent"):
         rows = [row for row in report["groups"] if row["by"] == kind]
-        assert sum(row["judged"] for row in rows) == report["data"]["judged"]
+        assert sum(row["evaluated"] for row in rows) == report["data"]["evaluated"]
     assert {"general speech", "regional speech"} <= {row["name"] for row in report["groups"]}
 
 
@@ -493,7 +493,7 @@ def test_several_runs_make_one_page(finished, tmp_path, capsys):
     ("break_it", "text"),
     [
         (lambda run: (run / "report.json").write_text("{"), "must be a whole JSON document"),
-        (lambda run: (run / "report.json").write_text("{}"), "`schema_version` must be 2"),
+        (lambda run: (run / "report.json").write_text("{}"), "`schema_version` must be 3"),
         (lambda run: (run / "report.json").unlink(), "holds neither report.json nor ledger.jsonl"),
     ],
 )

@@ -449,7 +449,7 @@ def test_a_damaged_archive_is_named(held, tmp_path, capsys):
         (["--delta", "1"], "`--delta` must be in [0, 1), got 1.0"),
         (["--delta", "nan"], "`--delta` must be in [0, 1), got nan"),
         (["--confidence", "95"], "`--confidence` must be in (0, 1), such as 0.95, got 95.0"),
-        (["--fpr", "0.1,x"], "`--fpr` must be rates in (0, 1), commas between, got 'x'"),
+        (["--fpr", "0.1,x"], "`--fpr` must be a number for each, with commas between, got 'x'"),
         (["--fpr", "1"], "`--fpr` must be rates in (0, 1), commas between, got 1.0"),
         (["--claimed-epsilon", "-1"], "`--claimed-epsilon` must be finite and 0 or more, got -1"),
         (["--claimed-epsilon", "nan"], "`--claimed-epsilon` must be finite and 0 or more, got nan"),

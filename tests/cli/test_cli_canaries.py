@@ -13,7 +13,7 @@ from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.resolve import resolve
 from trustml.report import load_schema
-from trustml.training import mechanism
+from trustml.training import privatizer
 from trustml.training.runs.folder import RunFolder
 
 RUN = ["--baseline-steps", "2", "--quiet", "--no-pretrain", "--audit", "--audit-canaries", "300"]
@@ -77,7 +77,7 @@ def test_both_epsilons_of_one_run_stand_in_the_report(finished):
     left_out = len(coins["nonmembers"]) + len(coins["wrong_nonmembers"])
     assert report["data"]["held_out"] == left_out
     assert report["data"]["train"] == 16_000 - left_out
-    sides = report["attack"]["sides"]
+    sides = report["attack"]["arms"]
     kinds = {name: [one["canaries"] for one in side["audits"]] for name, side in sides.items()}
     assert kinds["private"] == ["rows", "mislabelled rows", "gradients"]
     assert kinds["baseline"] == ["rows", "mislabelled rows"]
@@ -124,12 +124,12 @@ def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(mechanism, "add_noise", lambda sums, *_: sums)
+    monkeypatch.setattr(privatizer, "add_noise", lambda sums, *_: sums)
     jax.clear_caches()
     arguments = ["--steps", "2", "--batch", "6000", "--epsilon", "1", "--no-baseline", *RUN]
     assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0
     found = report_of(tmp_path / "run")
-    bound = found["attack"]["sides"]["private"]["epsilon_lower_bound"]
+    bound = found["attack"]["arms"]["private"]["epsilon_lower_bound"]
     assert bound["value"] > 1.5 > found["privacy"]["epsilon"]
     assert "gradients" in bound["method"]
     assert "The audit contradicts the claim" in (tmp_path / "run" / "report.html").read_text()

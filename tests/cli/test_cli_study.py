@@ -12,6 +12,7 @@ from trustml.recipes.study.folder import SETTINGS
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.run import TrainResult
+from trustml.report import from_json
 from trustml.training.runs.folder import RunFolder
 
 TINY = ["--steps", "2", "--batch", "64", "--max-length", "6", "--evaluate-every", "2"]
@@ -31,10 +32,10 @@ def report_like(real, config, audited=None):
     """A report of the schema with figures that follow from the settings."""
     report = json.loads(json.dumps(real))
     report["results"].pop("baseline")
-    report["attack"]["sides"].pop("baseline")
+    report["attack"]["arms"].pop("baseline")
     epsilon = config.epsilon
     report["privacy"]["epsilon"] = epsilon - 1e-4
-    side = report["attack"]["sides"]["private"]
+    side = report["attack"]["arms"]["private"]
     side["auc"] |= {"value": 0.5 + epsilon / 100, "low": 0.5, "high": 0.6}
     side["tpr_at_fpr"] = [
         {"rate": 0.01, "tpr": {**side["auc"], "value": 0.01 * epsilon}, "note": ""}
@@ -46,7 +47,7 @@ def report_like(real, config, audited=None):
         estimate["value"] = 0.9 - (0.2 if config.num_microbatches else 0.0) - 0.1 / epsilon
     if config.baseline:
         report["results"]["baseline"] = {**private, "epsilon": None}
-        report["attack"]["sides"]["baseline"] = side
+        report["attack"]["arms"]["baseline"] = side
     return report
 
 
@@ -66,13 +67,13 @@ def trained(finished, monkeypatch):
             raise KeyboardInterrupt("go on with: trustml train --resume")
         report = report_like(real, config, seen["audited"].get(folder.name))
         (folder / "report.json").write_text(json.dumps(report))
-        return TrainResult(report, folder)
+        return TrainResult(from_json(report), folder)
 
     def resume(folder, changes, **_):
         seen["resumed"][folder.name] = changes
         report = report_like(real, seen["started"][folder.name])
         (folder / "report.json").write_text(json.dumps(report))
-        return TrainResult(report, folder)
+        return TrainResult(from_json(report), folder)
 
     monkeypatch.setattr(training_run, "run", start)
     monkeypatch.setattr(training_run, "resume", resume)
@@ -100,7 +101,7 @@ def test_two_real_cells_are_trained_audited_and_added_up(studied, capsys):
     assert [row["budget_epsilon"] for row in found["rows"]] == [1.0, 8.0]
     for row in found["rows"]:
         report = json.loads((studied / row["cell"] / "report.json").read_text())
-        side = report["attack"]["sides"]["private"]
+        side = report["attack"]["arms"]["private"]
         assert row["epsilon"] == report["privacy"]["epsilon"] <= row["budget_epsilon"]
         assert row["attack_auc"] == side["auc"]
         assert row["audited"] == side["epsilon_lower_bound"]
@@ -288,7 +289,7 @@ def test_cells_with_one_noise_key_promise_nothing_together(trained, tmp_path, mo
     assert study(tmp_path / "study", "--epsilons", "1,3") == 0
     total = document(tmp_path / "study")["together"]
     assert total["epsilon"] is None
-    assert "epsilon is infinite" in total["said"]
+    assert "epsilon is infinite" in total["statement"]
 
 
 def test_correlations_are_those_of_the_rows(trained, tmp_path):

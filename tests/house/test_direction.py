@@ -158,7 +158,7 @@ def test_a_planted_violation_is_caught(module, source):
     [
         ("trustml.plan.privacy_plan", "from trustml.noise import tail_probability"),
         ("trustml.plan.privacy_plan", "from .statement import write_statement"),
-        ("trustml.training.step", "from trustml.models import nlu"),
+        ("trustml.training.train_step", "from trustml.models import nlu"),
         ("trustml.clipping.sums", "from trustml.clipping import bounds"),
         ("trustml.cli.plan", "from trustml.plan import PrivacyPlan"),
         ("trustml.audit.roc", "import numpy as np"),

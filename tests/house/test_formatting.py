@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trustml.cli.train import show
 from trustml.formatting import round_down, round_up
 
 ROOT = Path(__file__).parents[2] / "trustml"
@@ -106,24 +105,3 @@ def test_no_bound_is_formatted_by_hand(path):
 )
 def test_the_scan_finds_a_bound_formatted_by_hand(line):
     assert bounds_formatted_by_hand(line) == [1]
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "shown"), [(2.99961, "3.000"), (3.0, "3.000"), (3.0004, "3.001")]
-)
-def test_the_table_of_train_rounds_epsilon_up(epsilon, shown, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    side = {"epsilon": epsilon, "metrics": {}, "step_ms": 1.0}
-    data = dict.fromkeys(("name", "train", "privacy_unit", "judged", "judged_on"), "rows")
-    show(
-        {
-            "attack": None,
-            "metrics": [],
-            "results": {"private": side},
-            "data": {**data, "synthetic": False},
-            "privacy": {"delta": 1e-5, "statement": ""},
-            "timing": {"batch": 1},
-            "notes": [],
-        }
-    )
-    assert f" {shown} " in capsys.readouterr().out

@@ -29,7 +29,7 @@ def test_the_loop_runs_and_is_as_short_as_promised(capsys):
 @pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_language_model_is_trained_as_shown(tmp_path):
-    (code,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    _, code = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
     recipe = PublicModel(
         kind="bert", vocabulary=200, features=8, layers=1, heads=2, length=16, steps=2, batch=4
     )
@@ -46,9 +46,24 @@ def test_a_language_model_is_trained_as_shown(tmp_path):
         names = {}
         exec(compile(code, "README.md", "exec"), names)
     again = from_pretrained(tmp_path / "model", head="classify")
-    assert again.config.labels == names["parts"].train.labels
+    assert again.config.labels == names["splits"].train.labels
     assert again.fresh == ()
     assert len(names["result"].history) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
+def test_a_recipe_runs_as_shown(tmp_path, monkeypatch):
+    code, _ = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    small = "epsilon=3.0, steps=2, batch=64, baseline_steps=2, audit_rows=40, max_length=8"
+    code = code.replace("epsilon=3.0", small).replace('"DATA"', repr(os.environ["TRUSTML_DATA"]))
+    code = code.replace("trustml.recipes.run(", "result = trustml.recipes.run(")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    with jax.numpy_dtype_promotion("standard"):
+        exec(compile(code, "README.md", "exec"), names)
+    assert (tmp_path / "runs/first/report.html").exists()
+    assert "Trust report" in names["result"]._repr_html_()
 
 
 def test_no_table_is_missing():

@@ -95,12 +95,9 @@ def test_greedy_writing_equals_reading_everything_anew(case):
     assert max(len(set(row)) for row in found) > 1
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "config",
-    [pytest.param(GPT2, marks=pytest.mark.slow), BART],
-    ids=lambda config: config.model_type,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("config", [GPT2, BART], ids=lambda config: config.model_type)
 def test_scores_of_each_step_are_those_of_the_whole(config, dtype):
     options = Options(dtype=dtype)
     net, params = network(config, options)

@@ -72,6 +72,7 @@ def test_parameters_and_loss_are_float32_and_every_parameter_learns(part, kind):
         assert bool((leaf != 0).any()), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns_the_utterances_it_sees(part, kind):

@@ -1,6 +1,7 @@
 """Tasks in tokens: what is encoded, what predictions say in words, small public models."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -44,9 +45,15 @@ def tokenizers():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
+    """A model of the kind that is asked for, made once."""
     cache = tmp_path_factory.mktemp("cache")
-    with jax.numpy_dtype_promotion("standard"):
-        return {kind: public_model(mini(kind), PUBLIC, "test", cache) for kind in _KINDS}
+
+    @functools.cache
+    def folder(kind):
+        with jax.numpy_dtype_promotion("standard"):
+            return public_model(mini(kind), PUBLIC, "test", cache)
+
+    return folder
 
 
 _KINDS = ("bert", "gpt2", "bart")
@@ -86,7 +93,7 @@ MODEL = {"classify": "bert", "tag": "bert", "qa": "bert", "lm": "gpt2", "seq2seq
 def problem_of(task, folders, limits):
     schema = SETS[task]
     found = from_pretrained(
-        folders[MODEL[task]],
+        folders(MODEL[task]),
         head=task,
         labels=schema.labels if task == "classify" else (),
         tags=schema.tags if task == "tag" else (),
@@ -206,8 +213,9 @@ def test_odd_questions_end_no_run(tokenizers):
         tokens.windows(0, question("mat"), tokenizer, 10)
 
 
+@pytest.mark.slow
 def test_a_task_that_writes_needs_a_writer(folders):
-    net = from_pretrained(folders["bart"], head="seq2seq")
+    net = from_pretrained(folders("bart"), head="seq2seq")
     given = {"network": net.network, "tokenizer": net.tokenizer, "start": lambda seed: net.params}
     with pytest.raises(ValueError, match="`write` must be given"):
         language_problem(SETS["seq2seq"], **given, limits=Limits(), config={}, disclosures=())
@@ -218,9 +226,9 @@ def test_a_task_that_writes_needs_a_writer(folders):
 def test_a_public_model_is_made_once_and_kept(kind, folders):
     told = []
     again = public_model(
-        mini(kind), PUBLIC, "test", folders[kind].parent, lambda *step: told.append(step)
+        mini(kind), PUBLIC, "test", folders(kind).parent, lambda *step: told.append(step)
     )
-    assert again == folders[kind]
+    assert again == folders(kind)
     assert told == []
     others = dataclasses.replace(mini(kind), seed=1)
     with jax.numpy_dtype_promotion("standard"):
@@ -234,7 +242,7 @@ def test_a_public_model_is_made_once_and_kept(kind, folders):
 @pytest.mark.parametrize("kind", _KINDS)
 def test_pretraining_learns_from_public_text(kind, folders):
     head = mini(kind).head
-    found = from_pretrained(folders[kind], head=head)
+    found = from_pretrained(folders(kind), head=head)
     losses = []
     recipe = mini(kind, steps=200)
     pretrain_language(

@@ -112,16 +112,6 @@ def params_of(network, seed=0):
     return jax.tree.map_with_path(leaf, shapes)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_compilation():
-    """Small networks run for milliseconds and would compile for minutes."""
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    jax.config.update(name, True)
-    yield
-    jax.config.update(name, before)
-
-
 def losses_of(network):
     return jax.jit(jax.vmap(network.loss, (None, 0)))
 

@@ -14,7 +14,7 @@ from trustml.accounting import Accounting, SampledGaussian
 from trustml.noise.correlated import correlated_noise
 from trustml.noise.discrete import MOST_DISTANCE, as_private_as
 from trustml.plan import PrivacyPlan, composed_epsilon, releases
-from trustml.training import fit, mechanism, private_step, timing
+from trustml.training import fit, private_step, privatizer, timing
 from trustml.training.microbatch_means import as_units, mean_loss
 
 ROWS = 96
@@ -382,7 +382,7 @@ def test_noise_is_caught_up_to_the_bit(kind, memory):
     for number, draw in enumerate(step.plan.batches(seed=2), 1):
         state, _ = step.update(state, draw, DATA)
         if number in (7, 25, 40):
-            bare = state._replace(mechanism=mechanism.begin(step.plan, state.params))
+            bare = state._replace(mechanism=privatizer.begin(step.plan, state.params))
             found = step.restore_noise_state(bare).mechanism.noise
             for one, two in zip(
                 jax.tree.leaves(found), jax.tree.leaves(state.mechanism.noise), strict=True

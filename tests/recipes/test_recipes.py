@@ -52,7 +52,7 @@ def test_an_audit_is_that_of_the_command(tmp_path, capsys):
         (lambda: AuditConfig(file="a.csv", delta=float("nan")), "delta"),
         (lambda: StudyConfig(epsilons=(1.0, float("inf"))), "epsilons"),
         (lambda: StudyConfig(mechanisms=("magic",)), "mechanisms"),
-        (lambda: StudyConfig(shared={"noise": "tree"}), "shared"),
+        (lambda: StudyConfig(shared={"noise": "tree"}), "noise"),
     ],
 )
 def test_settings_are_checked_where_they_are_made(config, named):
@@ -62,10 +62,10 @@ def test_settings_are_checked_where_they_are_made(config, named):
 
 def test_files_that_differ_from_the_published_ones_are_named(tmp_path):
     entry = next(entry for entry in list_data() if entry.task == "nlu")
-    (tmp_path / entry.place).mkdir()
+    (tmp_path / entry.folder).mkdir()
     wrong = entry.files[0].name
-    (tmp_path / entry.place / wrong).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / entry.place / wrong).write_text("no row")
+    (tmp_path / entry.folder / wrong).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / entry.folder / wrong).write_text("no row")
     check = check_data(tmp_path, entry.name)
     assert not check.holds
     verdicts = {file.file: file.verdict for file in check.files}

@@ -3,13 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trustml.cli import flags
 from trustml.cli.options import Output, show_json, show_table
 from trustml.recipes.settings import REQUIRED, knob, settings
+from trustml.recipes.study import tables
 from trustml.recipes.study.grid import MECHANISMS, SharedSettings, StudyConfig
-from trustml.recipes.study.page import CORRELATED, cell_head, cell_rows, correlation_rows
+from trustml.recipes.study.results import StudyResult
 from trustml.recipes.study.run import FILE, audit_study
 
 _ABOUT = f"""\
@@ -51,28 +51,27 @@ def run(arguments: Sequence[str]) -> int:
     )
     call = _Call.from_dict(options, "the flags")
     config = dataclasses.replace(StudyConfig.from_dict(grid, "the flags"), shared=shared)
-    document = audit_study(config, call.out, quiet=call.quiet)
+    result = audit_study(config, call.out, quiet=call.quiet)
     if call.json:
-        show_json(document)
+        show_json(result.to_dict())
     else:
-        show(document)
+        _show(result)
         files = f"study.html, {FILE} (private quantities), a folder for each cell"
         print(f"\nIn {call.out}: {files}.")
     return 0
 
 
-def show(document: dict[str, Any]) -> None:
+def _show(result: StudyResult) -> None:
     """Prints the cells, the correlations and what must be known."""
     title = (
-        f"Theory against practice on {document['data']}: epsilon claimed, at most, and audited, "
+        f"Theory against practice on {result.data}: epsilon claimed, at most, and audited, "
         "at least; 95 % intervals. Private quantities:"
     )
-    metrics = document["metrics"]
-    show_table(title, cell_head(metrics), cell_rows(document))
-    title = "Claimed epsilon and what was found, by rank"
-    show_table(title, CORRELATED, correlation_rows(document["correlations"]))
-    for text in document["dangers"]:
+    show_table(title, tables.cells_head(result.metrics), tables.cells(result))
+    title = "Claimed epsilon and what was measured, by rank"
+    show_table(title, tables.CORRELATIONS, tables.correlations(result.correlations))
+    for text in result.dangers:
         print(f"DANGER: {text}")
-    print(document["together"]["said"])
-    for note in document["notes"]:
+    print(result.together.statement(len(result.rows)))
+    for note in result.notes:
         print(f"Note: {note}")

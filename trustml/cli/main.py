@@ -23,7 +23,7 @@ Private, federated and fair machine learning on one JAX core.
 Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, 130 interrupted."""
 
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
-EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
+_EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output is gone; what is left to flush has no one to go to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except EXPECTED as error:
+    except _EXPECTED as error:
         if os.environ.get("TRUSTML_TRACEBACK"):
             raise
         line = " ".join(str(error).split()) or type(error).__name__

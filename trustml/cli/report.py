@@ -6,7 +6,7 @@ from trustml.cli import flags
 from trustml.cli.options import Output, show_json
 from trustml.recipes.reports import ReportConfig, write_report
 from trustml.recipes.settings import knob, settings
-from trustml.report import load_schema
+from trustml.report import make_schema
 
 _ABOUT = """\
 Writes the trust report of a run as one self-contained HTML page: the promise in plain words,
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     call = _Call.from_dict(options, "the flags")
     if call.schema:
-        show_json(load_schema())
+        show_json(make_schema())
         return 0
     reported = write_report(ReportConfig.from_dict(given, "the flags"))
     if call.json:

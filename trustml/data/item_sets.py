@@ -80,8 +80,6 @@ def load_items(name: str, data_dir: str | Path | None = None, *, download: bool 
         ) from None
     if not (raw.rows or raw.arrays):
         raise DataError(f"{folder}: no rows for {name}; fetch it anew.")
-    changed = [Path(content.path).name for content in read if content.verdict == CHANGED]
-    verdict = f"{CHANGED}: {', '.join(changed)}" if changed else VERIFIED
     return Items(
         name=name,
         kind=entry.task,
@@ -89,6 +87,11 @@ def load_items(name: str, data_dir: str | Path | None = None, *, download: bool 
         rows=tuple(raw.rows),
         lists=raw.lists,
         arrays=raw.arrays,
-        source=f"{entry.title}, {verdict}; {entry.split}",
+        source=f"{entry.title}, {_verdict(read)}; {entry.split}",
         licence=entry.licence,
     )
+
+
+def _verdict(read: list[Content]) -> str:
+    changed = [Path(content.path).name for content in read if content.verdict == CHANGED]
+    return f"{CHANGED}: {', '.join(changed)}" if changed else VERIFIED

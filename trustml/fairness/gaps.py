@@ -58,16 +58,16 @@ def compare_means(
 ) -> GroupComparison:
     """Means of `values` per group, and their gaps, with bootstrap intervals.
 
-    >>> found = compare_means([1.0, 3.0, 5.0, 5.0], [0, 0, 1, 1], names=("a", "b"))
-    >>> [mean.value for mean in found.groups], found.largest.value
+    >>> comparison = compare_means([1.0, 3.0, 5.0, 5.0], [0, 0, 1, 1], names=("a", "b"))
+    >>> [mean.value for mean in comparison.groups], comparison.largest.value
     ([2.0, 5.0], -3.0)
 
     Args:
       values: One finite number per unit.
       group: Index into `names`; -1 leaves the unit out.
       names: Of the groups, at least two, each once; each needs two units.
-      confidence: Of the gaps together: the bootstrap finds how far, in its standard errors, the
-        worst of all pairs strays, so that many groups need no more samples than two.
+      confidence: Of the gaps together, by the distribution of the worst pair's deviation in
+        standard errors: many groups need no more samples than two.
       resamples: Bootstrap samples, drawn within each group; intervals are approximate, and too
         short in groups of few units.
       seed: Of the resampling; it protects nothing.
@@ -87,35 +87,38 @@ def compare_means(
     scale = 2.0 ** (math.frexp(np.abs(numbers[member >= 0]).max())[1] - 1)
     parts = [numbers[member == index] / scale for index in range(len(names))]
     means = np.array([part.mean() for part in parts])
-    drawn = np.stack(
+    resampled = np.stack(
         [resample(part, np.mean, resamples=resamples, rng=generator) for part in parts]
     )
-    ends = scale * np.quantile(drawn, [error / 2, 1 - error / 2], axis=1).T
+    ends = scale * np.quantile(resampled, [error / 2, 1 - error / 2], axis=1).T
     groups = tuple(
         GroupMean(name, len(part), scale * float(mean), *map(float, end))
         for name, part, mean, end in zip(names, parts, means, ends, strict=True)
     )
     pairs = np.array(list(itertools.combinations(range(len(names)), 2)))
-    apart = means[pairs[:, 0]] - means[pairs[:, 1]]
-    reach = _reach_together(drawn - means[:, None], pairs, confidence)
+    differences = means[pairs[:, 0]] - means[pairs[:, 1]]
+    half_widths = _joint_half_widths(resampled - means[:, None], pairs, confidence)
     gaps = tuple(
-        Gap(names[i], names[j], *(scale * float(end) for end in (value, value - far, value + far)))
-        for (i, j), value, far in zip(pairs, apart, reach, strict=True)
+        Gap(
+            names[i], names[j], *(scale * float(end) for end in (value, value - half, value + half))
+        )
+        for (i, j), value, half in zip(pairs, differences, half_widths, strict=True)
     )
     return GroupComparison(groups, gaps, confidence, int((member < 0).sum()))
 
 
-def _reach_together(strayed, pairs, confidence: float):
-    """How far each gap's interval reaches to both sides, so that all hold together.
+def _joint_half_widths(errors, pairs, confidence: float):
+    """Half the width of each gap's interval, so that all hold together.
 
     Args:
-      strayed: Bootstrap means less the mean, [group, sample].
+      errors: Bootstrap means less the mean, [group, sample].
       pairs: Of groups, [pair, 2].
       confidence: Of all.
     """
-    apart = strayed[pairs[:, 0]] - strayed[pairs[:, 1]]
-    deviation = apart.std(axis=1)
-    worst = np.max(np.abs(apart) / np.where(deviation > 0, deviation, 1.0)[:, None], axis=0)
+    differences = errors[pairs[:, 0]] - errors[pairs[:, 1]]
+    deviation = differences.std(axis=1)
+    safe = np.where(deviation > 0, deviation, 1.0)[:, None]  # 0/0 where a group never varies
+    worst = np.max(np.abs(differences) / safe, axis=0)
     return np.quantile(worst, confidence, method="higher") * deviation
 
 

@@ -56,8 +56,8 @@ def compose(folders: Sequence[Path], delta: float) -> list[Total]:
         raise ValueError(f"`--delta` must be in (0, 1), got {delta!r}.")
     sources: dict[str, list[_Ledger]] = {}
     for folder in folders:
-        for training in _private_trainings(folder):
-            ledger = _Ledger(training, read_ledger(training))
+        for training in RunFolder(folder).trainings() or [RunFolder(folder)]:
+            ledger = _Ledger(training.path, read_ledger(training.path))
             sources.setdefault(ledger.entries[0]["source"], []).append(ledger)
     return [_total(source, ledgers, delta) for source, ledgers in sources.items()]
 
@@ -73,10 +73,6 @@ class _Spent(NamedTuple):
     plan: PrivacyPlan
     steps: int  # that no other ledger counts
     cost: RunCost
-
-
-def _private_trainings(folder: Path) -> list[Path]:
-    return [one.path for one in RunFolder(folder).trainings()] or [folder]
 
 
 def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:

@@ -60,6 +60,12 @@ def list_data(task: str | None = None) -> list[Entry]:
 def check_data(data_dir: Path | str | None = None, name: str | None = None) -> DataCheck:
     """Compares files with the published checksums.
 
+    >>> check_data("no-such-folder")
+    Traceback (most recent call last):
+    ...
+    ValueError: `--data-dir` must be a folder with data sets, got 'no-such-folder'; give \
+it, or set TRUSTML_DATA.
+
     Args:
       data_dir: Folder that holds a folder for each data set; by default TRUSTML_DATA.
       name: One data set; by default all that the folder has.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
 from trustml.recipes.train.run import read_resolved
-from trustml.report import model_card, read_report, write_json, write_text
+from trustml.report import Report, model_card, read_report, write_json, write_text
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import read_ledger, summarize
 from trustml.training.runs.weights import load_weights
@@ -85,26 +85,26 @@ def export_run(config: ExportConfig) -> Exported:
     card = model_card(report, files=files, licence=config.license, utility=config.utility)
     write_text(out / _CARD, card)
     names = (*(name for name, _ in files), _CARD)
-    return Exported(out, names, report["privacy"]["statement"])
+    return Exported(out, names, report.privacy.statement)
 
 
-def _training(config: ExportConfig, report) -> Path:
+def _training(config: ExportConfig, report: Report) -> RunFolder:
     """The folder of the private training that is exported."""
-    repeats = report["run"]["repeats"]
+    repeats = report.run.repeats
     if not 1 <= config.repeat <= repeats:
         raise ValueError(f"`--repeat` must be from 1 to {repeats}, got {config.repeat}.")
-    if report["status"] == "unfinished":
+    if report.status == "unfinished":
         raise ValueError(
             f"`RUN` must be a finished run, got {config.run}, which is unfinished. Go on with it "
             f"by `trustml train --resume {config.run}`."
         )
-    return RunFolder(config.run).repeats(repeats)[config.repeat - 1].path
+    return RunFolder(config.run).repeats(repeats)[config.repeat - 1]
 
 
-def _read_weights(training: Path) -> bytes:
+def _read_weights(training: RunFolder) -> bytes:
     """The weights that the ledger says the run ended with, and no others."""
-    path = RunFolder(training).weights
-    end = summarize(read_ledger(training)).end or {}
+    path = training.weights
+    end = summarize(read_ledger(training.path)).end or {}
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -140,7 +140,7 @@ def _network(run: Path) -> dict[str, Any]:
 
 
 def _write_language_model(
-    out: Path, network: dict[str, Any], tokenizer: Path, training: Path, canaries: int
+    out: Path, network: dict[str, Any], tokenizer: Path, training: RunFolder, canaries: int
 ) -> list[tuple[str, str]]:
     """In the layout of transformers, adapters merged; returns the files and what they are."""
     import jax
@@ -151,7 +151,7 @@ def _write_language_model(
 
     model = rebuilt(network, tokenizer)
     like = jax.eval_shape(model.network.init, jax.random.key(0))
-    weights = load_weights(RunFolder(training).weights, shapes_with(like, canaries))
+    weights = load_weights(training.weights, shapes_with(like, canaries))
     save_pretrained(out, model._replace(params=model_of(weights, canaries)))
     names = sorted(path.name for path in out.iterdir())
     return [(name, _FILES_OF_TRANSFORMERS.get(name, "of the tokenizer")) for name in names]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from trustml.recipes.composition import compose
 from trustml.recipes.settings import Settings, knob, settings
-from trustml.report import read_report, render, write_text
+from trustml.report import Report, read_report, render, to_json, write_text
 from trustml.training.runs.folder import RunFolder
 
 _SEVERAL = Path("trust-report.html")
@@ -30,12 +30,13 @@ class Reported(NamedTuple):
     """A page that was written, and the reports it shows. Private quantities."""
 
     page: Path
-    reports: tuple[dict[str, Any], ...]
+    reports: tuple[Report, ...]
     epsilon: float | None  # of several runs together; None for one, or where it is not known
 
     def to_dict(self) -> Any:
         """The document that `trustml report --json` prints: a report, or a list of several."""
-        return list(self.reports) if len(self.reports) > 1 else self.reports[0]
+        documents = [to_json(report) for report in self.reports]
+        return documents if len(documents) > 1 else documents[0]
 
 
 def write_report(config: ReportConfig) -> Reported:
@@ -64,11 +65,11 @@ def write_report(config: ReportConfig) -> Reported:
     return Reported(page, reports, together)
 
 
-def _epsilon_together(runs: Sequence[Path], reports) -> float | None:
+def _epsilon_together(runs: Sequence[Path], reports: Sequence[Report]) -> float | None:
     """What all runs cost together, if they are on one data set."""
-    if len({report["data"].get("fingerprint") for report in reports}) > 1:
+    if len({report.data.fingerprint for report in reports}) > 1:
         return None
-    delta = max(report["privacy"]["delta"] for report in reports)
+    delta = max(report.privacy.delta for report in reports)
     try:
         return compose(runs, delta)[0].epsilon
     except ValueError:  # a ledger is missing, or plans that no accountant joins

@@ -20,8 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
-import yaml
-
 REQUIRED: Any = dataclasses.MISSING  # the default of a knob that must be given
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _METADATA = "knob"
@@ -129,6 +127,9 @@ class Field(NamedTuple):
                 value = float(value)  # YAML reads 1e-5, without a point, as text
         if isinstance(value, str) and Path in kinds:
             value = Path(value)
+        if isinstance(value, list) and self._is_tuple:
+            (kind,) = self._item_kinds
+            value = tuple(map(kind, value))  # YAML has no tuples and no paths
         whole = isinstance(value, int) and not isinstance(value, bool)
         optional = value is None and type(None) in typing.get_args(self.hint)
         fits = optional or (whole and float in kinds) or any(_is_of(value, kind) for kind in kinds)
@@ -143,7 +144,7 @@ class Field(NamedTuple):
 
     def _kind_in_words(self) -> str:
         words = " or ".join(_KINDS.get(kind, "text") for kind in self._item_kinds)
-        return f"{words} each, commas between" if self.knob.commas else words
+        return f"{words} for each, with commas between" if self.knob.commas else words
 
 
 def knob(default: _T, help: str, group: str = "main", **how: Any) -> _T:
@@ -189,7 +190,7 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Every setting by name, ready for YAML."""
         values = {field.name: getattr(self, field.name) for field in fields_of(type(self))}
-        return {name: str(v) if isinstance(v, Path) else v for name, v in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
 
 
 def fields_of(cls: type) -> list[Field]:
@@ -228,43 +229,10 @@ def names_of(cls: type, **how: Any) -> list[str]:
     return [field.name for field in matches]
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a name that occurs twice: YAML would silently take the last."""
-
-    def construct_mapping(self, node, deep=False):
-        """As the base does, after a look at the names."""
-        names = [key.value for key, _ in node.value]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the name {twice!r} occurs twice")
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, by names with underscores.
-
-    Raises:
-      ValueError: It is missing, cut off or no mapping.
-    """
-    try:
-        content = yaml.load(path.read_text(), _Loader)
-    except OSError as error:
-        raise ValueError(f"`{path}` must be a YAML file of settings: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
-        raise ValueError(f"`{path}` must be a whole YAML file of settings: {line}.") from None
-    content = {} if content is None else content
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ValueError(
-            f"`{path}` must map names of settings to values, got {type(content).__name__}."
-        )
-    return {name.replace("-", "_"): value for name, value in content.items()}
-
-
-def to_yaml(values: Mapping[str, Any], head: str) -> str:
-    """A YAML document that begins with a comment."""
-    lines = "".join(f"# {line}\n" for line in head.splitlines())
-    return lines + yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(map(_plain, value))
+    return str(value) if isinstance(value, Path) else value
 
 
 def _whole(text: str) -> int:
@@ -295,5 +263,5 @@ def default_in_words(field: Field) -> str:
 
 
 def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
+    close = difflib.get_close_matches(name, list(known), 1)
     return f" Did you mean `{close[0]}`?" if close else " `--help` names them."

@@ -1,131 +1,152 @@
-"""Puts report.json together from what a run found; `schema.json` describes every field."""
+"""Puts a report together from what a run measured."""
 
 import datetime
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from trustml.plan import PrivacyPlan
-from trustml.report.schema import SCHEMA_VERSION
-from trustml.training.runs.entries import Summary
-
-PRIVATE = (
-    "results, attack, groups, timing, clipping, learning: computed on people's rows without noise"
+from trustml.report.document import (
+    PRIVATE,
+    SCHEMA_VERSION,
+    Data,
+    Ledger,
+    LedgerSegment,
+    Plan,
+    Privacy,
+    Report,
+    Run,
+    Status,
 )
+from trustml.report.measured import ArmLearning, Clipping
+from trustml.training.runs.entries import Summary
+from trustml.training.runs.folder import RunFolder
+
 _MARKS = 20
 
 
 def report_frame(
-    *, name: str, summary: Summary, plan: PrivacyPlan, delta: float, status: str, repeats: int = 1
-) -> dict[str, Any]:
-    """A report of what the ledger of a run says; whoever has more fills it in.
+    *,
+    name: str,
+    summary: Summary,
+    plan: PrivacyPlan,
+    delta: float,
+    status: Status,
+    repeats: int = 1,
+    budget_epsilon: float | None = None,
+) -> Report:
+    """A report of what the ledger of a run says; `dataclasses.replace` adds the rest.
 
     Args:
       name: Of the run, for the title.
       summary: Of its ledger.
       plan: Its plan.
       delta: For every epsilon.
-      status: "complete", "stopped early", "budget spent" or "unfinished".
+      status: How the run ended.
       repeats: Private trainings of the call.
+      budget_epsilon: Epsilon that the run may not exceed.
     """
     run = summary.run
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "private": PRIVATE,
-        "status": status,
-        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "run": {
-            "name": name,
-            "id": run["id"],
-            "repeats": repeats,
-            "seeded": run["reproducible"],
-        },
-        "data": {"name": "unknown", "privacy_unit": plan.unit, "fingerprint": run["source"]},
-        "model": {},
-        "training": {},
-        "plan": plan.to_dict(),
-        "privacy": privacy(plan, delta, summary, status, repeats),
-        "results": None,
-        "metrics": [],
-        "attack": None,
-        "groups": None,
-        "timing": None,
-        "clipping": None,
-        "learning": None,
-        "ledger": {
-            "file": "ledger.jsonl",
-            "head": summary.head,
-            "segments": [
-                {
-                    "number": segment.number,
-                    "start": segment.start,
-                    "charged": segment.charged,
-                    "reason": segment.reason,
-                }
-                for segment in summary.segments
-            ],
-        },
-        "notes": [],
-        "versions": {},
-    }
+    segments = (
+        LedgerSegment(one.number, one.start, one.charged, one.reason) for one in summary.segments
+    )
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        private=PRIVATE,
+        status=status,
+        made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        run=Run(name, run["id"], repeats, run["reproducible"]),
+        data=Data("unknown", plan.unit, run["source"]),
+        model={},
+        training=None,
+        plan=Plan(**plan.to_dict()),
+        privacy=_privacy(plan, delta, summary, status, repeats, budget_epsilon),
+        metrics=(),
+        ledger=Ledger(RunFolder(Path()).ledger.name, summary.head, tuple(segments)),
+        notes=(),
+        versions={},
+    )
 
 
-def privacy(plan: PrivacyPlan, delta: float, summary: Summary, status: str, repeats: int) -> dict:
-    """The claim: of all steps once a run has ended, of those charged so far before.
+def _privacy(
+    plan: PrivacyPlan,
+    delta: float,
+    summary: Summary,
+    status: Status,
+    repeats: int,
+    budget_epsilon: float | None,
+) -> Privacy:
+    """The claim: about all steps once a run has ended, about those charged so far before.
 
     A run that stopped early learned from its releases when to stop, so that the claim stays that
     of all steps.
     """
     charged = summary.charged
     claimed = charged if status == "unfinished" else plan.steps
-    parts = {max(1, round(plan.steps * part / _MARKS)) for part in range(1, _MARKS + 1)}
-    marks = sorted({1, *parts})  # a first step costs more than its share
-    epsilon = plan.epsilon(delta, steps=claimed)
-    curve = [[steps, _finite(plan.epsilon(delta, steps=steps, coarse=True))] for steps in marks]
-    curve[-1][1] = _finite(plan.epsilon(delta))
     reproducible = summary.run["reproducible"]
-    return {
-        "epsilon": _finite(epsilon),
-        "delta": delta,
-        "budget_epsilon": None,
-        "adjacency": plan.adjacency,
-        "unit": plan.unit,
-        "steps_planned": plan.steps,
-        "steps_charged": charged,
-        "epsilon_by_steps": curve,
-        "statement": plan.statement(delta, steps=claimed, reproducible=reproducible),
-        "segments": len(summary.segments),
-        "composed_runs": repeats,
-    }
+    return Privacy(
+        epsilon=_finite(plan.epsilon(delta, steps=claimed)),
+        delta=delta,
+        budget_epsilon=budget_epsilon,
+        adjacency=plan.adjacency,  # type: ignore[arg-type]  # the plan has checked it
+        unit=plan.unit,
+        steps_planned=plan.steps,
+        steps_charged=charged,
+        epsilon_by_steps=_curve(plan, delta),
+        statement=plan.statement(delta, steps=claimed, reproducible=reproducible),
+        segments=len(summary.segments),
+        composed_runs=repeats,
+    )
 
 
-def clipping(history: Sequence[dict], clip_norm: Any) -> dict | None:
-    """How much the bound cut, over steps. Private."""
+def _curve(plan: PrivacyPlan, delta: float) -> tuple[tuple[int, float | None], ...]:
+    parts = {max(1, round(plan.steps * part / _MARKS)) for part in range(1, _MARKS + 1)}
+    *before, last = sorted({1, *parts})  # a first step costs more than its share
+    coarse = ((steps, plan.epsilon(delta, steps=steps, coarse=True)) for steps in before)
+    exact = (last, plan.epsilon(delta))
+    return tuple((steps, _finite(epsilon)) for steps, epsilon in [*coarse, exact])
+
+
+def clipping(history: Sequence[dict[str, Any]], clip_norm: Any) -> Clipping | None:
+    """How much the bound cut, over steps. Private.
+
+    >>> clipping([{"step": 1, "clipped": 0.5, "norm": 2.0, "dropped": 0}], 1.0).mean_norm
+    (2.0,)
+
+    Args:
+      history: Entries of the metrics log.
+      clip_norm: Of the plan.
+    """
     steps = [entry for entry in history if "clipped" in entry]
     if not steps:
         return None
-    return {
-        "clip_norm": clip_norm,
-        "steps": [entry["step"] for entry in steps],
-        "clipped_share": [_finite(entry["clipped"]) for entry in steps],
-        "mean_norm": [_finite(entry["norm"]) for entry in steps],
-        "dropped": sum(entry["dropped"] for entry in steps),
-    }
+    return Clipping(
+        clip_norm,
+        tuple(entry["step"] for entry in steps),
+        tuple(_finite(entry["clipped"]) for entry in steps),
+        tuple(_finite(entry["norm"]) for entry in steps),
+        sum(entry["dropped"] for entry in steps),
+    )
 
 
-def learning(history: Sequence[dict]) -> dict:
-    """Loss over steps, and evaluations. Private."""
+def learning(history: Sequence[dict[str, Any]]) -> ArmLearning:
+    """Loss over steps, and evaluations. Private.
+
+    >>> learning([{"step": 1, "loss": float("inf")}, {"step": 2, "loss": 0.5}]).loss
+    (None, 0.5)
+    """
     steps = [entry for entry in history if "loss" in entry and "evaluation" not in entry]
-    evaluations = [
+    evaluations = (
         {name: value for name, value in entry.items() if name not in ("evaluation", "private")}
         for entry in history
         if entry.get("evaluation")
-    ]
-    return {
-        "steps": [entry["step"] for entry in steps],
-        "loss": [_finite(entry["loss"]) for entry in steps],
-        "evaluations": evaluations,
-    }
+    )
+    return ArmLearning(
+        tuple(entry["step"] for entry in steps),
+        tuple(_finite(entry["loss"]) for entry in steps),
+        tuple(evaluations),
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -2,8 +2,10 @@
 
 import math
 from decimal import ROUND_CEILING, Decimal
+from typing import Any, TypeGuard
 
-from trustml.formatting import NONE, round_down
+from trustml.formatting import NONE, round_down, round_up
+from trustml.report.measured import Bound, CanaryAudit, Estimate
 
 _KEPT = "\N{NO-BREAK SPACE}"  # a narrow cell breaks before an interval, not within
 
@@ -31,38 +33,72 @@ def share_up(share: float) -> str:
     exact = 100 * Decimal(repr(float(share)))
     near = min(exact, 100 - exact)
     places = min(6, max(1, 1 - near.adjusted() if exact > 50 else 2 - near.adjusted()))
-    found = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_CEILING)
-    return f"{found:f}%" if found < 100 else "100%"
+    rounded = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_CEILING)
+    return f"{rounded:f}%" if rounded < 100 else "100%"
 
 
-def value_text(estimate: dict | None, percent: bool = False, key: str = "value") -> str:
-    """A measured value, or one end of its interval."""
-    value = (estimate or {}).get(key)
-    if value is None or not math.isfinite(value):
+def value_text(value: float | None, percent: bool = False) -> str:
+    """A measured value, or one end of its interval.
+
+    >>> value_text(0.7129, percent=True), value_text(631.49), value_text(None)
+    ('71.3%', '631.5', 'none')
+    """
+    if not is_number(value):
         return NONE
     if percent:
         return f"{100 * value:.1f}%"
     return f"{value:.3f}" if value < 10 else f"{value:.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def estimate_text(estimate: dict | None, percent: bool = False) -> str:
+def estimate_text(estimate: Estimate | None, percent: bool = False) -> str:
     r"""A measured value with its interval.
 
-    >>> estimate_text({"value": 0.712, "low": 0.678, "high": 0.744}, percent=True)
+    >>> estimate_text(Estimate(0.712, 0.678, 0.744, "Wilson, 95 %"), percent=True)
     '71.2% (67.8\xa0to\xa074.4)'
     """
-    low, high = (value_text(estimate, percent, key).removesuffix("%") for key in ("low", "high"))
-    interval = "" if NONE in (low, high) else f" ({low}{_KEPT}to{_KEPT}{high})"
-    return value_text(estimate, percent) + interval
-
-
-def bound_text(bound: dict | None) -> str:
-    """An audited lower bound of epsilon, and what it rests on."""
-    if not bound:
+    if estimate is None:
         return NONE
-    guesses, correct = bound.get("guesses"), bound.get("correct")
+    ends = (value_text(end, percent).removesuffix("%") for end in (estimate.low, estimate.high))
+    low, high = ends
+    interval = "" if NONE in (low, high) else f" ({low}{_KEPT}to{_KEPT}{high})"
+    return value_text(estimate.value, percent) + interval
+
+
+def difference(private: Estimate | None, baseline: Estimate | None, percent: bool) -> str:
+    """The private value less the baseline's."""
+    if not (private and baseline):
+        return NONE
+    change = private.value - baseline.value
+    if percent:
+        return f"{100 * change:+.1f}{_KEPT}points"
+    return f"{change:+.3f}" if abs(change) < 10 else f"{change:+,.1f}"
+
+
+def claim_text(value: float | None, name: str = "epsilon ") -> str:
+    """A claim in words, rounded up.
+
+    >>> claim_text(2.9997), claim_text(None)
+    ('epsilon at most 3.00', 'epsilon infinite')
+    """
+    return f"{name}at most {round_up(value)}" if is_number(value) else f"{name}infinite"
+
+
+def bound_text(bound: Bound | CanaryAudit | None) -> str:
+    """An audited lower bound of epsilon, and what it rests on."""
+    if bound is None:
+        return NONE
+    guesses, correct = bound.guesses, bound.correct
     counts = "" if None in (guesses, correct) else f"; {correct} of {guesses} guesses right"
-    return f"at least {round_down(bound['value'])} ({bound['confidence']:.0%} confidence{counts})"
+    return f"at least {round_down(bound.value)} ({bound.confidence:.0%} confidence{counts})"
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value can be shown and compared.
+
+    >>> is_number(0.5), is_number(None), is_number(float("nan"))
+    (True, False, False)
+    """
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def one_in(delta: float) -> str:

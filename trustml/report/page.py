@@ -1,27 +1,35 @@
 """The trust report as one page of HTML that needs nothing else: no script, font, image or network.
 
-What comes from a report is escaped where it enters a tag: in `markup` and in the plots.
-The page's own policy forbids scripts and loading besides.
+The templates escape every text. The page's own policy forbids scripts and loading besides.
 """
 
+import functools
 import importlib.resources
 from collections.abc import Sequence
-from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trustml.report.one_run import HANDLE, one_run
-from trustml.report.schema import check
-from trustml.report.several_runs import several_runs
+from trustml.report.charts import to_svg
+from trustml.report.digits import claim_text
+from trustml.report.document import Report
+from trustml.report.overview import HANDLE, Box, boxes_of, facts, key_figures
+from trustml.report.sections import SECTIONS
+from trustml.report.sections.section import Block, absence
+from trustml.report.side_by_side import run_table, shared_budget, trade_offs
 
-# Even where a hostile name got past the escaping, nothing would run and nothing would load.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
-def render(reports: Sequence[dict[str, Any]], composed: float | None = None) -> str:
+def render(reports: Sequence[Report], composed: float | None = None) -> str:
     """One page about one run, or about several side by side.
 
+    >>> render([])
+    Traceback (most recent call last):
+    ...
+    ValueError: `reports` must hold at least one report, got none.
+
     Args:
-      reports: Documents of `schema.json`, such as a run's `report.json`.
+      reports: Such as `read_report` gives.
       composed: Epsilon of all runs on these data together, from the accountant; without it
         several runs that share their data are added up, which is a looser bound.
 
@@ -29,27 +37,69 @@ def render(reports: Sequence[dict[str, Any]], composed: float | None = None) -> 
       HTML, whole. Private: it shows what the reports hold.
 
     Raises:
-      ValueError: There is no report, or one is not a document of the schema.
+      ValueError: There is no report.
     """
     if not reports:
         raise ValueError("`reports` must hold at least one report, got none.")
-    for report in reports:
-        check(report)
     if len(reports) == 1:
-        title, body = reports[0]["run"]["name"], one_run(reports[0], composed)
-    else:
-        title, body = f"{len(reports)} runs", several_runs(reports, composed)
-    return frame(f"Trust report: {title}", body)
-
-
-def frame(title: str, body: str) -> str:
-    """A page around `body`, which is HTML; `title` is text."""
-    style = importlib.resources.files("trustml.report").joinpath("style.css").read_text("utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="robots" content="noindex">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{body}</main><footer>Written by trustml. {HANDLE}</footer></body></html>\n"
+        boxes = boxes_of(reports[0])
+        if composed is not None:
+            boxes.append(
+                Box("warning", f"All runs on these data together: {claim_text(composed)}.")
+            )
+        return _page("run.html", report=reports[0], boxes=boxes)
+    boxes = [*boxes_of(reports[0])[:1], *shared_budget(reports, composed)]
+    return _page(
+        "runs.html",
+        reports=reports,
+        boxes=boxes,
+        trade_offs=trade_offs(reports),
+        table=run_table(reports),
     )
+
+
+def render_blocks(
+    title: str,
+    boxes: Sequence[Box],
+    lead: Sequence[str],
+    sections: Sequence[tuple[str, Sequence[Block]]],
+) -> str:
+    """A page of titled blocks, for what is no report of a run.
+
+    Args:
+      title: Of the page.
+      boxes: What must be read first.
+      lead: Sentences above all sections.
+      sections: A title and its blocks each.
+    """
+    return _page("sections.html", title=title, boxes=boxes, lead=lead, sections=sections)
+
+
+def _page(template: str, **content: Any) -> str:
+    return _environment().get_template(template).render(**content)
+
+
+@functools.cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("trustml.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    style = importlib.resources.files("trustml.report").joinpath("style.css").read_text("utf-8")
+    made.globals.update(
+        style=style,
+        handle=HANDLE,
+        all_sections=SECTIONS,
+        absence=absence,
+        boxes_of=boxes_of,
+        facts=facts,
+        key_figures=key_figures,
+        claim_text=claim_text,
+        svg=to_svg,
+    )
+    return made

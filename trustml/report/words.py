@@ -1,10 +1,11 @@
 """The report in plain words, for a reader who decides."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trustml.formatting import round_up
 from trustml.report.digits import bound_text, one_in, share_up
+from trustml.report.document import Report
 
 FALSE_ALARMS = 0.01
 GROUPS = (
@@ -68,30 +69,30 @@ def statement_lines(statement: str) -> list[tuple[str, str]]:
     return [(key.strip(), text.strip()) for key, _, text in cut]
 
 
-def progress(report: dict[str, Any]) -> str:
+def progress(report: Report) -> str:
     """How far a run came that is not complete."""
-    privacy, status = report["privacy"], report["status"]
-    charged, planned = privacy["steps_charged"], privacy["steps_planned"]
-    said = f"{charged:,} of {planned:,} steps are charged"
+    privacy, status = report.privacy, report.status
+    charged, planned = privacy.steps_charged, privacy.steps_planned
+    done = f"{charged:,} of {planned:,} steps are charged"
     if status == "unfinished":
-        return f"This run is unfinished: {said}, and the claim is about them alone."
+        return f"This run is unfinished: {done}, and the claim is about them alone."
     if status == "stopped early":
         return (
-            f"This run stopped early: {said}. The claim stays that of all planned steps, as when "
+            f"This run stopped early: {done}. The claim stays that of all planned steps, as when "
             "to stop was learned from what the steps released."
         )
     if status == "budget spent":
         return (
-            f"The budget of this run is spent: {said}, some of them twice because it went on under "
+            f"The budget of this run is spent: {done}, some of them twice because it went on under "
             "a new key, so that it ended before its last step. The claim is about all."
         )
-    return f"{said}, and the claim is about all."
+    return f"{done}, and the claim is about all."
 
 
-def repeated(report: dict[str, Any]) -> str:
+def repeated(report: Report) -> str:
     """What several private runs on one data set cost together."""
-    privacy = report["privacy"]
-    runs, epsilon = privacy["composed_runs"], privacy["epsilon"]
+    privacy = report.privacy
+    runs, epsilon = privacy.composed_runs, privacy.epsilon
     together = "without limit" if epsilon is None else f"at most {round_up(runs * epsilon)}"
     return (
         f"Epsilon is that of one of {runs} runs. Publishing more than one costs more: all {runs} "
@@ -99,15 +100,15 @@ def repeated(report: dict[str, Any]) -> str:
     )
 
 
-def plain_words(report: dict[str, Any]) -> list[Topic]:
+def plain_words(report: Report) -> list[Topic]:
     """What is promised, to whom, against whom, what it means, and where it ends."""
     topics = [_promised(report), _whom(report), _against(report), _as_a_bet(report)]
     return [*topics, _attempted(report), _uncovered(report), _voided(report)]
 
 
-def _promised(report) -> Topic:
-    privacy = report["privacy"]
-    unit, epsilon, delta = privacy["unit"], privacy["epsilon"], privacy["delta"]
+def _promised(report: Report) -> Topic:
+    privacy = report.privacy
+    unit, epsilon, delta = privacy.unit, privacy.epsilon, privacy.delta
     if epsilon is None:
         return Topic(
             "What is promised",
@@ -126,42 +127,41 @@ def _promised(report) -> Topic:
             f"How nearly is the number epsilon, here at most {round_up(epsilon)}, with a slack "
             f"delta of {delta} ({one_in(delta)}). Smaller is stronger; at 0 the model would "
             f"tell nothing about any single {unit}.",
-            *((progress(report),) if report["status"] != "complete" else ()),
+            *((progress(report),) if report.status != "complete" else ()),
         ),
     )
 
 
-def _whom(report) -> Topic:
-    unit = report["privacy"]["unit"]
-    of = report["plan"].get("num_units")
-    among = f", of {of:,} in the training data" if isinstance(of, int) else ""
-    said = [f"Every single {unit}{among}: the promise holds for the most unusual one as well."]
+def _whom(report: Report) -> Topic:
+    unit = report.privacy.unit
+    among = f", of {report.plan.num_units:,} in the training data"
+    sentences = [f"Every single {unit}{among}: the promise holds for the most unusual one as well."]
     if unit in _PEOPLE:
-        said.append(f"It covers all that one {unit} contributed, taken together.")
+        sentences.append(f"It covers all that one {unit} contributed, taken together.")
     else:
-        said.append(
+        sentences.append(
             f"It is for one {unit}, not for one person. Who contributed two of them is protected "
             "with twice the epsilon, who contributed three with three times; delta grows faster."
         )
-    return Topic("Whom it protects", tuple(said))
+    return Topic("Whom it protects", tuple(sentences))
 
 
-def _against(report) -> Topic:
-    unit = report["privacy"]["unit"]
-    said = [
+def _against(report: Report) -> Topic:
+    unit = report.privacy.unit
+    sentences = [
         f"Anybody who sees the trained weights, even those of every step, who knows every other "
         f"{unit}, and who has any amount of time and computing power.",
         "Not against somebody who knows the noise keys, or who holds this report: its figures "
         "carry no noise.",
     ]
-    if report["run"].get("seeded"):
-        said.append(SEEDED)
-    return Topic("Against whom", tuple(said))
+    if report.run.seeded:
+        sentences.append(SEEDED)
+    return Topic("Against whom", tuple(sentences))
 
 
-def _as_a_bet(report) -> Topic:
-    privacy = report["privacy"]
-    unit, epsilon, delta = privacy["unit"], privacy["epsilon"], privacy["delta"]
+def _as_a_bet(report: Report) -> Topic:
+    privacy = report.privacy
+    unit, epsilon, delta = privacy.unit, privacy.epsilon, privacy.delta
     if epsilon is None:
         return Topic(
             "What that means as a bet",
@@ -182,15 +182,14 @@ def _as_a_bet(report) -> Topic:
     )
 
 
-def _attempted(report) -> Topic:
-    side = ((report.get("attack") or {}).get("sides") or {}).get("private") or {}
-    found = side.get("epsilon_lower_bound")
-    if not found:
+def _attempted(report: Report) -> Topic:
+    bound = report.audited
+    if bound is None:
         return Topic("What was tried", ("No attack on this model is part of this report.",))
     return Topic(
         "What was tried",
         (
-            f"An audit by attack found: epsilon is {bound_text(found)}. The claim is an upper "
+            f"An audit by attack found: epsilon is {bound_text(bound)}. The claim is an upper "
             "bound, this is a lower one; the truth lies between, if both hold.",
             "An attack that finds little proves no safety: a better one may find more, up to the "
             "claim and no further.",
@@ -198,8 +197,8 @@ def _attempted(report) -> Topic:
     )
 
 
-def _uncovered(report) -> Topic:
-    unit = report["privacy"]["unit"]
+def _uncovered(report: Report) -> Topic:
+    unit = report.privacy.unit
     return Topic(
         "What is not covered",
         (
@@ -213,8 +212,8 @@ def _uncovered(report) -> Topic:
     )
 
 
-def _voided(report) -> Topic:
-    unit = report["privacy"]["unit"]
+def _voided(report: Report) -> Topic:
+    unit = report.privacy.unit
     return Topic(
         "What voids it",
         (
@@ -227,5 +226,5 @@ def _voided(report) -> Topic:
     )
 
 
-def _replaces(report) -> bool:
-    return report["privacy"]["adjacency"] == "replace-one"
+def _replaces(report: Report) -> bool:
+    return report.privacy.adjacency == "replace-one"

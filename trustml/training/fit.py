@@ -13,7 +13,7 @@ from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.metrics_log import Logger, MetricsLogger
 from trustml.training.runs.resume import open_run
 from trustml.training.runs.run import FolderRun, MemoryRun, ReplayDiffers
-from trustml.training.step import StepMetrics, TrainState, TrainStep
+from trustml.training.train_step import StepMetrics, TrainState, TrainStep
 
 
 class StepEvent(NamedTuple):

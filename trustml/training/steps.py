@@ -16,12 +16,12 @@ from trustml.clipping.sums import keys_of_units
 from trustml.noise.chacha import chacha_blocks
 from trustml.plan import PrivacyPlan
 from trustml.training import checks
-from trustml.training.mechanism import privatize, whole_units
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import loss_metrics, of_rows, unit_metrics
 from trustml.training.microbatch_means import as_units, mean_loss
+from trustml.training.privatizer import privatize, whole_units
 from trustml.training.scaling import Scaling
-from trustml.training.step import TrainStep
+from trustml.training.train_step import TrainStep
 
 _PURPOSE = 0x4C4F5353  # "LOSS" in counter word 15: the noise never meets these blocks
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from trustml.training.mechanism import privatize
-from trustml.training.step import TrainState, TrainStep
+from trustml.training.privatizer import privatize
+from trustml.training.train_step import TrainState, TrainStep
 
 _TURNS = 7
 

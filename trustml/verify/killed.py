@@ -20,7 +20,7 @@ import numpy as np
 import optax
 
 from trustml.plan import PrivacyPlan
-from trustml.training import fit, private_step, step
+from trustml.training import TrainStep, fit, private_step
 from trustml.training.batches import Prefetcher
 from trustml.training.runs import checkpoint, ledger, run, secrets
 
@@ -133,8 +133,8 @@ def _in_storage(due) -> Iterator[None]:
 
 POINTS: dict[str, Callable] = {
     "data loading": _before(Prefetcher, "_submit"),
-    "before a step": _before(step.TrainStep, "update"),
-    "after a step": _after(step.TrainStep, "update"),
+    "before a step": _before(TrainStep, "update"),
+    "after a step": _after(TrainStep, "update"),
     "ledger, half a line": _ledger_disk(half=True),
     "ledger, before fsync": _ledger_disk(half=False),
     "ledger, after a line": _after(ledger.Ledger, "append"),

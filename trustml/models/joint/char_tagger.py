@@ -18,7 +18,7 @@ from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.joint.encoders import Lstm, TokenEmbedding, normalized
 from trustml.models.network import Network
 
-BYTES = 257  # 0 stands for "no letter"
+_BYTES = 257  # 0 stands for "no letter"
 _FORBIDDEN = -1e9
 
 
@@ -52,10 +52,10 @@ class CharacterCnn(nn.Module):
     def __call__(self, chars: Int[Array, "time letters"]) -> Float[Array, "time features"]:
         """Reads each word by itself; a word without letters gives zeros."""
         start = nn.initializers.normal(1.0)
-        table = self.param("table", start, (BYTES, self.embedding), jnp.float32)
+        table = self.param("table", start, (_BYTES, self.embedding), jnp.float32)
         letters, keep = chars.shape[1], (chars > 0).astype(jnp.float32)[..., None]
         # Outside of the table stands no letter, so that it adds nothing and learns nothing.
-        ids = jnp.where(chars > 0, chars, BYTES)
+        ids = jnp.where(chars > 0, chars, _BYTES)
         x = table.at[ids].get(mode="fill", fill_value=0.0)
         x = nn.Dropout(self.dropout, deterministic=not self.dropout)(x)
         padded = jnp.pad(x, ((0, 0), (self.reach, self.reach), (0, 0)))

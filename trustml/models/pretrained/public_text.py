@@ -28,7 +28,7 @@ from trustml.models.transformers.language import build_language_model
 from trustml.models.transformers.layers import Options
 from trustml.strict_json import dumps
 
-VERSION = 1  # of the recipe: a folder made by another is not taken
+_VERSION = 1  # of the recipe: a folder made by another is not taken
 _MASKED = 0.15  # share of tokens that BERT is to guess
 _SPAN = 3.0  # mean length of the spans that BART is to fill in
 _INFILLED = 0.3  # share of tokens in them
@@ -134,7 +134,7 @@ def public_model(
 
 
 def _digest(model: PublicModel, texts: Sequence[str]) -> str:
-    found = hashlib.sha256(dumps([VERSION, dataclasses.asdict(model)]).encode())
+    found = hashlib.sha256(dumps([_VERSION, dataclasses.asdict(model)]).encode())
     for text in texts:
         found.update(text.encode() + b"\x00")
     return found.hexdigest()[:16]

@@ -101,7 +101,7 @@ def _write(folder: Path, pretrained: Pretrained) -> None:
         pretrained.params, pretrained.config, pretrained.head, pretrained.options
     )
     _put(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    fields = to_hf_fields(pretrained.config, pretrained.head)
+    fields = _to_hf_fields(pretrained.config, pretrained.head)
     _put(folder / CONFIG, (dumps(fields, indent=2, sort_keys=True) + "\n").encode())
     if pretrained.tokenizer is not None:
         pretrained.tokenizer.save(folder)
@@ -136,7 +136,7 @@ def to_hf_tensors(
     return found
 
 
-def to_hf_fields(config: ModelConfig, head: str) -> dict[str, Any]:
+def _to_hf_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     """The fields of config.json, the class that transformers needs among them.
 
     Raises:

@@ -19,7 +19,7 @@ from trustml.models.transformers.layers import (
     run_layers,
 )
 
-OFFSET = 2  # rows of BART's position tables that stand before position 0
+_OFFSET = 2  # rows of BART's position tables that stand before position 0
 
 
 class CrossAttentionLayer(nn.Module):
@@ -62,9 +62,9 @@ class Stack(nn.Module):
     def __call__(self, x, *context, places=None):
         """Applies the side to embedded tokens, which stand at `places`: the first, by default."""
         config, time = self.config, x.shape[0]
-        rows, scale = config.max_positions + OFFSET, config.initializer_range
+        rows, scale = config.max_positions + _OFFSET, config.initializer_range
         table = Table(rows, config.hidden_size, scale, name="position")
-        x = x + (table.first(time, OFFSET) if places is None else table(places + OFFSET))
+        x = x + (table.first(time, _OFFSET) if places is None else table(places + _OFFSET))
         x = Norm(config.layer_norm_eps, self.options, name="norm")(x)
         x = dropped(self, x)
         return run_layers(self.layer, self.count, config, self.options, x, *context)

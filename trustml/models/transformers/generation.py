@@ -20,7 +20,7 @@ from trustml.models.transformers.language import make_head
 from trustml.models.transformers.layers import Options
 from trustml.models.transformers.sampling_rules import SamplingRule
 
-ROUND = 16  # lengths of prompts are rounded up to multiples: few programs for many batches
+_ROUND = 16  # lengths of prompts are rounded up to multiples: few programs for many batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _padded(prompts, config: ModelConfig, new: int) -> tuple[np.ndarray, np.ndar
                 f"got {wrong[0]}."
             )
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-    time = min(most, -(-int(lengths.max()) // ROUND) * ROUND)
+    time = min(most, -(-int(lengths.max()) // _ROUND) * _ROUND)
     ids = np.zeros((len(prompts), time), np.int32)
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = prompt

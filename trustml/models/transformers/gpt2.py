@@ -68,11 +68,11 @@ class Gpt2(nn.Module):
         stack = Stack(DecoderLayer, config.num_layers, config, options, name="decoder")
         if allowed is None:
             allowed = causal(time) & unit["mask"][None, :]
-        x = stack(x, allowed, per_layer=score_scales(config))
+        x = stack(x, allowed, per_layer=_score_scales(config))
         return Norm(config.layer_norm_eps, options, name="norm")(x), None
 
 
-def score_scales(config: ModelConfig) -> tuple[Float[Array, " layer"], ...]:
+def _score_scales(config: ModelConfig) -> tuple[Float[Array, " layer"], ...]:
     """What each layer's scores are multiplied by, where it is not 1 / sqrt(width) in all."""
     if config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx:
         return ()

@@ -18,7 +18,7 @@ from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.layers import Dense, Norm, Options, Table, as_row, dropped
 from trustml.models.transformers.problem_types import best_class, class_loss
 
-MAX_ANSWER = 30  # tokens of an answer
+_MAX_ANSWER = 30  # tokens of an answer
 
 
 class Head(NamedTuple):
@@ -113,7 +113,7 @@ class TokenHead(nn.Module):
     @nn.compact
     def __call__(self, states, pooled, table, unit):
         """Scores [time, vocabulary]."""
-        scores = by_table(states, output_table(self.config, table))
+        scores = _by_table(states, _output_table(self.config, table))
         if not self.config.logits_bias:
             return scores
         bias = self.param("bias", nn.initializers.zeros, (self.config.vocab_size,), jnp.float32)
@@ -134,12 +134,12 @@ class MaskedTokenHead(nn.Module):
         # RoBERTa's head has its own activation, whatever that of its layers is.
         name = "gelu" if config.model_type == "roberta" else config.activation
         x = Norm(config.layer_norm_eps, self.options, name="norm")(ACTIVATIONS[name](x))
-        scores = by_table(x, output_table(config, table))
+        scores = _by_table(x, _output_table(config, table))
         bias = self.param("bias", nn.initializers.zeros, (config.vocab_size,), jnp.float32)
         return scores + as_row(bias, scores)
 
 
-def output_table(config: ModelConfig, table) -> Float[Array, "vocabulary features"]:
+def _output_table(config: ModelConfig, table) -> Float[Array, "vocabulary features"]:
     """The word embedding, or, in a compact head of a model that is not tied, a table of its own."""
     if config.tied:
         return table
@@ -147,7 +147,7 @@ def output_table(config: ModelConfig, table) -> Float[Array, "vocabulary feature
     return Table(rows, width, config.initializer_range, name="decoder").embedding
 
 
-def by_table(states, table) -> Float[Array, "time vocabulary"]:
+def _by_table(states, table) -> Float[Array, "time vocabulary"]:
     """Products of states with every row of the word embedding."""
     return jnp.einsum(
         "td,vd->tv", states, table.astype(states.dtype), preferred_element_type=jnp.float32
@@ -218,7 +218,7 @@ def answer_predict(scores, unit, params):
     time = mask.shape[0]
     places = jnp.arange(time)
     far = places[None, :] - places[:, None]
-    legal = (far >= 0) & (far < MAX_ANSWER) & mask[None, :] & mask[:, None]
+    legal = (far >= 0) & (far < _MAX_ANSWER) & mask[None, :] & mask[:, None]
     pairs = jnp.where(legal, scores[0][:, None] + scores[1][None, :], -jnp.inf)
     best = jnp.argmax(pairs).astype(jnp.int32)
     return best // time, best % time

@@ -166,7 +166,7 @@ class Attention(nn.Module):
         memory: Float[Array, "key features"] | None = None,
         score_scale: Float[Array, ""] | None = None,
     ) -> Float[Array, "time features"]:
-        """Reads `memory`, or `x` itself, where `allowed`; scores are scaled as `attend` says."""
+        """Reads `memory`, or `x` itself, where `allowed`; scores are scaled as `_attend` says."""
         features = x.shape[-1]
         make = lambda name, size: Dense(size, self.options, self.scale, name=name)  # noqa: E731
         k: Any = None
@@ -180,9 +180,9 @@ class Attention(nn.Module):
             q = make("query", features)(x)
             k, v = make("key", features)(source), make("value", features)(source)
         if self.is_mutable_collection("cache") and not self.is_initializing():
-            k, v = kv_cache(self, k, v, allowed if memory is None else None)
+            k, v = _kv_cache(self, k, v, allowed if memory is None else None)
         q, k, v = self.split(q), self.split(k), self.split(v)
-        read = attend(q, k, v, allowed, self.drop, score_scale)
+        read = _attend(q, k, v, allowed, self.drop, score_scale)
         scale = self.scale if self.output_scale is None else self.output_scale
         return Dense(features, self.options, scale, name="output")(read)
 
@@ -195,7 +195,7 @@ class Attention(nn.Module):
         return dropped(self, weights)
 
 
-def attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=None):
+def _attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=None):
     """Softmax attention: queries [time, head, width], keys and values [key, head, width].
 
     Scores and softmax are float32; scores are multiplied by `scale`, by default 1 / sqrt(width). A
@@ -209,7 +209,7 @@ def attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=N
     return read.reshape(read.shape[0], -1)
 
 
-def kv_cache(module: nn.Module, keys, values, allowed):
+def _kv_cache(module: nn.Module, keys, values, allowed):
     """All keys and values of an attention, new ones and those in its collection `cache`.
 
     The first of the new ones stands at the last place that the first query may read. Without

@@ -65,14 +65,14 @@ def best_class(scores, unit, params):
     return jnp.argmax(scores).astype(jnp.int32)
 
 
-def multiple_loss(scores, unit, params):
+def _multiple_loss(scores, unit, params):
     """Mean binary cross-entropy over the classes; 0 for a unit of padding alone."""
     wanted = _numbers(scores, unit, MULTIPLE)
     losses = jax.nn.softplus(scores) - wanted * scores
     return jnp.where(unit["mask"].any(), losses.mean(), 0.0)
 
 
-def square_loss(scores, unit, params):
+def _square_loss(scores, unit, params):
     """Mean squared error over the numbers; 0 for a unit of padding alone."""
     losses = jnp.square(scores - _numbers(scores, unit, REGRESSION))
     return jnp.where(unit["mask"].any(), losses.mean(), 0.0)
@@ -89,7 +89,7 @@ def _numbers(scores, unit, kind: str):
     return label
 
 
-_LOSSES = {SINGLE: class_loss, MULTIPLE: multiple_loss, REGRESSION: square_loss}
+_LOSSES = {SINGLE: class_loss, MULTIPLE: _multiple_loss, REGRESSION: _square_loss}
 _PREDICTIONS = {
     SINGLE: best_class,
     MULTIPLE: lambda scores, unit, params: scores > 0,

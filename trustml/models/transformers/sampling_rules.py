@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-METHODS = ("greedy", "sample")
+_METHODS = ("greedy", "sample")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,8 @@ class SamplingRule:
     top_p: float = 1.0
 
     def __post_init__(self):
-        if self.method not in METHODS:
-            known = ", ".join(METHODS)
+        if self.method not in _METHODS:
+            known = ", ".join(_METHODS)
             raise ValueError(f"`method` must be one of {known}, got {self.method!r}.")
         if not 0 < self.temperature < math.inf:
             raise ValueError(

@@ -44,7 +44,7 @@ def _with_shadows(given: ShadowScores) -> AttackScores:
     if given.population is None:
         missing["RMIA"] = f"it needs `{POPULATION[0]}` and `{POPULATION[1]}`, got none"
     for variant in ("online", "offline"):
-        for name, attack, arrays, options in (_lira(given), _rmia(given)):
+        for name, attack, arrays, options in (each(given) for each in _ATTACKS):
             try:
                 made[f"{name}, {variant}"] = attack(*arrays, variant=variant, **options)
             except ValueError as error:  # kinds and shapes are checked: too few shadows
@@ -82,3 +82,7 @@ def _probability(confidence):
     from scipy.special import expit
 
     return expit(confidence)
+
+
+# What `trustml audit scores` runs where there are shadow models: an attack is one more row.
+_ATTACKS: tuple[Callable[[ShadowScores], _Attack], ...] = (_lira, _rmia)

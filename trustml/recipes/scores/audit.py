@@ -224,7 +224,6 @@ def _notes(config: AuditConfig, scores: Scores, claim: ClaimResult | None) -> li
 
 
 def _write(out: Path, audit: ScoresAudit) -> None:
-    document = audit.to_dict()
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(out / FILE, finite(document), mode=0o600)
-    write_text(out / page.FILE, page.page(document, audit.verdict), mode=0o600)
+    write_json(out / FILE, finite(audit.to_dict()), mode=0o600)
+    write_text(out / page.FILE, page.page(audit), mode=0o600)

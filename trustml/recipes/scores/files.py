@@ -11,8 +11,8 @@ from trustml.recipes.scores.table import Table, read_table
 
 SHADOWS = ("target_scores", "shadow_scores", "shadow_members")
 POPULATION = ("population_scores", "population_shadow_scores")
-POPULATION_MEMBERS = "population_shadow_members"
-_OF_SHADOWS = (*SHADOWS, *POPULATION, POPULATION_MEMBERS)
+_POPULATION_MEMBERS = "population_shadow_members"
+_OF_SHADOWS = (*SHADOWS, *POPULATION, _POPULATION_MEMBERS)
 _OWN = ("score", "member", "id", *_OF_SHADOWS)
 
 
@@ -140,7 +140,7 @@ def _shadows(table: Table, units: int) -> ShadowScores | None:
         table.numbers(shadows, (count, units)),
         table.truths(members, (count, units)),
     )
-    if not any(name in columns for name in (*POPULATION, POPULATION_MEMBERS)):
+    if not any(name in columns for name in (*POPULATION, _POPULATION_MEMBERS)):
         return scores
     _check_together(table, POPULATION)
     own, of_shadows = POPULATION
@@ -149,9 +149,9 @@ def _shadows(table: Table, units: int) -> ShadowScores | None:
         population=table.numbers(own, (others,)),
         population_shadows=table.numbers(of_shadows, (count, others)),
     )
-    if POPULATION_MEMBERS not in columns:
+    if _POPULATION_MEMBERS not in columns:
         return scores
-    trained = table.truths(POPULATION_MEMBERS, (count, others))
+    trained = table.truths(_POPULATION_MEMBERS, (count, others))
     return scores._replace(population_members=trained)
 
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trustml.recipes.settings import fields_of, read_yaml, to_yaml
+from trustml.recipes.settings import fields_of
 from trustml.recipes.study.grid import Cell, Study, StudyConfig, short_model
 from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import write_text
 from trustml.training.runs.folder import RunFolder
 

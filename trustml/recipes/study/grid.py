@@ -92,7 +92,11 @@ class Study(NamedTuple):
         return {name: list(one) if isinstance(one, tuple) else one for name, one in parts.items()}
 
     def cells(self) -> list["Cell"]:
-        """Every cell, the ones of a model together."""
+        """Every cell, the ones of a model together.
+
+        >>> [cell.name for cell in Study({}, (0.5, 1.0), ("conv",), ("exact",)).cells()]
+        ['conv_exact_0.5_1', 'conv_exact_1_1']
+        """
         every = itertools.product(self.models, self.mechanisms, self.epsilons)
         return [Cell(*one, seed) for one in every for seed in range(1, self.seeds + 1)]
 

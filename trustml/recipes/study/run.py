@@ -6,30 +6,33 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.recipes.study import page
-from trustml.recipes.study.findings import document_of
+from trustml.recipes.study.findings import compare
 from trustml.recipes.study.folder import MAY_CHANGE, is_started, open_study, write_study
 from trustml.recipes.study.grid import Cell, Study, StudyConfig, config_of
+from trustml.recipes.study.results import StudyResult
 from trustml.recipes.train import resolve
 from trustml.recipes.train import run as training
-from trustml.report import read_report, write_json, write_text
+from trustml.report import Report, read_report, write_json, write_text
 from trustml.training.runs.folder import RunFolder
 
 FILE = "study.json"
 
 
-def audit_study(config: StudyConfig, out: Path, *, quiet: bool = False) -> dict[str, Any]:
+def audit_study(config: StudyConfig, out: Path, *, quiet: bool = False) -> StudyResult:
     """Trains every cell of a grid that has not ended, and compares claims with what attacks find.
 
     Each cell is an ordinary run with an audit in a folder of its own. The same call goes on with a
     study that was interrupted: cells that have ended are read, an interrupted one is resumed.
 
+    >>> audit_study(StudyConfig(shared={"audit_rows": 0}), Path("a-new-folder"))
+    Traceback (most recent call last):
+    ...
+    ValueError: `--audit-rows` must be at least 1, got 0: a study attacks every cell.
+
     Args:
       config: The grid, and what all cells share.
       out: Folder of the study, new or to go on with; study.json and study.html are written there.
       quiet: Whether to show no progress.
-
-    Returns:
-      What study.json holds. Private quantities.
 
     Raises:
       ValueError: A setting is bad or differs from the study's, or no cell can be planned.
@@ -38,12 +41,13 @@ def audit_study(config: StudyConfig, out: Path, *, quiet: bool = False) -> dict[
     study = open_study(config, out)
     changes = {name: value for name, value in config.shared.items() if name in MAY_CHANGE}
     try:
-        document = _Trainings(study, out, changes, quiet).carry_out()
+        result = _Trainings(study, out, changes, quiet).carry_out()
     except KeyboardInterrupt:
         way = f"go on with: trustml audit study --out {shlex.quote(str(out))}"
         raise KeyboardInterrupt(way) from None
-    _write(out, document)
-    return document
+    write_json(out / FILE, result.to_dict(), mode=0o600)
+    write_text(out / page.FILE, page.page(result), mode=0o600)
+    return result
 
 
 class _Skipped(Exception):
@@ -58,12 +62,12 @@ class _Trainings(NamedTuple):
     changes: dict[str, Any]  # settings that may differ from those an interrupted cell began with
     quiet: bool
 
-    def carry_out(self) -> dict[str, Any]:
-        """Trains what is left; returns what all cells found."""
+    def carry_out(self) -> StudyResult:
+        """Trains what is left, and compares all cells."""
         cells = self.study.cells()
         self._check(cells)
         write_study(self.study, self.out)
-        reports: dict[Cell, Any] = {}
+        reports: dict[Cell, Report] = {}
         skipped: dict[Cell, str] = {}
         for number, cell in enumerate(cells, 1):
             if not self.quiet:
@@ -75,7 +79,7 @@ class _Trainings(NamedTuple):
                 print(f"skipped {cell.name}: {why}", file=sys.stderr)
         if not reports:
             raise ValueError(f"no cell can be planned; {cells[0].name}: {skipped[cells[0]]}")
-        return document_of(self.study, self.out, reports, skipped)
+        return compare(self.study, self.out, reports, skipped)
 
     def _check(self, cells: list[Cell]) -> None:
         """Refuses data, models and settings that no cell can use, before anything is trained."""
@@ -85,7 +89,7 @@ class _Trainings(NamedTuple):
                 baseline = self.study.shared.get("baseline", True)
                 resolve.resolve(config_of(self.study, new[0], baseline=baseline), quiet=True)
 
-    def _report(self, cell: Cell) -> Any:
+    def _report(self, cell: Cell) -> Report:
         """A cell's report: read, or after its training.
 
         Raises:
@@ -114,8 +118,3 @@ class _Trainings(NamedTuple):
         others = [one for one in self.study.cells() if one.model == cell.model]
         first = not any(is_started(self.out, one) for one in others)
         return first and self.study.shared.get("baseline", True)
-
-
-def _write(out: Path, document: dict[str, Any]) -> None:
-    write_json(out / FILE, document, mode=0o600)
-    write_text(out / page.FILE, page.page(document), mode=0o600)

@@ -14,7 +14,7 @@ from trustml.recipes.train.config import TrainConfig
 from trustml.training.runs.folder import RunFolder
 
 VECTOR = "canaries"  # the weights of gradient canaries
-MOST_ROWS = 1000
+_MOST_ROWS = 1000
 _FEWEST_ROWS = 20  # of an audit
 GRADIENTS = 1000  # gradient canaries of `--audit`
 _LONGER = 10  # times the clip norm: a canary's gradient tests the bound too
@@ -64,7 +64,7 @@ def sample_canaries(config: TrainConfig, units: dict[str, np.ndarray], classes: 
       classes: How many targets a row may have; with fewer than two, none is mislabelled.
     """
     size = check_units(units)
-    rows = min(MOST_ROWS, size // 10) if config.audit_rows is None else config.audit_rows
+    rows = min(_MOST_ROWS, size // 10) if config.audit_rows is None else config.audit_rows
     if not 0 <= rows <= size // 2:
         raise ValueError(
             f"`--audit-rows` must be from 0 to {size // 2}, half of the training units, got {rows}."

@@ -1,4 +1,4 @@
-"""What a trained model is worth and what it gives away: utility, attack, groups."""
+"""Evaluates trained models: utility, membership attack and audit, groups."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -16,18 +16,30 @@ from trustml.data.examples import Examples
 from trustml.formatting import plural
 from trustml.recipes.train.canaries import TrainingObjective
 from trustml.recipes.train.experiment import Experiment
-from trustml.stats import Estimate
+from trustml.report.measured import (
+    ArmAttack,
+    ArmGroup,
+    Arms,
+    Attack,
+    Bound,
+    CanaryAudit,
+    Estimate,
+    Group,
+    RateFound,
+    Roc,
+)
+from trustml.stats import Estimate as StatsEstimate
 from trustml.training import FitResult
 
-CONFIDENCE = 0.95
-HOW = (
+_CONFIDENCE = 0.95
+_HOW = (
     "Attack by the loss: one {unit} is called a member if the model's loss on it is low. Members "
     "and others are {units} of the training part that a fair coin each put in or left out before "
     "the training, so nothing but the training tells them apart. The audited epsilon is a lower "
     "bound by the one-run audit of Steinke, Nasr and Jagielski (2023); a weak attack that finds "
     "nothing proves nothing."
 )
-NO_BOUND = (
+_NO_BOUND = (
     "No epsilon is audited: coins put {units} in or left them out, while the claim is about "
     "replacing one."
 )
@@ -37,54 +49,60 @@ _FEWEST = 10  # canaries of each kind that the area under a group's curve needs
 
 
 Pair = tuple[np.ndarray, np.ndarray]  # of members, of others
-Guessed = Literal["both", "members"]
+_Guessed = Literal["both", "members"]
 
 
 class ArmResult(NamedTuple):
-    """One finished training, private or not, and what was found. Private."""
+    """One training that has ended, of the private or the baseline arm, evaluated. Private."""
 
     result: FitResult
     metrics: dict[str, Estimate]
     scores: dict[str, float]
-    counts: np.ndarray  # of the judged rows, as their scoring counts
+    counts: np.ndarray  # of the evaluated rows, as their scoring counts
     losses: Pair  # of rows that coins put in or left out
     wrong: Pair  # of mislabelled ones
     gradients: Pair  # scores of gradient canaries; none of the baseline
-    guessed: Guessed  # of gradient canaries, which ones the audit guesses
+    guessed: _Guessed  # of gradient canaries, which ones the audit guesses
 
 
 def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitResult) -> ArmResult:
     """Scores a training on the evaluated part, and takes what attacks read."""
-    task, evaluated, coins = experiment.task, experiment.evaluated, experiment.canaries
-    plan, params = experiment.plan, objective.model(result.params)
-    counts = task.counts(params, evaluated)
+    task, plan, coins = experiment.task, experiment.plan, experiment.canaries
+    params = objective.model(result.params)
+    counts = task.counts(params, experiment.evaluated)
     gradients = (np.zeros(0), np.zeros(0))
-    # Who took part in no step looks like who was left out: then only members can be told. All
-    # rows count, not those that are in: how many coins fell must not choose the attack.
-    often = plan.steps * plan.expected_batch >= _OFTEN * len(next(iter(experiment.units.values())))
-    guessed: Guessed = "both" if often else "members"
     if objective.number:
         scores, inside = canary_scores(result.params, plan), coins.gradients.astype(bool)
         gradients = (scores[inside], scores[~inside])
     return ArmResult(
         result,
-        task.scoring.estimates(counts, _owners(experiment, evaluated)),
+        _reported(task.scoring.estimates(counts, _owners(experiment.evaluated))),
         task.scoring.scores(counts),
         counts,
         _pair(experiment, params, coins.members, coins.nonmembers),
         _pair(experiment, params, coins.wrong_members, coins.wrong_nonmembers),
         gradients,
-        guessed,
+        _guessed(experiment),
     )
+
+
+def _guessed(experiment: Experiment) -> _Guessed:
+    """Which gradient canaries the audit guesses.
+
+    Who took part in no step looks like who was left out: then only members can be told. All rows
+    count, not those that are in: how many coins fell must not choose the attack.
+    """
+    plan, rows = experiment.plan, len(next(iter(experiment.units.values())))
+    return "both" if plan.steps * plan.expected_batch >= _OFTEN * rows else "members"
 
 
 def _pair(experiment: Experiment, params: Any, members: np.ndarray, others: np.ndarray) -> Pair:
     return _losses(experiment, params, members), _losses(experiment, params, others)
 
 
-def _owners(experiment: Experiment, judged: Examples) -> np.ndarray | None:
+def _owners(examples: Examples) -> np.ndarray | None:
     """Rows that share an owner err together: intervals resample owners."""
-    return None if judged.owners is None else np.array(judged.owners)
+    return None if examples.owners is None else np.array(examples.owners)
 
 
 def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray:
@@ -98,106 +116,113 @@ def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray
 
 def utility(experiment: Experiment, params: Any, examples: Examples) -> dict[str, float]:
     """The scores on a part of the data that do not take long."""
-    found = experiment.task.scoring.scores(experiment.task.counts(params, examples, quick=True))
-    return {name: value for name, value in found.items() if not math.isnan(value)}
+    task = experiment.task
+    scores = task.scoring.scores(task.counts(params, examples, quick=True))
+    return {name: value for name, value in scores.items() if not math.isnan(value)}
 
 
-def attack_report(experiment: Experiment, sides: dict[str, ArmResult], delta: float) -> dict | None:
-    """The membership attack on every side; None without canaries."""
+def attack_report(experiment: Experiment, arms: Arms[ArmResult], delta: float) -> Attack | None:
+    """The membership attack on every arm; None without canaries."""
     members, others = len(experiment.canaries.members), len(experiment.canaries.nonmembers)
     if min(members, others) < 2:
         return None
     adds = experiment.config.adjacency == "add-or-remove-one"
-    return {
-        "how": _how(experiment.unit, adds=adds),
-        "confidence": CONFIDENCE,
-        "members": members,
-        "nonmembers": others,
-        "sides": {name: _attack(side, delta, bound=adds) for name, side in sides.items()},
-    }
+    return Attack(
+        how=_how(experiment.unit, adds=adds),
+        confidence=_CONFIDENCE,
+        members=members,
+        nonmembers=others,
+        arms=Arms(**{name: _attack(arm, delta, bound=adds) for name, arm in arms}),
+    )
 
 
 def _how(unit: str, *, adds: bool) -> str:
-    how = HOW if adds else f"{HOW.split(' The audited')[0]} {NO_BOUND}"
+    how = _HOW if adds else f"{_HOW.split(' The audited')[0]} {_NO_BOUND}"
     return how.format(unit=unit, units=plural(unit))
 
 
-def _attack(side: ArmResult, delta: float, *, bound: bool) -> dict:
-    found = loss_threshold_attack(*side.losses, confidence=CONFIDENCE)
-    return {
-        "auc": found.auc._asdict(),
-        "tpr_at_fpr": [
-            {
-                "rate": low.rate,
-                "tpr": low.tpr and low.tpr._asdict(),
-                "note": low.note,
-            }
-            for low in found.tpr_at_fpr
-        ],
-        "roc": {"fpr": found.roc.fpr.tolist(), "tpr": found.roc.tpr.tolist()},
-        **(_audits(side, delta) if bound else {"epsilon_lower_bound": None}),
-    }
+def _attack(arm: ArmResult, delta: float, *, bound: bool) -> ArmAttack:
+    attack = loss_threshold_attack(*arm.losses, confidence=_CONFIDENCE)
+    audits = _audits(arm, delta) if bound else None
+    return ArmAttack(
+        auc=Estimate(*attack.auc),
+        tpr_at_fpr=tuple(
+            RateFound(at.rate, at.tpr and Estimate(*at.tpr), at.note) for at in attack.tpr_at_fpr
+        ),
+        roc=Roc(tuple(attack.roc.fpr.tolist()), tuple(attack.roc.tpr.tolist())),
+        epsilon_lower_bound=_best(audits) if audits else None,
+        audits=audits,
+    )
 
 
-def _audits(side: ArmResult, delta: float) -> dict:
-    """A one-run audit of each kind of canary, and the best of them.
+def _audits(arm: ArmResult, delta: float) -> tuple[CanaryAudit, ...]:
+    """A one-run audit by each kind of canary.
 
     Guarantee:
-      All bounds hold together with `CONFIDENCE`: each has its share of what may go wrong.
+      All bounds hold together with `_CONFIDENCE`: each has its share of the error.
     """
     every: dict[str, Pair] = {
-        "rows": (-side.losses[0], -side.losses[1]),
-        "mislabelled rows": (-side.wrong[0], -side.wrong[1]),
-        "gradients": side.gradients,
+        "rows": (-arm.losses[0], -arm.losses[1]),
+        "mislabelled rows": (-arm.wrong[0], -arm.wrong[1]),
+        "gradients": arm.gradients,
     }
     scores = {kind: pair for kind, pair in every.items() if min(map(len, pair))}
-    each = 1 - (1 - CONFIDENCE) / len(scores)
-    sides: dict[str, Guessed] = {"gradients": side.guessed}
-    audits = [
-        _audit(kind, pair, delta, each, sides.get(kind, "both")) for kind, pair in scores.items()
-    ]
-    best = max(audits, key=lambda found: found["value"])
-    method = best["method"]
+    each = 1 - (1 - _CONFIDENCE) / len(scores)
+    guessed: dict[str, _Guessed] = {"gradients": arm.guessed}
+    return tuple(
+        _audit(kind, pair, delta, each, guessed.get(kind, "both")) for kind, pair in scores.items()
+    )
+
+
+def _best(audits: tuple[CanaryAudit, ...]) -> Bound:
+    best = max(audits, key=lambda audit: audit.value)
+    method = best.method
     if len(audits) > 1:
-        method += f"; the best of {len(audits)}, each at {each:.1%}: {best['canaries']}"
-    keys = ("value", "guesses", "correct")
-    bound = {**{key: best[key] for key in keys}, "confidence": CONFIDENCE, "method": method}
-    return {"epsilon_lower_bound": bound, "audits": audits}
+        method += f"; the best of {len(audits)}, each at {best.confidence:.1%}: {best.canaries}"
+    return Bound(best.value, best.guesses, best.correct, _CONFIDENCE, method)
 
 
-def _audit(kind: str, scores: Pair, delta: float, confidence: float, sides: Guessed) -> dict:
-    found = one_run_audit(*scores, delta=delta, confidence=confidence, sides=sides)
-    return {
-        "canaries": kind,
-        "members": len(scores[0]),
-        "nonmembers": len(scores[1]),
-        "value": found.epsilon,
-        "confidence": found.confidence,
-        "guesses": found.guesses,
-        "correct": found.correct,
-        "method": found.method,
-    }
+def _audit(
+    kind: str, scores: Pair, delta: float, confidence: float, guessed: _Guessed
+) -> CanaryAudit:
+    bound = one_run_audit(*scores, delta=delta, confidence=confidence, sides=guessed)
+    return CanaryAudit(
+        canaries=kind,
+        members=len(scores[0]),
+        nonmembers=len(scores[1]),
+        value=bound.epsilon,
+        confidence=bound.confidence,
+        guesses=bound.guesses,
+        correct=bound.correct,
+        method=bound.method,
+    )
 
 
-def groups_report(experiment: Experiment, sides: dict[str, ArmResult]) -> list[dict]:
+def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group, ...]:
     """Utility and attack by protected group, where the data know any, and by class or intent."""
-    rows = []
+    groups = []
     for kind, names in _kinds(experiment.evaluated).items():
-        judged_of = _members_of(experiment.evaluated, kind)
-        trained_of = _members_of(experiment.parts.train, kind)
-        by_row = experiment.unit == experiment.parts.train.unit
+        evaluated_of = _group_of_rows(experiment.evaluated, kind)
+        canaries_of = _canaries_by_group(experiment, kind)
         for value, name in enumerate(names):
-            judged = np.flatnonzero(judged_of == value)
-            of_canaries = [
-                np.flatnonzero(trained_of[part] == value) if by_row else np.zeros(0, int)
-                for part in (experiment.canaries.members, experiment.canaries.nonmembers)
-            ]
-            if len(judged):
-                found = {
-                    side: _group(experiment, sides[side], judged, of_canaries) for side in sides
-                }
-                rows.append({"by": kind, "name": name, "judged": len(judged), "sides": found})
-    return rows
+            rows = np.flatnonzero(evaluated_of == value)
+            if len(rows):
+                canaries = [np.flatnonzero(of_unit == value) for of_unit in canaries_of]
+                found = {arm: _group(experiment, one, rows, canaries) for arm, one in arms}
+                groups.append(Group(kind, name, len(rows), Arms(**found)))
+    return tuple(groups)
+
+
+def _canaries_by_group(experiment: Experiment, kind: str) -> list[np.ndarray]:
+    """The group of each canary that was in, and of each that was left out.
+
+    A unit of several rows may have several groups: it counts in none.
+    """
+    train, canaries = experiment.parts.train, experiment.canaries
+    if experiment.unit != train.unit:
+        return [np.zeros(0, int)] * 2
+    groups = _group_of_rows(train, kind)
+    return [groups[canaries.members], groups[canaries.nonmembers]]
 
 
 def _kinds(examples: Examples) -> dict[str, tuple[str, ...]]:
@@ -207,25 +232,26 @@ def _kinds(examples: Examples) -> dict[str, tuple[str, ...]]:
     return kinds
 
 
-def _members_of(examples: Examples, kind: str) -> np.ndarray:
+def _group_of_rows(examples: Examples, kind: str) -> np.ndarray:
     """The group of every row."""
     if kind == "protected group":
         return np.array(examples.group_of or (0,) * len(examples))
-    places = {label: place for place, label in enumerate(examples.labels)}
+    indices = {label: index for index, label in enumerate(examples.labels)}
     field = "intent" if examples.task == "nlu" else "label"
-    return np.array([places[getattr(row, field)] for row in examples.rows])
+    return np.array([indices[getattr(row, field)] for row in examples.rows])
 
 
-def _group(experiment, side: ArmResult, judged, of_canaries) -> dict:
-    members, others = (losses[rows] for losses, rows in zip(side.losses, of_canaries, strict=True))
+def _group(experiment: Experiment, arm: ArmResult, rows: np.ndarray, canaries) -> ArmGroup:
+    members, others = (losses[of] for losses, of in zip(arm.losses, canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:
-        area = area_under_curve(-members, -others, CONFIDENCE)._asdict()
-    owners = _owners(experiment, experiment.evaluated)
-    metrics = experiment.task.scoring.estimates(
-        side.counts[judged], None if owners is None else owners[judged], resamples=300
+        area = Estimate(*area_under_curve(-members, -others, _CONFIDENCE))
+    owners = _owners(experiment.evaluated)
+    estimates = experiment.task.scoring.estimates(
+        arm.counts[rows], None if owners is None else owners[rows], resamples=300
     )
-    return {
-        "metrics": {name: found._asdict() for name, found in metrics.items()},
-        "attack_auc": area,
-    }
+    return ArmGroup(_reported(estimates), area)
+
+
+def _reported(estimates: dict[str, StatsEstimate]) -> dict[str, Estimate]:
+    return {name: Estimate(*estimate) for name, estimate in estimates.items()}

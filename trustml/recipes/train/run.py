@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import jax
 
 from trustml.plan import PrivacyPlan
-from trustml.recipes.settings import read_yaml, to_yaml
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import resolve, with_task
-from trustml.report import read_report, render, write_json, write_text
+from trustml.recipes.yaml_files import read_yaml, to_yaml
+from trustml.report import Report, read_report, render, to_json, write_json, write_text
+from trustml.report.measured import Arms
 from trustml.training import (
     FitResult,
     TrainStep,
@@ -36,7 +37,7 @@ from trustml.training.timing import time_steps
 class TrainResult(NamedTuple):
     """What a run found, and where it lies. Private quantities, but for the private weights."""
 
-    report: Any
+    report: Report
     folder: Path
 
     def _repr_html_(self) -> str:
@@ -151,7 +152,7 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
         task.tokenizer.save(files.tokenizer)
     resolved = {
         "settings": config.to_dict(),
-        "report": describe(experiment),
+        "report": to_json(describe(experiment)),
         "network": task.config,
         "whole": True,  # the last line: YAML cut off in between often reads well
     }
@@ -188,7 +189,7 @@ class _Training(NamedTuple):
     accept_charge: bool = False
     resume: bool = False
 
-    def carry_out(self) -> Any:
+    def carry_out(self) -> Report:
         """Trains, evaluates and times both arms; writes the report, which ends the run."""
         config = self.experiment.config
         files = RunFolder(self.folder)
@@ -203,9 +204,11 @@ class _Training(NamedTuple):
                 result = self._fit(label, step, start, folder, seed)
                 arm = evaluation.evaluate(self.experiment, self.experiment.objective(step), result)
                 arms.setdefault(name, []).append(arm)
-        report = make_report(self.experiment, arms, self._time(), self.folder, folders[0].path)
+        report = make_report(
+            self.experiment, Arms(**arms), self._time(), self.folder, folders[0].path
+        )
         write_text(files.page, render([report]))
-        write_json(files.report, report)
+        write_json(files.report, to_json(report))
         _clean(config, self.folder)
         return report
 

@@ -17,7 +17,7 @@ from trustml.recipes.train.models import PublicData
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
 TEXT = "wikitext2"  # what the small ones are made from
-UNPUBLISHED = "NOT the published"  # in the source of files whose checksum is another
+_UNPUBLISHED = "NOT the published"  # in the source of files whose checksum is another
 _HEAD = "^(head|pooler)/"  # trained in any case: it may be new
 
 
@@ -288,7 +288,7 @@ def _public_text(model: str, data: str, public: PublicData) -> tuple[list[str], 
         parts = load(TEXT, folder, download=public.download)
     except ValueError as error:
         raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
-    known = [part for part in parts if UNPUBLISHED not in part.source]
+    known = [part for part in parts if _UNPUBLISHED not in part.source]
     if not known:
         raise ValueError(
             f"`--model` {model} is made from {TEXT} as it was published, got other files. Name "

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from trustml.clipping import combine
-from trustml.training.mechanism import MechanismState, kept_of
+from trustml.training.privatizer import MechanismState, kept_of
 from trustml.training.runs import checkpoint
 from trustml.training.runs.digest import state_digest
 from trustml.training.runs.entries import Segment
@@ -36,7 +36,7 @@ from trustml.training.runs.validation import (
     check_tail,
     ledger_in,
 )
-from trustml.training.step import TrainState, TrainStep
+from trustml.training.train_step import TrainState, TrainStep
 
 _TOLERATED = 0.1  # of the plan's steps: a charge beyond this is taken with consent alone
 

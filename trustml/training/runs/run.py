@@ -10,13 +10,13 @@ import time
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from trustml.training.mechanism import kept_of
+from trustml.training.privatizer import kept_of
 from trustml.training.runs import checkpoint
 from trustml.training.runs.digest import state_digest
 from trustml.training.runs.resume import Opened, now
 from trustml.training.runs.secrets import delete_secrets
 from trustml.training.runs.weights import save_weights
-from trustml.training.step import TrainState, TrainStep
+from trustml.training.train_step import TrainState, TrainStep
 
 _RESERVED_SECONDS = 1.0  # a crash on another machine costs at most about these steps
 

@@ -8,7 +8,7 @@ from trustml.training.runs.entries import Summary
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import Ledger, LedgerError
 from trustml.training.runs.metrics_log import read_lines
-from trustml.training.step import TrainStep
+from trustml.training.train_step import TrainStep
 
 SCHEMA = 1
 

@@ -21,10 +21,10 @@ from trustml.sampling import Draw
 from trustml.training import checks
 from trustml.training.batches import Batch, batch_shapes, check_whole, gather
 from trustml.training.checks import AUTO
-from trustml.training.mechanism import MechanismState, begin, restore_noise_state
 from trustml.training.memory import largest_physical_batch, out_of_memory
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import StepMetrics
+from trustml.training.privatizer import MechanismState, begin, restore_noise_state
 
 
 class TrainState(NamedTuple):
