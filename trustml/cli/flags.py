@@ -19,7 +19,7 @@ from trustml.recipes.settings import Field, Settings, default_in_words, fields_o
 _NOT_GIVEN = "\0"  # a text that no command line can hold
 _ABOUT = "[about]"  # tyro joins the lines of a description
 _LETTERS = {int: "N", float: "X", str: "NAME"}
-_FRAME = re.compile("[─│╭╮╰╯]")
+_FRAME = re.compile("[─│╭╮╰╯]|-{3,}")
 _T = TypeVar("_T", bound=Settings)
 
 
@@ -134,8 +134,9 @@ def _wrapped(about: str) -> str:
 
 
 def _one_line(printed: str) -> str:
-    lines = [line for line in printed.splitlines() if not line.startswith("╭")]  # the title
-    return " ".join(_FRAME.sub(" ", " ".join(lines)).split())
+    lines = [" ".join(_FRAME.sub(" ", line).split()) for line in printed.splitlines()]
+    _title, *rest = filter(None, lines)
+    return " ".join(rest)
 
 
 def run_command(
