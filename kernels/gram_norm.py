@@ -16,8 +16,8 @@ import jax.numpy as jnp
 
 from trustml.kernels.rounding import SMALLEST, UNIT_ROUNDOFF, lengths, rounding, squares
 
-BLOCKS_FROM = 512  # positions from which on blocks are taken
-BLOCKS = 4
+_BLOCKS_FROM = 512  # positions from which on blocks are taken
+_BLOCKS = 4
 
 
 @jax.jit  # layers of one shape are traced and lowered once
@@ -38,7 +38,7 @@ def gram_squared_norm(rows, cols):
     if time == 1:
         # One outer product: no cancellation, no Gram matrix.
         return squares(rows[:, 0]) * squares(cols[:, 0])
-    step = -(-time // BLOCKS) if time >= BLOCKS_FROM else time
+    step = -(-time // _BLOCKS) if time >= _BLOCKS_FROM else time
     starts = range(0, time, step)
     total = jnp.zeros(cols.shape[0], jnp.float32)
     for i in starts:

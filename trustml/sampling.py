@@ -151,12 +151,20 @@ class Sampler:
 
 
 def new_secret() -> bytes:
-    """A fresh sampler secret: 256 bits from the operating system."""
+    """A fresh sampler secret: 256 bits from the operating system.
+
+    >>> len(new_secret()), new_secret() == new_secret()
+    (32, False)
+    """
     return os.urandom(32)
 
 
 def secret_from_seed(seed: int) -> bytes:
-    """The sampler secret that `seed` stands for: repeatable, and guessable by who guesses it."""
+    """The sampler secret of `seed`: repeatable, and no secret from whoever guesses the seed.
+
+    >>> secret_from_seed(7) == secret_from_seed(7) != secret_from_seed(8)
+    True
+    """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise TypeError(f"`seed` must be an integer, got {type(seed).__name__}.")
     if seed < 0:
@@ -165,7 +173,11 @@ def secret_from_seed(seed: int) -> bytes:
 
 
 def overflow_probability(num_units: int, sample_rate: float, capacity: int) -> float:
-    """Probability that one Poisson sample holds more than `capacity` units: the exact tail."""
+    """Probability that one Poisson sample holds more than `capacity` units: the exact tail.
+
+    >>> round(overflow_probability(num_units=2, sample_rate=0.5, capacity=1), 12)
+    0.25
+    """
     from scipy.stats import binom
 
     return float(binom.sf(capacity, num_units, sample_rate))
@@ -209,6 +221,7 @@ def _dealt(size, num_microbatches, capacity, generator):
 
 
 def _generator(secret, number, purpose=b""):
+    # Who knows the draws knows which units to look for, so no unit is hidden among others any more.
     # SHA-256 of the secret and the step: steps are unrelated streams, and none has to be replayed.
     digest = hashlib.sha256(_DOMAIN + secret + int(number).to_bytes(8, "little") + purpose).digest()
     entropy = np.random.SeedSequence(int.from_bytes(digest, "little"), pool_size=8)

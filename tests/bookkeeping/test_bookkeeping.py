@@ -87,11 +87,11 @@ def test_both_rules_are_exact(name, rule):
 def test_convolutions_a_few_units_at_a_time_are_exact(name, monkeypatch):
     # Real sizes exceed the cache; here the cache is made small: one unit at a time, then two.
     small = dataclasses.replace(cost.machine(), cache=1.0)
-    monkeypatch.setitem(cost.MACHINES, jax.default_backend(), small)
+    monkeypatch.setitem(cost._MACHINES, jax.default_backend(), small)
     assert cost.units_in_cache(6, 10.0) == 1
     test_both_rules_are_exact(name, "materialise")
     monkeypatch.setitem(
-        cost.MACHINES, jax.default_backend(), dataclasses.replace(small, cache=2000.0)
+        cost._MACHINES, jax.default_backend(), dataclasses.replace(small, cache=2000.0)
     )
     test_both_rules_are_exact(name, "materialise")
 

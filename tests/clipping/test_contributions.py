@@ -54,7 +54,7 @@ def test_a_private_step_moves_by_no_more_than_the_bound():
             id=" ".join(case[:3]),
             marks=() if case[0] in ("softmax", "tied embedding", "recurrent") else pytest.mark.slow,
         )
-        for case in contributions.SHORT
+        for case in contributions._SHORT
     ],
 )
 def test_no_unit_exceeds_its_bound(case):

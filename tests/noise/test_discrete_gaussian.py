@@ -18,8 +18,8 @@ from trustml.noise import alias, box_muller, discrete, tiles
 from trustml.noise.chacha import chacha_blocks
 from trustml.noise.discrete import as_private_as, discrete_gaussian, discrete_gaussian_like
 from trustml.noise.grid import (
+    _check_spacing,
     add_discrete_noise,
-    check_spacing,
     grid_sensitivity,
     grid_spacing,
     rounded,
@@ -333,8 +333,8 @@ def test_a_value_is_what_its_own_counters_give():
     like = [jnp.zeros(300), jnp.zeros((3, 70))]
     found = discrete_gaussian_like(like, KEY, jnp.int32(9), law)
     for leaf, place in ((0, 0), (0, 299), (1, 17), (1, 209)):
-        row, lane = place % tiles.TILE // tiles.LANES, place % tiles.LANES
-        block = jnp.uint32(place // tiles.TILE * tiles.LANES + lane)
+        row, lane = place % tiles._TILE // tiles._LANES, place % tiles._LANES
+        block = jnp.uint32(place // tiles._TILE * tiles._LANES + lane)
         words = []
         for number in range(3):
             counter = (block, jnp.uint32(leaf), jnp.uint32(9), jnp.uint32(0x47524400 + number))
@@ -367,8 +367,8 @@ def test_leaves_steps_and_keys_are_independent():
         rows += discrete_gaussian_like(like, key, jnp.int32(step), law)
     correlation = np.corrcoef(np.stack(rows).astype(np.float64)) - np.eye(len(rows))
     assert np.abs(correlation).max() < 5 / math.sqrt(20_000)
-    neighbours = np.asarray(rows[0][:19_200], np.float64).reshape(-1, tiles.TILE)
-    within = np.corrcoef(neighbours.T) - np.eye(tiles.TILE)
+    neighbours = np.asarray(rows[0][:19_200], np.float64).reshape(-1, tiles._TILE)
+    within = np.corrcoef(neighbours.T) - np.eye(tiles._TILE)
     assert np.abs(within).max() < 6 / math.sqrt(len(neighbours))
 
 
@@ -503,7 +503,7 @@ def test_noise_too_wide_for_int32_is_refused(stddev):
 @pytest.mark.parametrize("spacing", [0.0, -0.5, 0.3, math.inf, math.nan, 2.0**-97, 2.0**97])
 def test_other_spacings_are_refused(spacing):
     with pytest.raises(ValueError, match="`spacing` must be"):
-        check_spacing(spacing)
+        _check_spacing(spacing)
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])

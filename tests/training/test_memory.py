@@ -12,7 +12,7 @@ import pytest
 import trustml
 from trustml.clipping import tuning
 from trustml.training import memory, read_ledger, summarize
-from trustml.training.memory import largest_physical_batch, memory_limit
+from trustml.training.memory import _memory_limit, largest_physical_batch
 
 WIDTH, UNITS = 64, 200
 LIMIT = 400_000  # bytes: more than 16 units of this problem take, and less than 32
@@ -53,7 +53,7 @@ def fit(step, **options):
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(memory, "memory_limit", lambda: LIMIT)
+    monkeypatch.setattr(memory, "_memory_limit", lambda: LIMIT)
 
 
 # --- The search ---
@@ -125,13 +125,13 @@ def test_one_unit_that_does_not_fit_is_refused(needed, capacity):
 
 
 def test_the_limit_is_a_part_of_the_machine():
-    assert 2**20 < memory_limit() == memory_limit()
+    assert 2**20 < _memory_limit() == _memory_limit()
 
 
 def test_the_limit_is_a_part_of_the_device_where_it_says_what_it_has(monkeypatch):
     device = types.SimpleNamespace(memory_stats=lambda: {"bytes_limit": 2**30, "bytes_in_use": 7})
     monkeypatch.setattr(memory.jax, "devices", lambda: [device])
-    assert memory_limit() == 2**29
+    assert _memory_limit() == 2**29
 
 
 # --- In a step ---
@@ -159,7 +159,7 @@ def test_a_large_memory_needs_no_slices():
 @pytest.mark.slow
 def test_a_baseline_is_sliced_alike(monkeypatch):
     monkeypatch.setattr(
-        memory, "memory_limit", lambda: 30_000
+        memory, "_memory_limit", lambda: 30_000
     )  # what one unit takes, and half as much
     sliced = trustml.baseline_step(loss, optax.sgd(1e-4), plan(), physical_batch_size="auto")
     result = fit(sliced)
@@ -169,7 +169,7 @@ def test_a_baseline_is_sliced_alike(monkeypatch):
 
 
 def test_a_memory_that_is_too_small_is_refused_before_the_first_step(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "memory_limit", lambda: 1000)
+    monkeypatch.setattr(memory, "_memory_limit", lambda: 1000)
     for options in ({}, {"out": tmp_path / "run"}):
         with pytest.raises(ValueError, match="`physical_batch_size` cannot be found"):
             fit(private_step("auto"), **options)
@@ -214,7 +214,7 @@ def test_another_choice_is_another_program(small, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         fit(private_step("auto"), out=tmp_path, callbacks=[stop])
-    monkeypatch.setattr(memory, "memory_limit", lambda: LIMIT // 2)
+    monkeypatch.setattr(memory, "_memory_limit", lambda: LIMIT // 2)
     with pytest.raises(ValueError, match=r"these changed: the training step \(.*micro-batch"):
         fit(private_step("auto"), out=tmp_path, resume=True)
 

@@ -39,7 +39,7 @@ def test_every_attack_is_tried_on_the_correct_trainer():
     every = bugs.experiments()
     tried = {each.attack for each in every if each.trainer == "correct"}
     assert {each.attack for each in every} == tried
-    assert all(each.plan(bugs.CROWD).epsilon(bugs.DELTA_OF_RUNS) < 2.4 for each in every)
+    assert all(each.plan(bugs._CROWD).epsilon(bugs._DELTA_OF_RUNS) < 2.4 for each in every)
 
 
 def test_the_scores_of_runs_are_those_of_their_sums():

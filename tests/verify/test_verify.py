@@ -74,7 +74,7 @@ def test_a_row_whose_planted_error_goes_unnoticed_does_not_hold(rows):
 
 @pytest.mark.parametrize("scale", [0.98, 1.02])
 def test_a_wrong_scale_does_not_hold(scale):
-    values = np.random.default_rng(0).normal(size=noise.COUNT)
+    values = np.random.default_rng(0).normal(size=noise._COUNT)
     assert all(row.holds for row in noise.moments(values))
     failed = {row.check for row in noise.moments(scale * values) if not row.holds}
     assert failed >= {"variance", "fourth moment", "Kolmogorov-Smirnov"}

@@ -1,4 +1,4 @@
-"""What a described run costs in epsilon and delta. Float64, imports no JAX."""
+"""Epsilon and delta of a described run. Float64, imports no JAX."""
 
 from trustml.accounting.account import Accounting as Accounting
 from trustml.accounting.steps import ACCOUNTANTS as ACCOUNTANTS

@@ -78,7 +78,7 @@ class Accounting:
         return self._priced(run, delta, distance)[0]
 
     def method(self, run: Run, *, delta: float, distance: float = 0.0) -> Method:
-        """What `epsilon` is priced by: the accountant, and the grid where it is a coarser one."""
+        """The accountant behind `epsilon`, and the grid where it is a coarser one."""
         return self._priced(run, delta, distance)[1]
 
     def delta(self, run: Run, *, epsilon: float, distance: float = 0.0) -> float:

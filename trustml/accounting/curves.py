@@ -1,4 +1,4 @@
-"""Which bound a run is priced by: the tightest whose size, known before, is within reason."""
+"""The bound that prices a run: the tightest whose size, known before, is within reason."""
 
 import functools
 import math
@@ -71,7 +71,7 @@ class LossCurve(NamedTuple):
 def methods(
     run: Steps, adjacency: str, accountant: str, grid: float, points: float, delta: float | None
 ) -> list[Method]:
-    """What prices `run`: one method, or several of which the lowest bound counts.
+    """Methods that price `run`: one, or several of which the lowest bound counts.
 
     The last has an answer wherever there is one.
 
@@ -111,7 +111,7 @@ def curve(run: Steps, adjacency: str, method: Method) -> Curve:
 
 
 def rounding(run: Steps) -> float:
-    """A bound of what composing in floats may take from delta."""
+    """Most of delta that composing in floats may lose."""
     return sum(_ROUNDING * (1 if _is_one(step) else count) + 2 * _CUT for step, count in run)
 
 

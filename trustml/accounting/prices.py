@@ -47,7 +47,7 @@ def lowest_delta(steps: Steps, adjacency: str, tried: tuple[Method, ...], epsilo
 
 
 def overhead(epsilon: float, distance: float) -> float:
-    """What a total variation distance costs in delta at `epsilon`."""
+    """Cost of a total variation distance in delta at `epsilon`."""
     return 0.0 if distance == 0 else (1 + math.exp(min(epsilon, 700.0))) * distance
 
 

@@ -17,7 +17,7 @@ _RESOLVED = 1e-9  # dp_accounting adds logarithms near zero, which leaves about 
 
 
 class RenyiCurve(NamedTuple):
-    """What a run costs by Rényi divergences: epsilon and delta as functions of each other."""
+    """Epsilon and delta of a run as functions of each other, by Rényi divergences."""
 
     orders: np.ndarray
     divergences: np.ndarray

@@ -11,7 +11,7 @@ from typing import Any
 
 ADJACENCIES = ("add-or-remove-one", "replace-one")
 ACCOUNTANTS = ("pld", "rdp")
-SAMPLINGS = ("poisson", "truncated_poisson", "fixed")
+_SAMPLINGS = ("poisson", "truncated_poisson", "fixed")
 
 # Which accountants can describe which sampling under which adjacency.
 SUPPORTED = {
@@ -46,8 +46,14 @@ Run = Sequence[tuple[SampledGaussian, int]]  # steps of each kind; they compose 
 
 
 def check_supported(sampling: str, adjacency: str, accountant: str) -> None:
-    """Refuses what the accountant cannot describe, and names what can."""
-    check_one_of("sampling", sampling, SAMPLINGS)
+    """Refuses what the accountant cannot describe, and names what can.
+
+    >>> check_supported("fixed", "replace-one", "rdp")
+    >>> check_supported("fixed", "replace-one", "pld")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: `accountant`='pld' cannot account `sampling`='fixed' under...
+    """
+    check_one_of("sampling", sampling, _SAMPLINGS)
     if accountant in SUPPORTED.get((sampling, adjacency), ()):
         return
     possible = [

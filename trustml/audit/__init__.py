@@ -1,4 +1,4 @@
-"""What a model gives away: attacks on it, each with an interval that says how sure it is."""
+"""Attacks on a model and lower bounds of its epsilon, each with its confidence."""
 
 from trustml.audit.bounds.bayesian import bayesian_epsilon as bayesian_epsilon
 from trustml.audit.bounds.counts import epsilon_from_counts as epsilon_from_counts

@@ -18,7 +18,7 @@ _REAL = -1  # what `canary` says of a unit that is none
 
 
 class GradientCanaries(NamedTuple):
-    """A loss, weights and units that hold canaries beside what they were made from."""
+    """A loss, weights and units with canaries in them."""
 
     loss: Callable  # for `private_step`; takes a key if the given loss does
     params: dict[str, Any]  # {"model": the given weights, "canaries": zeros(number)}
@@ -67,6 +67,12 @@ def make_canaries(
     The audit is of the training as a mechanism, at its worst case: it does not say what this model
     remembers of its data.
 
+    >>> loss, units = lambda w, x: (w - x) ** 2, np.array([1.0, 3.0], np.float32)
+    >>> rng = np.random.default_rng(0)
+    >>> made = make_canaries(loss, jnp.zeros(()), units, number=4, size=2.0, rng=rng)
+    >>> made.num_units - int(made.included.sum()), made.params["canaries"].shape
+    (2, (4,))
+
     Args:
       loss: As for `private_step`: `loss(params, unit)` or `loss(params, unit, key)`; with
         `has_aux` there, `(loss, aux)`.
@@ -105,6 +111,12 @@ def place_canaries(
 ) -> GradientCanaries:
     """`make_canaries` with coins that were tossed before: of a run that goes on.
 
+    >>> loss, units = lambda w, x: (w - x) ** 2, np.array([1.0, 3.0], np.float32)
+    >>> coins = np.array([True, False, True])
+    >>> made = place_canaries(loss, jnp.zeros(()), units, included=coins, size=2.0)
+    >>> made.units["canary"].tolist()  # two real units, then the canaries that are in
+    [-1, -1, 0, 2]
+
     Args:
       loss: As for `make_canaries`, like all that follow.
       params: The model's weights.
@@ -136,6 +148,10 @@ def place_canaries(
 
 def public_template(loss: Callable, params: PyTree, units: PyTree) -> PyTree:
     """A unit that is nobody's and has a finite gradient: all zeros, or with a one at first places.
+
+    >>> public_template(lambda w, x: jnp.log(w * x[1]), jnp.ones(()), np.ones((5, 2), np.float32))
+    Traceback (most recent call last):
+    ValueError: `template` must be given...
 
     Args:
       loss: As for `make_canaries`.
@@ -210,6 +226,13 @@ def canary_optimizer(
     optimizer: optax.GradientTransformation, *, records: int = 0
 ) -> optax.GradientTransformation:
     """`optimizer` for the model, plain addition for the canaries.
+
+    >>> optimizer = canary_optimizer(optax.sgd(0.5))
+    >>> params = {"model": jnp.zeros(()), "canaries": jnp.zeros(1)}
+    >>> mean = {"model": jnp.ones(()), "canaries": jnp.ones(1)}
+    >>> updates, _ = optimizer.update(mean, optimizer.init(params), params)
+    >>> float(updates["model"]), float(updates["canaries"][0])
+    (-0.5, -1.0)
 
     Args:
       optimizer: Of the model's weights; it sees nothing else.

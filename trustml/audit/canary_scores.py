@@ -20,6 +20,12 @@ def canary_scores(params: PyTree, plan: PrivacyPlan) -> Float[np.ndarray, " cana
     `plan.noise_multiplier` times sqrt(steps); without it, about zero. Higher is more like a
     member.
 
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=2.0, noise_multiplier=1.0, sample_rate=1.0, steps=1, expected_batch=10
+    ... )
+    >>> canary_scores({"canaries": np.array([-0.2, 0.0])}, plan).tolist()
+    [1.0, -0.0]
+
     Args:
       params: Of the trained state, with the vector `canaries`, which started at zero.
       plan: That of the training.
@@ -29,6 +35,13 @@ def canary_scores(params: PyTree, plan: PrivacyPlan) -> Float[np.ndarray, " cana
 
 def canary_records(state: CanaryState, plan: PrivacyPlan) -> Float[np.ndarray, "step canary"]:
     """What every step added for each canary, in bounds; see `canary_scores`.
+
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=2.0, noise_multiplier=1.0, sample_rate=1.0, steps=1, expected_batch=10
+    ... )
+    >>> state = CanaryState(None, np.array([[0.2, 0.0]]), np.int32(1))
+    >>> canary_records(state, plan).tolist()
+    [[1.0, 0.0]]
 
     Args:
       state: `opt_state` of the trained state, of a `canary_optimizer` with `records`.
@@ -115,6 +128,11 @@ def audit_canaries(
     **options: Any,
 ) -> EpsilonBound:
     """The largest epsilon that the scores of one training's canaries refute.
+
+    >>> included = np.arange(100) < 50
+    >>> found = audit_canaries(np.where(included, 1.0, 0.0), included, delta=1e-5)
+    >>> 2 < found.epsilon < 4  # every guess is right, and there are a hundred
+    True
 
     Args:
       scores: Of every canary, in or out; higher is more like a member.

@@ -161,6 +161,9 @@ def unit_losses(
 ) -> Float[np.ndarray, " unit"]:
     """The loss of each unit, as the attack reads it.
 
+    >>> unit_losses(lambda w, x: (w - x) ** 2, jnp.float32(1.0), jnp.array([1.0, 3.0])).tolist()
+    [0.0, 4.0]
+
     Args:
       loss_fn: `loss_fn(params, unit) -> scalar` for one unit without a batch axis.
       params: The weights under attack.

@@ -9,8 +9,8 @@ from trustml.bookkeeping.shapes import factor_shape
 from trustml.bookkeeping.values import Hoisted, Site, size
 
 # Their own vjp is a product and a reduction to the parameter's size: no rule could do better.
-ELEMENTWISE = {"identity", "add", "sub", "add_any", "mul", "div", "max", "min", "pow", "select_n"}
-ELEMENTWISE |= {"concatenate", "stack", "dynamic_update_slice", "convert_element_type", "neg"}
+_ELEMENTWISE = {"identity", "add", "sub", "add_any", "mul", "div", "max", "min", "pow", "select_n"}
+_ELEMENTWISE |= {"concatenate", "stack", "dynamic_update_slice", "convert_element_type", "neg"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,11 +40,18 @@ class Cluster:
     @property
     def fallback(self) -> bool:
         """Whether some use is covered by no rule and differentiated one unit at a time."""
-        return any(use.factor is None and use.site.name not in ELEMENTWISE for use in self.uses)
+        return any(use.factor is None and use.site.name not in _ELEMENTWISE for use in self.uses)
 
 
 def clusters_of(sites, batch: int, rules=None) -> list[Cluster]:
     """Splits all uses at `sites` into clusters.
+
+    >>> import jax.numpy as jnp
+    >>> from trustml.bookkeeping.trace import read_loss
+    >>> loss = lambda w, frozen, x: (jnp.sum(jnp.tanh(x @ w)), None)
+    >>> traced = read_loss(loss, jnp.zeros((4, 3)), (), (jnp.ones((5, 4)),))
+    >>> [cluster.rule for cluster in clusters_of(traced.sites, batch=8, rules=("gram",))]
+    ['gram']
 
     Args:
       sites: The active sites of a reading.

@@ -59,7 +59,7 @@ def conv_shape(site: Site, place: int) -> Shape | None:
 
 
 class _Windows:
-    """What a convolution reads of its image, channels last."""
+    """The windows of an image that a convolution reads, channels last."""
 
     def __init__(self, site: Site, groups: int, window: tuple[int, ...]):
         self.params, self.groups, self.window = site.eqn.params, groups, window
@@ -153,7 +153,7 @@ def _per_unit(windows: _Windows, captured, cotangent):
     few = cost.units_in_cache(len(cotangent), windows.strip_bytes(cotangent))
     # An axis of one example would have XLA's CPU code copy all images into the loop.
     image = _without(captured[0], 1 + numbers.lhs_spec[0])
-    found = few_at_a_time(of_unit, (image, _without(cotangent, 1 + numbers.out_spec[0])), few)
+    found = _few_at_a_time(of_unit, (image, _without(cotangent, 1 + numbers.out_spec[0])), few)
     return found.reshape(len(cotangent), *windows.window[:last], *found.shape[2:])
 
 
@@ -181,7 +181,7 @@ def _outer_products(cols, rows, places: int):
     return jnp.einsum(form, cols, rows, precision="highest")
 
 
-def few_at_a_time(function, arrays, few: int):
+def _few_at_a_time(function, arrays, few: int):
     """`function` of each unit, `few` at a time; all at once where that is the whole batch."""
     if few >= len(arrays[0]):
         return jax.vmap(function)(arrays)

@@ -1,4 +1,4 @@
-"""Which exact rule is cheaper: Gram products, or per-unit gradients kept and reused."""
+"""The cost model: Gram products, or per-unit gradients that are kept and reused."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import jax
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What a cost is counted with."""
+    """Speed and memory of a machine, for the cost model."""
 
     flops: float  # per second, float32 products of the sizes met here
     bytes: float  # per second, streaming
@@ -19,7 +19,7 @@ class Machine:
 
 # Orders of magnitude, not measurements: two cores of a server, a data-centre accelerator. Only the
 # ratio of the two decides.
-MACHINES = {
+_MACHINES = {
     "cpu": Machine(flops=1.0e11, bytes=2.0e10, cache=1.5e6, lays_out_convolutions=True),
     "gpu": Machine(flops=3.0e13, bytes=2.5e12),
     "tpu": Machine(flops=3.0e13, bytes=1.0e12),
@@ -28,7 +28,7 @@ MACHINES = {
 
 def machine() -> Machine:
     """The default backend's figures."""
-    return MACHINES.get(jax.default_backend(), MACHINES["gpu"])
+    return _MACHINES.get(jax.default_backend(), _MACHINES["gpu"])
 
 
 def units_in_cache(batch: int, bytes_per_unit: float) -> int:

@@ -16,7 +16,7 @@ from trustml.bookkeeping.trace import TracedLoss, read_loss
 
 
 class Bounded(NamedTuple):
-    """Sums in which no unit exceeds its bound, and what each unit was."""
+    """Sums in which no unit exceeds its bound; norm, factor and loss of each unit."""
 
     norms: Any  # [bound, unit], from above
     factors: Any  # [bound, unit], applied
@@ -26,7 +26,7 @@ class Bounded(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """Norms of all units and what their weighted sums need."""
+    """Norms of all units, and the way to their weighted sums."""
 
     squares: list  # per trained leaf: squared norm per unit, an upper bound, [unit] float32
     contract: Callable  # (weights per leaf [group, unit], finite [unit]) -> sums per leaf
@@ -44,6 +44,11 @@ class Kept(NamedTuple):
 
 def book_keep(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
     """Norms and clipped sums of per-unit gradients in one backward pass.
+
+    >>> loss = lambda w, frozen, x: (0.5 * jnp.sum((w - x) ** 2), None)
+    >>> kept = book_keep(loss, jnp.zeros(2), (), (jnp.array([[3.0, 4.0], [0.0, 1.0]]),))
+    >>> [round(square, 3) for square in kept.squares[0].tolist()]
+    [25.0, 1.0]
 
     Args:
       loss: `loss(trained, frozen, *unit) -> (scalar, aux)` for one unit.
@@ -73,8 +78,8 @@ def book_keep(loss, trained, frozen, unit, rules=None, reading=None) -> Kept:
     return Kept(run.squares(found), contract, run.loss, run.aux)
 
 
-class Found(NamedTuple):
-    """What one backward pass gives."""
+class _Found(NamedTuple):
+    """The result of one backward pass."""
 
     parts: list[Part]  # of the clusters that no meter covers
     ports: list[Ports]  # of the meters
@@ -113,7 +118,7 @@ class Run:
         self.loss = losses.astype(jnp.float32)
         self.aux = jax.tree.unflatten(jax.tree.structure(self.reading.aux_structure), rest)
 
-    def backward(self, weights: Weights | tuple = ()) -> Found:
+    def backward(self, weights: Weights | tuple = ()) -> _Found:
         """One backward pass of each unit's own loss; `weights` are for the sums of the meters."""
         cotangents, ports = self._forward.backward(weights)
         captures = self._forward.captures
@@ -121,9 +126,9 @@ class Run:
             RULES[cluster.rule](cluster, self._hoisted, captures, cotangents)
             for cluster in self.tapped
         ]
-        return Found(parts, ports)
+        return _Found(parts, ports)
 
-    def squares(self, found: Found) -> list:
+    def squares(self, found: _Found) -> list:
         """Squared norms per leaf, [unit]."""
         squares = [jnp.zeros(self._num_units, jnp.float32) for _ in self._leaves]
         pairs = [(c, part.squares) for c, part in zip(self.tapped, found.parts, strict=True)]

@@ -119,22 +119,22 @@ class Factor:
         shape = self.shape
         if shape.lookup:
             rows, cols = self._flat()
-            cols = cols if weight is None else scaled(cols, weight[:, None, None])
+            cols = cols if weight is None else _scaled(cols, weight[:, None, None])
             return self._scatter(rows.reshape(-1), cols.reshape(-1, cols.shape[-1]))
         if shape.total is not None:
             cotangent = self._cotangent
             if weight is not None:
-                cotangent = scaled(cotangent, along(weight, (UNIT, *cotangent.shape[1:])))
+                cotangent = _scaled(cotangent, along(weight, (UNIT, *cotangent.shape[1:])))
             held = self._captured if unscaled is None else [unscaled]
             return shape.total(held, cotangent)
         rows, cols = self.rows, self.cols
         if weight is None:
             pass
         elif self._scales_rows:
-            rows = scaled(rows, along(weight, shape.row_labels))
+            rows = _scaled(rows, along(weight, shape.row_labels))
             cols = cols if unscaled is None else unscaled
         else:
-            cols = scaled(cols, along(weight, shape.col_labels))
+            cols = _scaled(cols, along(weight, shape.col_labels))
             rows = rows if unscaled is None else unscaled
         found = einsum(rows, shape.row_labels, cols, shape.col_labels, shape.out_labels)
         return found.reshape(shape.out_shape)
@@ -176,7 +176,7 @@ def same(array):
     return array
 
 
-def scaled(array, weight):
+def _scaled(array, weight):
     """The product, and zero where the weight is: 0 * NaN is NaN."""
     return jnp.where(weight == 0, 0.0, array * weight)
 

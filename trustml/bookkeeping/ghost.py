@@ -13,7 +13,13 @@ from trustml.bookkeeping.rules import contracted
 
 
 def auto(loss, trained, frozen, unit):
-    """`book_keep`; but `ghost` where the loss rematerialises, as it does for want of memory."""
+    """`book_keep`; but `ghost` where the loss rematerialises, as it does for want of memory.
+
+    >>> loss = lambda w, frozen, x: (jnp.sum((w - x) ** 2), None)
+    >>> arrays = (jnp.zeros(2), (), (jnp.ones((3, 2)),))
+    >>> [type(auto(each, *arrays)).__name__ for each in (loss, jax.checkpoint(loss))]
+    ['Kept', 'Ghost']
+    """
     reading = read_for(loss, trained, frozen, unit)
     compute = ghost if reading.rematerialises else book_keep
     return compute(loss, trained, frozen, unit, reading=reading)
@@ -109,6 +115,14 @@ def ghost(loss, trained, frozen, unit, rules=None, reading=None) -> Ghost:
     c(1 - p) in float32, and units exceeded their bounds by 25 % and more.
 
     Arguments are those of `book_keep`.
+
+    >>> from trustml.clipping.bounding import Bounding
+    >>> from trustml.clipping.bounds import bounds_for
+    >>> loss = lambda w, frozen, x: (0.5 * jnp.sum((w - x) ** 2), None)
+    >>> bounding = Bounding(bounds_for(1.0, jnp.zeros(2)), "flat", jnp.zeros(1, jnp.int32), 1)
+    >>> found = ghost(loss, jnp.zeros(2), (), (jnp.array([[3.0, 4.0]]),)).bounded(bounding)
+    >>> [round(value, 3) for value in found.sums[0][0].tolist()]
+    [-0.6, -0.8]
 
     References:
       Li et al., Large Language Models Can Be Strong Differentially Private Learners, 2021.

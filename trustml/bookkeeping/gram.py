@@ -1,4 +1,4 @@
-"""Squared norms of factors, of several that share a parameter too, with what float32 lost."""
+"""Squared norms of one or several factors of a parameter, with the rounding of float32."""
 
 import itertools
 

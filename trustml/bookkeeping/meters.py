@@ -31,7 +31,7 @@ from trustml.bookkeeping.values import Hoisted, Site
 
 
 class Weights(NamedTuple):
-    """What a backward pass multiplies gradients with; all zero where norms alone are wanted."""
+    """Weights of the gradients in a backward pass; all zero where norms alone are wanted."""
 
     values: jax.Array  # [unit, bound, group] float32
     finite: jax.Array  # [unit] float32: 0 for a unit whose operands may not enter a sum
@@ -46,7 +46,7 @@ class Ports(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Meter:
-    """What one site adds to the squared norms and sums of some clusters."""
+    """The share of one site in the squared norms and sums of some clusters."""
 
     site: Site  # without its loops: as one iteration sees it
     clusters: tuple[Cluster, ...]  # as the loss has them

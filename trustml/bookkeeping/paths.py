@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from trustml.bookkeeping.run import HoistedValues, over_loops
 from trustml.bookkeeping.values import Hoisted, bind, is_real
 
-SAME = {"convert_element_type", "copy", "copy_p", "reduce_precision"}
+_SAME = {"convert_element_type", "copy", "copy_p", "reduce_precision"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Path:
 
     def _forward(self, hoisted, array):
         for node in self.chain:
-            if node.eqn.primitive.name in SAME:
+            if node.eqn.primitive.name in _SAME:
                 continue  # casts would lose precision on the way back
             others = [hoisted[p] if isinstance(p, Hoisted) else p.array() for p in node.parents[1:]]
             stacks = [getattr(parent, "stack", ()) for parent in node.parents]
@@ -80,7 +80,7 @@ def _move(node: Hoisted, path: Path):
     if parent.stack != node.stack:
         return None
     box, axes = path.box, path.axes
-    if name in SAME:
+    if name in _SAME:
         return (box, axes) if is_real(node.aval) else None
     if name == "rev":
         return box, None

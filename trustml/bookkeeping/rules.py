@@ -1,4 +1,4 @@
-"""Rules: a cluster's squared norms, and its weighted sum from what was kept."""
+"""Rules: squared norms of a cluster, and its weighted sum."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from trustml.kernels.rounding import SMALLEST
 
 @dataclasses.dataclass
 class Part:
-    """What one cluster gives: squared norms per root and a way to sum."""
+    """Squared norms of one cluster per root, and its way to a weighted sum."""
 
     squares: list
     operands: list  # (array, unit axis) that the sums contract
@@ -54,7 +54,7 @@ def contracted(part: Part, weights, finite) -> list:
     return jax.lax.switch(way, [skip, contract, contract_finite], operands)
 
 
-def per_group(function, weights):
+def _per_group(function, weights):
     """Applies a function of one weight vector to each group."""
     if weights.shape[0] == 1:
         return function(weights[0])[None]
@@ -85,7 +85,7 @@ def _gram(cluster: Cluster, hoisted, captures, cotangents) -> Part:
                 for use, factor, array in zip(cluster.uses, factors, clean, strict=True)
             )
 
-        return [per_group(one, weights[0])]
+        return [_per_group(one, weights[0])]
 
     return Part([squared_norm(normal)], kept, contract)
 

@@ -1,4 +1,4 @@
-"""Runs what was read: hoisted values once, the data part per unit with taps and captures.
+"""Runs a traced loss: hoisted values once, the data part per unit with taps and captures.
 
 A *tap* is a value of zero added to a site's output: its cotangent is the unit's cotangent there. A
 *capture* is a data input of a site that the gradient needs. Inside a loop both get the loop's axis.
@@ -16,13 +16,13 @@ from trustml.bookkeeping.values import Block, Data, Hoisted, Loop, Site, bind
 
 
 @jax.custom_jvp
-def tap(value, zero):
+def _tap(value, zero):
     """`value`, with a second path for tangents, so that zeros are never read or added."""
     del zero
     return value
 
 
-@tap.defjvp
+@_tap.defjvp
 def _tap_jvp(primals, tangents):
     return primals[0], tangents[0] + tangents[1]
 
@@ -97,22 +97,22 @@ class HoistedValues:
         return self[parent] if isinstance(parent, Hoisted) else parent.array()
 
 
-def zero_taps(site: Site, batch: int) -> list:
+def _zero_taps(site: Site, batch: int) -> list:
     """Taps for a batch: one array per differentiable output, [loops, unit, ...]."""
     lengths = [loop.length for loop in site.loops]
     avals = [site.outputs[place].aval for place in site.tapped()]
     return [jnp.zeros((*lengths, batch, *aval.shape), aval.dtype) for aval in avals]
 
 
-class Gauges(NamedTuple):
-    """What metered sites need, instead of taps."""
+class _Gauges(NamedTuple):
+    """The meters of sites, in place of taps."""
 
     meters: dict  # by site
     ports: dict  # by site, see `meters.Ports`; sums with axes for the loops still to be entered
     baton: Any  # passes through every metered site, in order
 
 
-def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: Gauges):
+def _run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: _Gauges):
     """Runs a block for one unit.
 
     Args:
@@ -146,7 +146,7 @@ def run_block(block: Block, hoisted: dict, inputs, taps: dict, gauges: Gauges):
             if step.site in taps:
                 results = list(results)
                 for place, zero in zip(step.site.tapped(), taps[step.site], strict=True):
-                    results[place] = tap(of_each_unit(results[place], zero), zero)
+                    results[place] = _tap(of_each_unit(results[place], zero), zero)
                 captures[step.site] = [values[place] for place in step.site.captured()]
             if step.site in gauges.meters:
                 meter, ports = gauges.meters[step.site], gauges.ports[step.site]
@@ -167,12 +167,12 @@ def _run_remat(step, hoisted, values, taps, gauges):
     metered = list(_inner(step, gauges.ports))
 
     def body(values, held, inner_taps, ports, baton):
-        outputs, captures, baton = run_block(
+        outputs, captures, baton = _run_block(
             step.block,
             dict(zip(keys, held, strict=True)),
             values,
             dict(zip(sites, inner_taps, strict=True)),
-            Gauges(gauges.meters, dict(zip(metered, ports, strict=True)), baton),
+            _Gauges(gauges.meters, dict(zip(metered, ports, strict=True)), baton),
         )
         return outputs, [captures[site] for site in sites], baton
 
@@ -204,12 +204,12 @@ def _run_scan(step, hoisted, values, taps, gauges):
             site: whole._replace(sums=mine)
             for (site, whole), mine in zip(metered.items(), sums, strict=True)
         }
-        outputs, captures, baton = run_block(
+        outputs, captures, baton = _run_block(
             step.block,
             still | dict(zip(moving, held, strict=True)),
             [*consts, *carry, *xs],
             dict(zip(sites, inner_taps, strict=True)),
-            Gauges(gauges.meters, ports, baton),
+            _Gauges(gauges.meters, ports, baton),
         )
         return (tuple(outputs[:num_carry]), baton), (
             outputs[num_carry:],
@@ -268,9 +268,9 @@ class Forward:
 
         def losses(taps, ports, baton):
             def one_unit(taps, ports, baton, *unit):
-                gauges = Gauges(meters, dict(zip(meters, ports, strict=True)), baton)
+                gauges = _Gauges(meters, dict(zip(meters, ports, strict=True)), baton)
                 taps = dict(zip(sites, taps, strict=True))
-                outputs, captures, baton = run_block(block, held, unit, taps, gauges)
+                outputs, captures, baton = _run_block(block, held, unit, taps, gauges)
                 return outputs, [captures[site] for site in sites], baton
 
             outputs, captures, baton = jax.vmap(
@@ -278,7 +278,7 @@ class Forward:
             )(taps, ports, baton, *units)
             return (outputs[0], baton), (outputs, captures)
 
-        taps = [zero_taps(site, batch) for site in sites]
+        taps = [_zero_taps(site, batch) for site in sites]
         _, self._pull, (self.outputs, captures) = jax.vjp(losses, taps, ports, baton, has_aux=True)
         self.captures = dict(zip(sites, captures, strict=True))
 

@@ -1,4 +1,4 @@
-"""Which sites have a factor: dot products and lookups here, convolutions next door."""
+"""Sites with a factor: dot products and lookups; `convolution.py` has the convolutions."""
 
 import functools
 

@@ -23,7 +23,7 @@ from trustml.bookkeeping.values import (
 
 @dataclasses.dataclass(frozen=True)
 class TracedLoss:
-    """What a loss consists of. `block.outputs` is the loss, then the auxiliary leaves."""
+    """A loss as blocks and sites. `block.outputs` is the loss, then the auxiliary leaves."""
 
     block: Block
     sites: tuple[Site, ...]
@@ -40,7 +40,7 @@ def _rematerialises(block: Block) -> bool:
     return any(step.kind == "remat" or _rematerialises(step.block) for step in inner)
 
 
-class Literal:
+class _Literal:
     """A scalar that the jaxpr holds itself."""
 
     def __init__(self, value, aval):
@@ -56,6 +56,12 @@ def read_loss(loss, trained, frozen, unit) -> TracedLoss:
     """Traces `loss(trained, frozen, *unit) -> (scalar, aux)` for one unit and reads it.
 
     Inputs are numbered as `jax.tree.leaves((trained, frozen, unit))`: first the parameters.
+
+    >>> import jax.numpy as jnp
+    >>> loss = lambda w, frozen, x: (jnp.vdot(w, jnp.sin(x)), None)
+    >>> traced = read_loss(loss, jnp.zeros(2), (), (jnp.ones(2),))
+    >>> [site.name for site in traced.sites]
+    ['dot_general']
     """
     closed, shapes = jax.make_jaxpr(loss, return_shape=True)(trained, frozen, *unit)
     jaxpr, consts = open_jaxpr(closed)
@@ -93,7 +99,7 @@ class _Reader:
         env.update(zip(jaxpr.invars, inputs, strict=True))
 
         def look_up(atom):
-            return Literal(atom.val, atom.aval) if hasattr(atom, "val") else env[atom]
+            return _Literal(atom.val, atom.aval) if hasattr(atom, "val") else env[atom]
 
         for eqn in jaxpr.eqns:
             outputs = self.equation(eqn, [look_up(atom) for atom in eqn.invars])

@@ -73,13 +73,13 @@ class Site:
 
     def captured(self) -> tuple[int, ...]:
         """Positions of the data inputs that the gradient needs."""
-        if self.eqn is None or self.name in LINEAR:
+        if self.eqn is None or self.name in _LINEAR:
             return ()
         return tuple(i for i, value in enumerate(self.inputs) if isinstance(value, Data))
 
 
 # The gradient by one input of these does not depend on the others.
-LINEAR = {"add", "sub", "add_any", "concatenate", "stack", "neg"}
+_LINEAR = {"add", "sub", "add_any", "concatenate", "stack", "neg"}
 
 
 @dataclasses.dataclass(eq=False)

@@ -28,7 +28,7 @@ class Bounding(NamedTuple):
         return self.bounds.of_leaf
 
     def norms(self, squares: list) -> Float[Array, "bound unit"]:
-        """Norms of what each bound covers, from squared norms per leaf."""
+        """Norms under each bound, from squared norms per leaf."""
         blank = jnp.zeros(self.group.shape, jnp.float32)
         totals = [blank] * self.num_bounds
         for square, owner in zip(squares, self.of_leaf, strict=True):
@@ -56,7 +56,7 @@ class Bounding(NamedTuple):
         return ~jnp.all(within, axis=0)
 
     def weights(self, factors: Float[Array, "bound unit"]) -> Float[Array, "bound group unit"]:
-        """What each group's sum multiplies units with."""
+        """The weight of each unit in the sum of each group."""
         # Group -1 gives a column of zeros.
         member = jax.nn.one_hot(self.group, self.num_groups, axis=0, dtype=jnp.float32)
         return factors[:, None] * member[None]

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# A factor below one leaves this much room, so that rounding in `factor * value` stays within.
-MARGIN = 1 - 2.0**-20
+# Room of sixteen float32 roundings below the bound, for those of the quotient and of its product
+# with each value: scaled to the bound itself, half of all units would exceed it by a rounding.
+_MARGIN = 1 - 2.0**-20
 
 # AUTO-S stabiliser: Bu et al., Automatic Clipping, 2023, equation (4.1) and their default.
-STABILISER = 0.01
+_STABILISER = 0.01
 
 CLIPPINGS = ("flat", "automatic", "automatic_v")
 
@@ -139,15 +140,16 @@ def clip_factor(norm: Float[Array, "..."], max_norm, clipping: str = "flat"):
     margin of 2^-20 for the rounding of the scaled value.
     """
     if clipping == "automatic":
-        factor = MARGIN * max_norm / (norm + STABILISER)
+        factor = _MARGIN * max_norm / (norm + _STABILISER)
     elif clipping == "automatic_v":
         # Squares below 2^-126 are lost: of smaller norms up to 1e12 values might hide any part.
-        factor = jnp.where(norm > 1e-10, MARGIN * max_norm / jnp.maximum(norm, 1e-10), 0.0)
+        factor = jnp.where(norm > 1e-10, _MARGIN * max_norm / jnp.maximum(norm, 1e-10), 0.0)
     elif not isinstance(max_norm, jax.Array) and math.isinf(max_norm):
         factor = jnp.ones_like(norm)
     else:
-        # A norm of zero is within any bound; the division never sees it.
-        factor = jnp.minimum(1.0, MARGIN * max_norm / jnp.maximum(norm, 1e-30))
+        # A norm of zero is within any bound; the division never sees it: 0 / 0
+        # would be NaN, which `minimum` hands on.
+        factor = jnp.minimum(1.0, _MARGIN * max_norm / jnp.maximum(norm, 1e-30))
     return jnp.where(jnp.isfinite(norm), factor, 0.0)
 
 

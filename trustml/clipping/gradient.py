@@ -77,7 +77,7 @@ class ClippedGrad(BoundedSum):
         check_loss(self.loss_fn, params, units, keys, has_aux=self.has_aux)
         unit = (units, *rest)
         if self.strategy == "vmap":
-            return per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
+            return _per_unit_vmap(self._loss_of_halves, trained, frozen, unit)
         values = _COMPUTE[self.strategy](self._loss_of_halves, trained, frozen, unit)
         return PerUnit(values, jax.tree.structure(trained))
 
@@ -106,7 +106,7 @@ class ClippedGrad(BoundedSum):
         return result if self.has_aux else (result, None)
 
 
-def per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
+def _per_unit_vmap(loss, trained, frozen, unit) -> PerUnit:
     """Per-unit gradients one by one under vmap: the oracle."""
     grad = jax.value_and_grad(loss, has_aux=True)
     (losses, aux), values = jax.vmap(functools.partial(grad, trained, frozen))(*unit)

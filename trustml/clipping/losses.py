@@ -1,4 +1,4 @@
-"""What a loss must be: of one unit, a floating scalar, and free of statistics over a batch."""
+"""Checks of a loss: of one unit, a floating scalar, without statistics over a batch."""
 
 import inspect
 from collections.abc import Callable

@@ -17,12 +17,10 @@ from trustml.clipping.microbatch import in_microbatches, round_robin
 
 
 class UnitInfo(NamedTuple):
-    """What each unit contributed. Private: release it only through a mechanism of its own."""
+    """Norm, clip factor and loss of each unit. Private: a release needs its own mechanism."""
 
     norm: Any  # l2 norm before the bound, float32 [unit]; one such array per bound
-    clip_factor: (
-        Any  # factor applied, shaped like `norm`; 0 for padding and values that are not finite
-    )
+    clip_factor: Any  # applied, shaped like `norm`; 0 for padding and what is not finite
     loss: Float[Array, " unit"] | None = None
     aux: Any = None  # what the loss returned beside its value, stacked over units
 
@@ -53,7 +51,7 @@ def stacked_values(values, loss=None, aux=None) -> PerUnit:
     return PerUnit(Kept(squares, contract, loss, aux), structure)
 
 
-def bounded_contraction(per_unit: PerUnit, bounding: Bounding):
+def _bounded_contraction(per_unit: PerUnit, bounding: Bounding):
     """Turns per-unit squares into factors and factors into sums.
 
     Returns:
@@ -124,7 +122,7 @@ class BoundedSum:
         return self._compiled(params, units, group, key, clip_norm)
 
     def lower(self, params, units, group, key):
-        """What a call would run, lowered for these arrays or shapes."""
+        """The program of a call, lowered for these arrays or shapes."""
         return self._compiled.lower(params, units, group, key)
 
     def _call(self, params, units, group, key, clip_norm=None):
@@ -146,7 +144,7 @@ class BoundedSum:
         like = jax.tree.unflatten(per_unit.structure, range(per_unit.structure.num_leaves))
         bounds = bounds_.bounds_for(clip_norm, like)
         bounding = Bounding(bounds, self.clipping, group, self.num_groups)
-        return bounded_contraction(per_unit, bounding)
+        return _bounded_contraction(per_unit, bounding)
 
 
 def bounded_sum(

@@ -54,7 +54,12 @@ def trainable_mask(params, trainable: Callable[[str], bool] | Any | None):
 
 
 def partition(params, trainable=None):
-    """Splits `params` into `(trained, frozen)`, each with None where the other has a leaf."""
+    """Splits `params` into `(trained, frozen)`, each with None where the other has a leaf.
+
+    >>> trained, frozen = partition({"w": jnp.ones(2), "steps": jnp.array(3)})
+    >>> trained["steps"], frozen["w"]
+    (None, None)
+    """
     mask = trainable_mask(params, trainable)
     trained = jax.tree.map(lambda keep, leaf: leaf if keep else None, mask, params)
     frozen = jax.tree.map(lambda keep, leaf: None if keep else leaf, mask, params)
@@ -62,7 +67,12 @@ def partition(params, trainable=None):
 
 
 def combine(trained, frozen):
-    """Puts the two halves of `partition` together again."""
+    """Puts the two halves of `partition` together again.
+
+    >>> halves = partition({"w": jnp.ones(2), "steps": jnp.array(3)})
+    >>> int(combine(*halves)["steps"])
+    3
+    """
     return jax.tree.map(
         lambda one, other: other if one is None else one,
         trained,

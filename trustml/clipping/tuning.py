@@ -1,4 +1,4 @@
-"""Which strategy is quickest here: measured, on made-up units."""
+"""Measures which strategy is the quickest here, on made-up units."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 CANDIDATES = ("bookkeeping", "gram", "materialise", "ghost")
-ROUNDS = 5
+_ROUNDS = 5
 
 
 def tuned(with_strategy: Callable, params, units, key) -> dict[str, float]:
@@ -32,7 +32,7 @@ def tuned(with_strategy: Callable, params, units, key) -> dict[str, float]:
         if seen.setdefault(lowered.as_text(), name) == name:
             programs[name] = lowered.compile()
     times: dict[str, list[float]] = {name: [] for name in programs}
-    for turn in range(ROUNDS + 1):
+    for turn in range(_ROUNDS + 1):
         for name, program in programs.items():
             began = time.perf_counter()
             jax.block_until_ready(program(params, units, group, key))

@@ -48,6 +48,13 @@ def prediction_sensitivity(
     large P are those whose predictions hang on details of their words; with weights v on what
     gives a protected attribute away, P says how far the prediction depends on that.
 
+    >>> found = prediction_sensitivity(
+    ...     lambda w, x, unit: w * x * unit, jnp.float32(2.0), np.ones(4, np.float32),
+    ...     np.array([1.0, 1.0, 3.0, 3.0], np.float32), group=[0, 0, 1, 1], names=("a", "b"),
+    ... )
+    >>> found.mean.tolist()
+    [2.0, 6.0]
+
     Args:
       score_fn: `score_fn(params, features, unit)`, a scalar or a vector of classes, or a loss, for
         one unit. For token ids see `shifted_score`, with zeros for features.

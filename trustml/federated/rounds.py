@@ -20,7 +20,7 @@ from trustml.training import StepMetrics, TrainStep, checks
 
 
 class FederatedState(NamedTuple):
-    """What the server carries from round to round."""
+    """The server's state between rounds."""
 
     params: PyTree
     opt_state: PyTree
@@ -28,7 +28,7 @@ class FederatedState(NamedTuple):
 
 
 class RoundMetrics(NamedTuple):
-    """What a round saw. Private: no noise was added to any of it."""
+    """Metrics of a round. Private: no noise was added to any of them."""
 
     loss: Float[Array, ""]  # mean over clients of the mean loss of their rows, before training
     clients: Int[Array, ""]  # that answered
@@ -56,6 +56,17 @@ def federated_step(
 
     The server sees minus the sum of the clients' deltas over `expected_clients` as a gradient:
     `optax.sgd(1.0)` then adds the mean delta, which is FedAvg.
+
+    >>> import numpy as np
+    >>> from trustml.federated.users import split_by_user
+    >>> rows = {"x": np.array([1.0, 3.0, 5.0], np.float32), "user": np.array([0, 0, 1])}
+    >>> clients = split_by_user(rows)
+    >>> loss = lambda w, row: 0.5 * (w - row["x"]) ** 2
+    >>> local = LocalTraining(loss, optax.sgd(1.0), batch_size=2)
+    >>> step = federated_step(local, optax.sgd(1.0), expected_clients=2)
+    >>> state, metrics = step.update(step.init(jnp.zeros(())), clients)
+    >>> float(state.params), int(metrics.clients)  # clients move to 2 and to 5: the mean
+    (3.5, 2)
 
     Args:
       local: What a client does in a round.
@@ -126,6 +137,21 @@ def private_federated_step(
     server's optimizer sees nothing else. It runs by `update(state, draw, clients)` on the draws of
     `plan.batches()`, or by `trustml.fit` with the clients for data.
 
+    >>> import numpy as np
+    >>> from trustml.federated.users import split_by_user
+    >>> rows = {"x": np.array([1.0, 3.0, 5.0], np.float32), "user": np.array([0, 0, 1])}
+    >>> clients = split_by_user(rows)
+    >>> loss = lambda w, row: 0.5 * (w - row["x"]) ** 2
+    >>> local = LocalTraining(loss, optax.sgd(1.0), batch_size=2)
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=0.0, sample_rate=1.0, steps=1, expected_batch=2,
+    ...     unit="user",
+    ... )
+    >>> step = private_federated_step(local, optax.sgd(1.0), plan)
+    >>> state, _ = step.update(step.init(jnp.zeros(())), next(plan.batches()), clients)
+    >>> round(float(state.params), 3)  # both deltas are bounded to 1
+    1.0
+
     Args:
       local: What a client does in a round.
       server_optimizer: Of the server; `optax.sgd(1.0)` adds the noisy mean delta.
@@ -178,7 +204,7 @@ def _round_sums(local: LocalTraining, clip_norm, clipping, physical_batch_size):
     deltas = bounded_sum(
         local, clip_norm=clip_norm, physical_batch_size=physical_batch_size, clipping=clipping
     )
-    # What the clients lose at the start of the round, by the same sum: bounded by nothing.
+    # The same sum without a bound: metrics are private quantities, which get no noise.
     losses = bounded_sum(
         local.mean_loss, clip_norm=math.inf, physical_batch_size=physical_batch_size
     )

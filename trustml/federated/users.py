@@ -58,6 +58,10 @@ def split_by_user(
 def drop_out(draw: Draw, lost: Bool[np.ndarray, " capacity"]) -> Draw:
     """The same draw where the clients marked in `lost` do not answer: group -1.
 
+    >>> draw = Draw(0, np.array([4, 7, -1], np.int32), np.array([0, 0, -1], np.int32))
+    >>> drop_out(draw, np.array([True, False, False])).group.tolist()
+    [-1, 0, -1]
+
     Args:
       draw: Of `plan.batches()`.
       lost: One boolean per place of the draw.

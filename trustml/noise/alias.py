@@ -20,7 +20,7 @@ def alias_table(base: float, half_width: int, slot_bits: int) -> tuple[np.ndarra
       low 16 bits below the alias.
     """
     capacity = 1 << THRESHOLD_BITS
-    left = integer_weights(base, half_width, capacity << slot_bits)
+    left = _integer_weights(base, half_width, capacity << slot_bits)
     left += [0] * ((1 << slot_bits) - len(left))
     threshold, alias = [0] * len(left), list(range(len(left)))
     small = [slot for slot, weight in enumerate(left) if weight < capacity]
@@ -41,7 +41,7 @@ def alias_table(base: float, half_width: int, slot_bits: int) -> tuple[np.ndarra
     return tuple(np.asarray(column, np.uint32) for column in columns)
 
 
-def integer_weights(base: float, half_width: int, total: int) -> list[int]:
+def _integer_weights(base: float, half_width: int, total: int) -> list[int]:
     """Probabilities of N_Z(0, base^2) at -half_width to half_width, times `total`, summing to it.
 
     Each is rounded down, from 60 digits, and the middle takes what is left: at most one unit for

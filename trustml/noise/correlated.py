@@ -16,7 +16,7 @@ _MOST_STEPS = 2**31 - 1  # steps are int32
 
 
 class CorrelatedState(NamedTuple):
-    """What the noise of the next step is made from.
+    """Key, step and buffers from which the noise of the next step is made.
 
     As secret as the key: with the buffers, the noise of earlier steps can be subtracted.
     """

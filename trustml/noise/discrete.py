@@ -63,7 +63,7 @@ from trustml.noise.keys import check_key
 from trustml.noise.tiles import VALUES, in_tiles
 
 MOST_DISTANCE = 2e-23  # a value, of any law that is made here
-LEAST_STDDEV = 20.0  # below, what the real Gaussian has less of (see above) passes half a percent
+_LEAST_STDDEV = 20.0  # below, what the real Gaussian has less of (see above) passes half a percent
 LARGEST_VALUE = 2**30 - 1  # so that a sum within 2**30 and a value stay within int32
 _ROUNDING = 2.0  # the t of K
 _SMOOTH = 1.75  # the least t of a level
@@ -123,7 +123,7 @@ def discrete_gaussian(stddev: float) -> DiscreteGaussian:
     (2, 338, 14, '8e-24')
 
     Args:
-      stddev: In units of the grid, from `LEAST_STDDEV` up to about 1e8.
+      stddev: In units of the grid, from `_LEAST_STDDEV` up to about 1e8.
 
     Guarantee:
       Adding a value to an integer z is within `distance` of a computation that reads only z plus
@@ -134,9 +134,9 @@ def discrete_gaussian(stddev: float) -> DiscreteGaussian:
     Raises:
       ValueError: `stddev` is too small, or too large for int32.
     """
-    if not (stddev >= LEAST_STDDEV):
+    if not (stddev >= _LEAST_STDDEV):
         raise ValueError(
-            f"`stddev` must be at least {LEAST_STDDEV:g} units of the grid, got {stddev!r}. "
+            f"`stddev` must be at least {_LEAST_STDDEV:g} units of the grid, got {stddev!r}. "
             "Use a finer grid."
         )
     for levels in range(1, _MOST_LEVELS + 1 if math.isfinite(stddev) else 1):
@@ -190,7 +190,7 @@ def as_private_as(gaussian_stddev: float) -> DiscreteGaussian:
     (1000.002, True)
 
     Args:
-      gaussian_stddev: In units of the grid, from about `LEAST_STDDEV` up to about 1e8.
+      gaussian_stddev: In units of the grid, from about `_LEAST_STDDEV` up to about 1e8.
 
     Raises:
       ValueError: As in `discrete_gaussian`.

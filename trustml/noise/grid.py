@@ -34,11 +34,11 @@ def grid_spacing(clip_bound: float, dimension: float) -> float:
     exponent = math.frexp(math.sqrt(most))[1]
     while Fraction(4) ** exponent > most:
         exponent -= 1
-    return check_spacing(math.ldexp(1.0, exponent))
+    return _check_spacing(math.ldexp(1.0, exponent))
 
 
 def grid_sensitivity(clip_bound: float, spacing: float, dimension: float) -> float:
-    """What a unit moves the rounded sum by, at most, in l2 norm: clip_bound + spacing sqrt(d).
+    """Most that a unit moves the rounded sum, in l2 norm: clip_bound + spacing sqrt(d).
 
     Rounding moves each coordinate by at most half a step in both sums, so that the difference of a
     coordinate grows by a step at most, and that of d coordinates by sqrt(d) steps.
@@ -57,7 +57,7 @@ def grid_sensitivity(clip_bound: float, spacing: float, dimension: float) -> flo
     """
     _check_positive("clip_bound", clip_bound)
     _check_positive("dimension", dimension)
-    bound = clip_bound + check_spacing(spacing) * math.sqrt(dimension)
+    bound = clip_bound + _check_spacing(spacing) * math.sqrt(dimension)
     return math.nextafter(bound * (1 + 2.0**-51), math.inf)
 
 
@@ -74,14 +74,14 @@ def rounded(values: Float32[Array, "..."], spacing: float) -> Int32[Array, "..."
 
     Raises:
       TypeError: `values` are not float32.
-      ValueError: As in `check_spacing`.
+      ValueError: As in `_check_spacing`.
     """
     if values.dtype != jnp.float32:
         raise TypeError(
             f"`values` must be float32 to be rounded to a grid, got {values.dtype}: sums below "
             "float32 have errors wider than the grid. Sum in float32."
         )
-    steps = values * jnp.float32(1 / check_spacing(spacing))
+    steps = values * jnp.float32(1 / _check_spacing(spacing))
     steps = jnp.where(jnp.isnan(steps), jnp.float32(0), steps)
     steps = jnp.clip(steps, jnp.float32(-_LARGEST_SUM), jnp.float32(_LARGEST_SUM))
     return jnp.round(steps).astype(jnp.int32)
@@ -146,7 +146,7 @@ def add_discrete_noise(
     )
 
 
-def check_spacing(spacing: float) -> float:
+def _check_spacing(spacing: float) -> float:
     """`spacing` itself, if it is a power of two that float32 can multiply by without error.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where noise keys come from, and which are refused."""
+"""Noise keys: fresh ones, those of a seed, and a check."""
 
 import hashlib
 import os
@@ -8,16 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
+# The domain makes noise and draws of one seed unrelated: `trustml.sampling` has another.
 _SEED_DOMAIN = b"trustml noise key from a seed, version 1\x00"
 
 
 def new_key() -> UInt32[Array, "8"]:
-    """A fresh noise key: 256 bits from the operating system. Keep it secret."""
+    """A fresh noise key: 256 bits from the operating system. Keep it secret.
+
+    >>> new_key().shape, bool((new_key() == new_key()).all())
+    ((8,), False)
+    """
+    # Who can guess a noisy sum tries keys until the noise fits, and then knows that of every step.
+    # 2^64 tries, all keys of jax.random, are within reach; 2^256 are not.
     return jnp.asarray(np.frombuffer(os.urandom(32), dtype="<u4").astype(np.uint32))
 
 
 def key_from_seed(seed: int) -> UInt32[Array, "8"]:
-    """The noise key that `seed` stands for: for tests and for runs that must be repeatable.
+    """The noise key of `seed`, for tests and for runs that must be repeatable.
+
+    >>> bool((key_from_seed(7) == key_from_seed(7)).all())
+    True
 
     Guarantee:
       None against somebody who can guess `seed`: they regenerate the noise, subtract it, and no
@@ -39,6 +49,10 @@ def key_from_seed(seed: int) -> UInt32[Array, "8"]:
 
 def check_key(key: UInt32[Array, "8"]) -> UInt32[Array, "8"]:
     """`key` itself, if it is a 256-bit noise key.
+
+    >>> check_key(jax.random.key(0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    TypeError: `key` must be 256 bits, got a jax.random key...
 
     Raises:
       TypeError: It is something else, such as a `jax.random` key, whose 64 bits can be searched.

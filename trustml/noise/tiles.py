@@ -11,9 +11,9 @@ from jaxtyping import Array, Integer, PyTree, UInt32
 
 # A draw gives eight values. Sixteen draws, one beside the other, are a tile of consecutive values:
 # shards of arrays then begin where tiles do.
-LANES = 16
+_LANES = 16
 VALUES = 8
-TILE = VALUES * LANES
+_TILE = VALUES * _LANES
 _TILE_MULTIPLE = 4  # arrays of odd length cost XLA's CPU code five times the time
 _P = jax.sharding.PartitionSpec
 
@@ -27,7 +27,7 @@ def in_tiles(
     at_a_time: int,
     shardings: PyTree | None = None,
 ) -> PyTree:
-    """What `draw` draws, in the shapes of `tree`'s leaves.
+    """Values of `draw` in the shapes of `tree`'s leaves.
 
     Value `j` of leaf `l` is drawn from counters that depend on `(step, l, j)` alone, counted in
     row-major order.
@@ -56,7 +56,7 @@ def in_tiles(
 
 def _together(draw, leaves, key, step, at_a_time):
     """One call for all leaves: XLA compiles the draw once, not once a leaf."""
-    tiles = tuple(-(-leaf.size // TILE) for leaf in leaves)
+    tiles = tuple(-(-leaf.size // _TILE) for leaf in leaves)
     if not leaves:
         return []
     values = _of_tiles(draw, key, step, tiles, at_a_time)
@@ -74,18 +74,18 @@ def _of_tiles(draw, key, step, tiles, at_a_time):
     total = max(sum(tiles), 1)
     parts = -(-total // at_a_time)
     each = -(-total // (parts * _TILE_MULTIPLE)) * _TILE_MULTIPLE
-    counts = [count * LANES for count in (*tiles, parts * each - sum(tiles))]
+    counts = [count * _LANES for count in (*tiles, parts * each - sum(tiles))]
     block = jnp.concatenate([jax.lax.iota(jnp.uint32, count) for count in counts])
     leaf = jnp.concatenate([jnp.full(count, i, jnp.uint32) for i, count in enumerate(counts)])
 
     def some(counters):
         # Words of counters in a row: in rows of sixteen, XLA's CPU code took 1.8 times as long.
-        return draw(key, (*counters, step), lambda array: array.reshape(-1, LANES))
+        return draw(key, (*counters, step), lambda array: array.reshape(-1, _LANES))
 
     if parts == 1:
-        return some((block, leaf)).reshape(-1, TILE)
-    shape = (parts, each * LANES)
-    return jax.lax.map(some, (block.reshape(shape), leaf.reshape(shape))).reshape(-1, TILE)
+        return some((block, leaf)).reshape(-1, _TILE)
+    shape = (parts, each * _LANES)
+    return jax.lax.map(some, (block.reshape(shape), leaf.reshape(shape))).reshape(-1, _TILE)
 
 
 def _in_place(draw, leaves, shardings, key, step):
@@ -105,17 +105,17 @@ def _in_place(draw, leaves, shardings, key, step):
 def _placed(draw, numbers, shape, sharding, key, step):
     """Values [leaf, *shape] for leaves `numbers` of one shape and sharding."""
     size = math.prod(shape)
-    whole = bool(shape) and shape[-1] % TILE == 0
-    grid = (*shape[:-1], shape[-1] // TILE) if whole else (-(-size // TILE),)
+    whole = bool(shape) and shape[-1] % _TILE == 0
+    grid = (*shape[:-1], shape[-1] // _TILE) if whole else (-(-size // _TILE),)
     spec = _spec_of_grid(sharding, shape, grid, whole)
     place = functools.partial(_constrained, sharding, spec)
     tile = jnp.arange(math.prod(grid), dtype=jnp.uint32).reshape(1, *grid, 1)
-    lane = jnp.arange(LANES, dtype=jnp.uint32)
-    block = place(tile * jnp.uint32(LANES) + jnp.expand_dims(lane, tuple(range(tile.ndim - 1))))
+    lane = jnp.arange(_LANES, dtype=jnp.uint32)
+    block = place(tile * jnp.uint32(_LANES) + jnp.expand_dims(lane, tuple(range(tile.ndim - 1))))
     number = numbers.reshape(-1, *(1 for _ in grid), 1)
     block, number = jnp.broadcast_arrays(block, number)
     values = draw(key, (place(block), place(number), step), place)
-    values = values.reshape(len(numbers), math.prod(grid) * TILE)[:, :size]
+    values = values.reshape(len(numbers), math.prod(grid) * _TILE)[:, :size]
     values = values.reshape(len(numbers), *shape)
     target = jax.sharding.NamedSharding(sharding.mesh, _P(None, *sharding.spec))
     return jax.lax.with_sharding_constraint(values, target)

@@ -1,4 +1,4 @@
-"""Noise as an optax transformation whose state says where the stream stands."""
+"""Gaussian noise as an optax transformation; its state is the position in the stream."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from trustml.noise.keys import check_key
 
 
 class NoiseState(NamedTuple):
-    """Where the noise stream stands. Secret: who knows `key` can subtract the noise."""
+    """Position in the noise stream. Secret: who knows `key` can subtract the noise."""
 
     key: UInt32[Array, "8"]
     step: Int[Array, ""]  # updates so far; the accountant is asked about this many

@@ -18,7 +18,7 @@ def calibrated(
     steps: int,
     **options: Any,
 ) -> Any:
-    """What `PrivacyPlan.calibrate` returns; `make` is the class, `options` its other fields."""
+    """The plan of `PrivacyPlan.calibrate`; `make` is the class, `options` its other fields."""
     if "noise_multiplier" in options or "sample_rate" in options:
         raise ValueError(
             "`noise_multiplier` and `sample_rate` follow from the budget; construct "

@@ -1,4 +1,4 @@
-"""Which numbers make a plan, and which of them go together."""
+"""Checks of a plan's fields, each by itself and together."""
 
 import math
 from typing import Any
@@ -156,7 +156,7 @@ def check_capacity(plan: Any) -> None:
 
 
 def check_positive(name: str, value: Any) -> None:
-    """Refuses what is no positive finite number."""
+    """Refuses a value that is no positive finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"`{name}` must be a number, got {type(value).__name__}.")
     if not (value > 0 and math.isfinite(value)):
@@ -164,7 +164,7 @@ def check_positive(name: str, value: Any) -> None:
 
 
 def check_count(name: str, value: Any) -> None:
-    """Refuses what is no positive whole number."""
+    """Refuses a value that is no positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     if not (value >= 1):

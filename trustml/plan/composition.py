@@ -1,4 +1,4 @@
-"""What several runs on the same data cost together."""
+"""Epsilon of several runs on the same data."""
 
 import math
 from collections.abc import Sequence

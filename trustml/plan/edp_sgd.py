@@ -27,6 +27,13 @@ def edp_sgd(
     so that the decay is within the budget and not on top of it. The paper's own numbers could not
     be read; what it says of the method is followed.
 
+    >>> import numpy as np
+    >>> params = {"w": np.zeros((3, 3)), "b": np.zeros(3)}
+    >>> budget = {"epsilon": 8.0, "delta": 1e-5, "num_units": 1_000}
+    >>> plan = edp_sgd(params, **budget, expected_batch=500, epochs=1)
+    >>> plan.num_microbatches, plan.steps, round(plan.clip_norm["w"] / plan.clip_norm["b"], 3)
+    (8, 2, 1.732)
+
     Args:
       params: The trained parameters, or their shapes.
       epsilon: Budget.

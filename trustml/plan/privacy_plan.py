@@ -159,7 +159,7 @@ class PrivacyPlan:
 
     @property
     def clip_bound(self) -> float:
-        """L2 bound of what is clipped, over all of its bounds together."""
+        """L2 bound of one unit over all of its clip norms together."""
         return math.hypot(*jax.tree.leaves(self.clip_norm))
 
     @property
@@ -176,14 +176,14 @@ class PrivacyPlan:
 
     @property
     def grid_spacing(self) -> float:
-        """Steps of the grid that noisy sums lie on; 0 where they lie on none."""
+        """Spacing of the grid of noisy sums; 0 where there is no grid."""
         if self.noise != "discrete_gaussian":
             return 0.0
         return grid_spacing(self.clip_bound, self.dimension)
 
     @property
     def divisor(self) -> float:
-        """What a step divides the noisy sum by. Public."""
+        """The public number that divides the noisy sum of a step."""
         return self.num_microbatches or self.expected_batch
 
     @property
@@ -193,7 +193,7 @@ class PrivacyPlan:
 
     @functools.cached_property
     def strategy(self) -> Strategy:
-        """How the noise of steps hangs together."""
+        """The matrix factorization that correlates the noise of steps, if any does."""
         if self.noise not in steps_.CORRELATED:
             return Strategy("independent")
         how = steps_.participation(self)
@@ -201,7 +201,7 @@ class PrivacyPlan:
 
     @functools.cached_property
     def noise_scale(self) -> float:
-        """What noise is scaled by: the sensitivity of the strategy to what one unit may do."""
+        """The factor on the noise: the strategy's sensitivity to the steps of one unit."""
         return self.strategy.sensitivity(self.steps, **steps_.participation(self))
 
     def stddev_at(self, step: int) -> float:
@@ -236,7 +236,7 @@ class PrivacyPlan:
         return accounting.epsilon(run, delta=delta, distance=self._distance(steps))
 
     def accounted_by(self, delta: float, *, steps: int | None = None) -> str:
-        """What `epsilon(delta, steps=steps)` is computed by, in words.
+        """The accountant behind `epsilon(delta, steps=steps)`, in words.
 
         The plan's accountant; where the plan is too large for that, or `delta` too small for
         floats, "PLD on a grid of 0.002 (why)" or "RDP (why)". Each is an upper bound.

@@ -1,4 +1,4 @@
-"""What the steps of a plan release, in the accountant's terms."""
+"""The releases of a plan's steps, in the accountant's terms."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ SAMPLINGS = {
     "shuffled": "poisson",
 }
 BY_THEMSELVES = ("poisson", "truncated_poisson", "fixed")  # steps drawn independently
-ONCE_AN_EPOCH = ("balls_in_bins", "shuffled")
+_ONCE_AN_EPOCH = ("balls_in_bins", "shuffled")
 CORRELATED = ("tree", "toeplitz", "banded", "blt")
 NOISES = ("independent", "discrete_gaussian", *CORRELATED)
 COUNT_NOISE = 1 / 20  # of the expected batch: noise on how many units stay whole (Andrew et al.)
@@ -67,7 +67,7 @@ def releases(plan: Any, steps: int, noise_multiplier: float | None = None) -> Ru
     if plan.sampling == "cyclic_poisson":
         rate = min(1.0, plan.sample_rate * plan.cycle_length)
         return [(_gaussian(noise, rate), math.ceil(steps / plan.cycle_length))]
-    if plan.sampling in ONCE_AN_EPOCH:
+    if plan.sampling in _ONCE_AN_EPOCH:
         return [(_gaussian(noise, 1.0), math.ceil(steps / epoch(plan)))]
     return [
         (_sampled(plan, noise * plan.noise_decay**number), count)

@@ -22,7 +22,7 @@ from trustml.plan.selection import TEN, Trials, check_trials, draw_trials, selec
 
 
 class SearchCost(NamedTuple):
-    """What a search costs, beside one run."""
+    """Epsilon of a search, and of one of its trials."""
 
     epsilon: float  # of the search, at `delta`
     delta: float
@@ -42,7 +42,7 @@ class SearchResult(NamedTuple):
 def search_cost(
     plan: PrivacyPlan, *, delta: float, trials: Trials = TEN, score: Run = ()
 ) -> SearchCost:
-    """What `private_search` costs under `plan`: the lower of two upper bounds.
+    """Epsilon of `private_search` under `plan`: the lower of two upper bounds.
 
     "profile": let K trials of one mechanism have the scores' distribution functions q and q' on two
     neighbouring data sets, and phi be the generating function of K. The density of the best is
@@ -92,6 +92,14 @@ def calibrate_search(
 ) -> PrivacyPlan:
     """`plan` with the noise with which a whole search stays within `(epsilon, delta)`.
 
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=1.0, sample_rate=1.0, steps=1, expected_batch=100
+    ... )
+    >>> trials = Trials(mean=5, shape=0)
+    >>> found = calibrate_search(plan, epsilon=3.0, delta=1e-6, trials=trials)
+    >>> 2.9 < search_cost(found, delta=1e-6, trials=trials).epsilon <= 3.0
+    True
+
     Args:
       plan: Its noise is replaced.
       epsilon: Budget of the search.
@@ -137,6 +145,13 @@ def private_search(
     seed: int | None = None,
 ) -> SearchResult:
     """Trains a secret, random number of random candidates and keeps the best.
+
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=8.0, sample_rate=1.0, steps=1, expected_batch=100
+    ... )
+    >>> train_and_score = lambda rate: (f"weights at {rate}", -abs(rate - 0.1))
+    >>> private_search(train_and_score, [0.1, 0.1], plan=plan, delta=1e-6, seed=0).output
+    'weights at 0.1'
 
     Args:
       train_and_score: `(output, score)` of a candidate: trains under `plan`, with fresh draws and a

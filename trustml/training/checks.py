@@ -1,4 +1,4 @@
-"""What a training step refuses before it runs."""
+"""Checks of a training step before it runs."""
 
 import contextlib
 import re
@@ -49,7 +49,7 @@ def check_optimizer(optimizer, params) -> None:
 
 
 def check_physical_batch_size(physical_batch_size) -> None:
-    """Refuses micro-batches that are no positive number of units.
+    """Refuses a physical batch size that is no positive number of units.
 
     Raises:
       ValueError: It is neither None, nor "auto", nor a positive integer.

@@ -67,6 +67,15 @@ def fit(
     other devices or under other conditions it goes on with the same noise if no step is repeated;
     repeated ones take a new key and a new charge, and the run stays within the budget.
 
+    >>> import jax.numpy as jnp, numpy as np, optax, trustml
+    >>> plan = trustml.PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=0.5, sample_rate=1.0, steps=3, expected_batch=4
+    ... )
+    >>> step = trustml.private_step(lambda w, x: (w - x) ** 2, optax.sgd(0.1), plan)
+    >>> result = fit(step, jnp.zeros(()), np.ones(4, np.float32), progress=False)
+    >>> result.stopped, result.charged, len(result.history)
+    ('complete', 3, 3)
+
     Args:
       step: Of `private_step` or `baseline_step`.
       params: Weights to start from; they are copied.

@@ -1,4 +1,4 @@
-"""What fits, from the memory that compiled programs say they need."""
+"""The physical batch that fits, by the memory that compiled programs need."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax
 _SHARE = 0.5  # of the memory: the rest is for weights, data and what else runs there
 
 
-def memory_limit() -> int:
+def _memory_limit() -> int:
     """Bytes that a program's temporary arrays may take on the first device.
 
     From the machine's size, not from what happens to be free: a resumed run must choose alike.
@@ -23,12 +23,12 @@ def memory_limit() -> int:
 def largest_physical_batch(
     compiled: Callable[[int | None], Any], capacity: int, limit: int | None = None
 ) -> tuple[int | None, Any]:
-    """The largest micro-batch, a power of two, whose program fits.
+    """The largest physical batch, a power of two, whose program fits.
 
     Args:
       compiled: Compiles the program for a micro-batch; None is the whole batch at once.
       capacity: Units of the whole batch.
-      limit: Bytes for temporary arrays; by default `memory_limit`.
+      limit: Bytes for temporary arrays; by default `_memory_limit`.
 
     Returns:
       `(physical_batch_size, program)`, of which None means that no slicing is needed.
@@ -36,7 +36,7 @@ def largest_physical_batch(
     Raises:
       ValueError: Not even one unit at a time fits.
     """
-    limit = memory_limit() if limit is None else limit
+    limit = _memory_limit() if limit is None else limit
     physical_batch_size: int | None = None
     while True:
         program = compiled(physical_batch_size)
@@ -71,7 +71,7 @@ def out_of_memory(
       shards: Devices that share a micro-batch.
       other: A strategy that may need less.
     """
-    needed, limit = _bytes(compiled(physical_batch_size)), memory_limit()
+    needed, limit = _bytes(compiled(physical_batch_size)), _memory_limit()
     ways = []
     if other is not None:
         less = _bytes(compiled(physical_batch_size, other))

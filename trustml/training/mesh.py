@@ -35,12 +35,12 @@ from jaxtyping import PyTree
 from trustml.clipping.microbatch import round_robin
 from trustml.clipping.trainable import path_name
 
-DATA = "data"
+_DATA = "data"
 _MAKE = 'jax.make_mesh((8,), ("data",))'
 
 
 class OnMesh:
-    """Places what a step works on.
+    """Places the arrays of a step on a mesh.
 
     Attributes:
       mesh: The mesh, with axes of type Auto.
@@ -54,9 +54,9 @@ class OnMesh:
     """
 
     def __init__(self, mesh: Mesh):
-        self.mesh = mesh = automatic(mesh)
-        self.shards = mesh.shape[DATA]
-        self.rows = NamedSharding(mesh, PartitionSpec(DATA))
+        self.mesh = mesh = _automatic(mesh)
+        self.shards = mesh.shape[_DATA]
+        self.rows = NamedSharding(mesh, PartitionSpec(_DATA))
         self.whole = NamedSharding(mesh, PartitionSpec())
         self._take_spread = jax.jit(take_rows, out_shardings=self.rows)
         self._compared = -1  # the step whose draw the processes compared, or one after it
@@ -71,7 +71,7 @@ class OnMesh:
             near = max(1, round(physical_batch_size / self.shards)) * self.shards
             raise ValueError(
                 f"`physical_batch_size` must be a multiple of {self.shards}, the size of "
-                f"the mesh's axis '{DATA}', got {physical_batch_size}. Use {near}."
+                f"the mesh's axis '{_DATA}', got {physical_batch_size}. Use {near}."
             )
 
     def padded(self, capacity: int) -> int:
@@ -230,19 +230,23 @@ def fully_sharded(params: PyTree, mesh: Mesh) -> PyTree:
     A leaf is split on its largest axis that the mesh divides, on the last only where no other is;
     one without such lies on every device.
 
+    >>> mesh = jax.make_mesh((1,), ("data",))
+    >>> fully_sharded({"w": jnp.zeros((3, 8))}, mesh)["w"].sharding.spec[0]
+    'data'
+
     Args:
       params: Pytree of arrays, or of `jax.ShapeDtypeStruct` to compile ahead of time.
       mesh: With an axis "data".
     """
-    mesh = automatic(mesh)
+    mesh = _automatic(mesh)
 
     def place(leaf):
         shape = np.shape(leaf) if not hasattr(leaf, "shape") else leaf.shape
-        axes = [axis for axis, size in enumerate(shape) if size and size % mesh.shape[DATA] == 0]
+        axes = [axis for axis, size in enumerate(shape) if size and size % mesh.shape[_DATA] == 0]
         spec: list[Any] = [None] * len(shape)
         if axes:
             # Noise is drawn where it is needed in tiles along the last axis.
-            spec[max(axes, key=lambda axis: (axis < len(shape) - 1, shape[axis]))] = DATA
+            spec[max(axes, key=lambda axis: (axis < len(shape) - 1, shape[axis]))] = _DATA
         sharding = NamedSharding(mesh, PartitionSpec(*spec))
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=sharding)
@@ -251,7 +255,7 @@ def fully_sharded(params: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(place, params)
 
 
-def automatic(mesh: Mesh) -> Mesh:
+def _automatic(mesh: Mesh) -> Mesh:
     """The mesh with axes of type Auto, whatever theirs.
 
     The compiler then finds how what lies between rows and weights is split.
@@ -262,9 +266,9 @@ def automatic(mesh: Mesh) -> Mesh:
     """
     if not isinstance(mesh, Mesh):
         raise TypeError(f"`mesh` must be a jax.sharding.Mesh, got {type(mesh).__name__}.")
-    if DATA not in mesh.axis_names:
+    if _DATA not in mesh.axis_names:
         raise ValueError(
-            f'`mesh` must have an axis "{DATA}", over which the units are spread, got '
+            f'`mesh` must have an axis "{_DATA}", over which the units are spread, got '
             f"{mesh.axis_names}. Make it by `{_MAKE}`."
         )
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
@@ -282,6 +286,6 @@ def take_rows(leaf: jax.Array, indices: np.ndarray | jax.Array) -> jax.Array:
 
 def _without_data(part):
     if isinstance(part, tuple):
-        rest = tuple(name for name in part if name != DATA)
+        rest = tuple(name for name in part if name != _DATA)
         return rest or None
-    return None if part == DATA else part
+    return None if part == _DATA else part

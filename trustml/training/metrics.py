@@ -1,4 +1,4 @@
-"""What a step saw of the units it drew. Private."""
+"""Metrics of a step, without noise: private."""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 
 class StepMetrics(NamedTuple):
-    """What a step saw. Private: no noise was added to any of it."""
+    """Metrics of one step. Private: no noise was added to any of them."""
 
     loss: Float[Array, ""]  # mean over the units drawn
     batch_size: Int[Array, ""]
@@ -19,7 +19,7 @@ class StepMetrics(NamedTuple):
 
 
 def unit_metrics(info, group) -> StepMetrics:
-    """What a private step saw, from a `UnitInfo` and the groups of the padded draw."""
+    """Metrics of a private step, from a `UnitInfo` and the groups of the padded draw."""
     plain = loss_metrics(info.loss, info.aux, group)
     present = group >= 0
     count = jnp.maximum(plain.batch_size, 1).astype(jnp.float32)
@@ -43,7 +43,7 @@ def of_rows(seen: StepMetrics, group) -> StepMetrics:
 
 
 def loss_metrics(losses, aux, group) -> StepMetrics:
-    """What a step saw that bounds nothing."""
+    """Metrics of a step without bounds."""
     present = group >= 0
     size = jnp.sum(present)
     total = jnp.sum(jnp.where(present, losses, 0.0))

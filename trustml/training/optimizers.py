@@ -23,6 +23,12 @@ def scale_by_adam_bias_corrected(
     the noise, on average; plain Adam divides by both, which under much noise is one number for all
     weights. What is left after the subtraction still fluctuates: `floor` bounds the steps.
 
+    >>> optimizer = scale_by_adam_bias_corrected(0.6, floor=1e-3)
+    >>> params = jnp.zeros(2)
+    >>> updates, _ = optimizer.update(jnp.array([1.0, 2.0]), optimizer.init(params), params)
+    >>> [round(value, 3) for value in updates.tolist()]
+    [1.25, 1.048]
+
     Args:
       noise_stddev_of_mean: Standard deviation of the noise on every value of the mean gradient.
       b1: Decay of the first moment, in [0, 1).
@@ -73,6 +79,12 @@ def adam_bias_corrected(
 ) -> optax.GradientTransformation:
     """Adam with the variance of the noise taken off its second moment (DP-AdamBC).
 
+    >>> optimizer = adam_bias_corrected(0.1, 0.6, floor=1e-3)
+    >>> params = jnp.zeros(2)
+    >>> updates, _ = optimizer.update(jnp.array([1.0, 2.0]), optimizer.init(params), params)
+    >>> [round(value, 3) for value in updates.tolist()]
+    [-0.125, -0.105]
+
     Args:
       learning_rate: A number or a schedule.
       noise_stddev_of_mean: As in `scale_by_adam_bias_corrected`, like what follows.
@@ -98,6 +110,14 @@ def dp_adam_bc(
     floor: float | None = None,
 ) -> optax.GradientTransformation:
     """DP-AdamBC with the noise of `plan`.
+
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=0.6, sample_rate=1.0, steps=1, expected_batch=1
+    ... )
+    >>> optimizer, params = dp_adam_bc(0.1, plan), jnp.zeros(2)
+    >>> updates, _ = optimizer.update(jnp.array([1.0, 2.0]), optimizer.init(params), params)
+    >>> [round(value, 3) for value in updates.tolist()]
+    [-0.125, -0.105]
 
     Args:
       learning_rate: A number or a schedule.

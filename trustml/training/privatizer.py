@@ -1,4 +1,4 @@
-"""What a private step does between the sums and the optimizer, beyond a fixed bound and noise."""
+"""The mechanism of a private step: adaptive bounds; decaying, discrete and correlated noise."""
 
 import functools
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ _LEAST, _MOST = 1e-8, 1e8  # of an adaptive bound
 
 
 class MechanismState(NamedTuple):
-    """What a mechanism carries from step to step.
+    """The state of a mechanism between steps.
 
     `noise` is as secret as the key: no checkpoint holds it, `restore_noise_state` makes it anew.
     """
@@ -80,7 +80,7 @@ def restore_noise_state(plan: PrivacyPlan, state: Any, trained: PyTree) -> Any:
 
 
 def kept_of(trained: PyTree, state: Any) -> dict[str, PyTree]:
-    """What a checkpoint holds: never the key, nor what correlated noise carries."""
+    """The part of a state that a checkpoint holds: never the key, nor correlated noise."""
     kept = {"params": trained, "opt_state": state.opt_state}
     clip = None if state.mechanism is None else state.mechanism.clip
     return kept if clip is None else {**kept, "clip": clip}

@@ -14,11 +14,11 @@ from trustml.formatting import round_up
 _MARKS = 20  # how often in a run epsilon is asked for: each costs a hundredth of a second
 _SECONDS = 30.0  # at most between two lines where there is no terminal
 
-Show = Callable[[int, dict[str, Any] | None], None]
+_Show = Callable[[int, dict[str, Any] | None], None]
 
 
 @contextlib.contextmanager
-def progress_bar(run: Any, plan: Any, delta: float | None, name: bool | str) -> Iterator[Show]:
+def progress_bar(run: Any, plan: Any, delta: float | None, name: bool | str) -> Iterator[_Show]:
     """A function to call with the steps done and, where there are, numbers to show.
 
     Args:

@@ -61,6 +61,12 @@ def scale_of(opt_state: PyTree, *, eps: float = 1e-8, eps_root: float = 0.0) -> 
     moments shrink until `eps` is all that counts and the scales are alike; with C far above it the
     noise makes them grow. `relative_scale_of` has no such trap.
 
+    >>> import optax
+    >>> optimizer = optax.scale_by_rms(decay=0.0)
+    >>> _, state = optimizer.update(jnp.array([0.5, 4.0]), optimizer.init(jnp.zeros(2)))
+    >>> scale_of(state).round(3).tolist()
+    [2.0, 0.25]
+
     Args:
       opt_state: State of the optimizer before the step.
       eps: Added to the root, positive. It may be far above Adam's own.
@@ -94,6 +100,10 @@ def relative_scale_of(opt_state: PyTree, *, eps: float = 0.1) -> PyTree:
     Where all second moments are alike, or zero, as before the first step, the scales are alike, so
     that the bound C keeps about the meaning that it has without scaling. No scale exceeds
     `1 / eps`. The normalisation is ours.
+
+    >>> import optax
+    >>> relative_scale_of(optax.scale_by_rms().init(jnp.zeros(2)), eps=0.25).round(3).tolist()
+    [0.800000011920929, 0.800000011920929]
 
     Args:
       opt_state: State of the optimizer before the step.
@@ -203,7 +213,7 @@ def unscaled(noisy: PyTree, scale: PyTree) -> PyTree:
 
 
 class Scaling:
-    """What `scale_by` adds to a step: nothing where it is None."""
+    """The part of a step that `scale_by` adds: none where it is None."""
 
     def __init__(self, scale_by: Callable | None, trainable: Any):
         self._scale_by, self._trainable = scale_by, trainable

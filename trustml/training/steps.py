@@ -1,4 +1,4 @@
-"""The two ways to train: with bounds and noise, or plain; what else a step does is the same."""
+"""The two ways to train, with bounds and noise or without; the rest of a step is the same."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +44,17 @@ def private_step(
     Clipped per-unit gradients are summed, noise of `plan.stddev` is added to the sum, the whole
     is divided by `plan.divisor`, and the optimizer sees nothing else. Where the plan says so, the
     units are the means of micro-batches, bounds adapt, or noise decays or is correlated.
+
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=0.5, sample_rate=1.0, steps=2, expected_batch=4
+    ... )
+    >>> loss = lambda w, x: 0.5 * (w - x) ** 2
+    >>> step = private_step(loss, optax.sgd(1.0), plan)
+    >>> state, units = step.init(jnp.zeros(())), jnp.array([1.0, 1.0, 1.0, 1.0])
+    >>> for draw in plan.batches():
+    ...     state, metrics = step.update(state, draw, units)
+    >>> int(state.step), int(metrics.batch_size)
+    (2, 4)
 
     Args:
       loss_fn: `loss_fn(params, unit) -> scalar` for one unit without a batch axis; with a third
@@ -150,6 +161,15 @@ def baseline_step(
     The gradient of the summed loss over `plan.expected_batch`, with the arguments of
     `private_step`, of which `strategy` is not read: what privacy costs is the difference.
 
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=0.5, sample_rate=1.0, steps=2, expected_batch=4
+    ... )
+    >>> loss = lambda w, x: 0.5 * (w - x) ** 2
+    >>> step = baseline_step(loss, optax.sgd(1.0), plan)
+    >>> draw, units = next(plan.batches()), jnp.array([1.0, 3.0, 5.0, 7.0])
+    >>> float(step.update(step.init(jnp.zeros(())), draw, units)[0].params)
+    4.0
+
     Guarantee:
       None. Its weights and metrics are private quantities.
     """
@@ -197,4 +217,5 @@ def _loss_key(state):
     """A key for the losses of this step, from a part of the stream that noise never uses."""
     counter = (jnp.uint32(0), jnp.uint32(0), state.step.astype(jnp.uint32), jnp.uint32(_PURPOSE))
     words = chacha_blocks(state.key, counter)
+    # 64 bits are enough: dropout hides no unit, and of ChaCha's output they give no way back.
     return jax.random.wrap_key_data(jnp.stack(words[:2]), impl="threefry2x32")

@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from trustml.training.privatizer import privatize
 from trustml.training.train_step import TrainState, TrainStep
 
-TURNS = 7
+_TURNS = 7
 
 
 class SideTiming(NamedTuple):
@@ -29,7 +29,7 @@ def time_steps(
     units: PyTree,
     *,
     baseline: TrainStep | None = None,
-    turns: int = TURNS,
+    turns: int = _TURNS,
 ) -> dict[str, SideTiming]:
     """Milliseconds of whole steps and of their parts, interleaved on the same draws.
 

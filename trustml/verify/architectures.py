@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-UNITS = 5
+_UNITS = 5
 
 
 class Case(NamedTuple):
@@ -97,7 +97,7 @@ def mlp():
         hidden = jax.nn.relu(unit["x"] @ p["w1"] + p["b1"])
         return _cross_entropy(hidden @ p["w2"] + p["b2"], unit["y"])
 
-    return Case(loss, params, {"x": w(UNITS, 8), "y": w.integers(4, UNITS)})
+    return Case(loss, params, {"x": w(_UNITS, 8), "y": w.integers(4, _UNITS)})
 
 
 def _conv_case(kernel, image, **options):
@@ -108,7 +108,7 @@ def _conv_case(kernel, image, **options):
         out = jax.lax.conv_general_dilated(x[None], p["k"], **options)[0]
         return jnp.sum(jax.nn.tanh(out + p["b"].reshape((1,) * (out.ndim - 1) + (-1,))) ** 2)
 
-    return Case(loss, params, w(UNITS, *image))
+    return Case(loss, params, w(_UNITS, *image))
 
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -153,7 +153,7 @@ def conv_transpose():
         out = jax.lax.conv_transpose(x[None], p, (2, 2), "SAME", dimension_numbers=_NHWC)
         return jnp.sum(jnp.sin(out))
 
-    return Case(loss, w(3, 3, 2, 4), w(UNITS, 5, 4, 2))
+    return Case(loss, w(3, 3, 2, 4), w(_UNITS, 5, 4, 2))
 
 
 @_register
@@ -174,7 +174,7 @@ def conv_channels_first():
     def loss(p, x):
         return jnp.sum(jnp.sin(jax.lax.conv(x[None], p, (1, 2), "SAME")))
 
-    return Case(loss, w(4, 2, 3, 3), w(UNITS, 2, 6, 7))
+    return Case(loss, w(4, 2, 3, 3), w(_UNITS, 2, 6, 7))
 
 
 def _lstm_cell(p, carry, x):
@@ -202,7 +202,7 @@ def lstm_both_directions():
         logits = jnp.concatenate([there, back], axis=-1) @ p["head"]
         return jnp.mean(jax.vmap(_cross_entropy)(logits, unit["y"]))
 
-    return Case(loss, params, {"x": w(UNITS, 6, 3), "y": w.integers(3, UNITS, 6)})
+    return Case(loss, params, {"x": w(_UNITS, 6, 3), "y": w.integers(3, _UNITS, 6)})
 
 
 @_register
@@ -221,7 +221,7 @@ def gru():
     def loss(p, x):
         return jnp.sum(jax.lax.scan(functools.partial(cell, p), jnp.zeros(width), x)[1] ** 2)
 
-    return Case(loss, params, w(UNITS, 6, 3))
+    return Case(loss, params, w(_UNITS, 6, 3))
 
 
 def _language_model(tied: bool, scanned: bool, remat: bool = False):
@@ -248,7 +248,7 @@ def _language_model(tied: bool, scanned: bool, remat: bool = False):
         logits = x @ (p["embedding"].T if tied else p["head"])
         return jnp.mean(jax.vmap(_cross_entropy)(logits[:-1], tokens[1:]))
 
-    return Case(loss, params, w.integers(vocabulary, UNITS, 6))
+    return Case(loss, params, w.integers(vocabulary, _UNITS, 6))
 
 
 @_register
@@ -288,7 +288,7 @@ def table_used_twice():
     return Case(
         loss,
         {"table": w(9, 4), "w": w(4, 4)},
-        {"a": w.integers(9, UNITS, 5), "b": w.integers(9, UNITS, 3)},
+        {"a": w.integers(9, _UNITS, 5), "b": w.integers(9, _UNITS, 3)},
     )
 
 
@@ -299,7 +299,7 @@ def _norm_case(normalise):
     def loss(p, x):
         return jnp.sum(jnp.tanh(normalise(x @ p["w"]) * p["scale"][None] + p["bias"][None]))
 
-    return Case(loss, params, w(UNITS, 4, 6))
+    return Case(loss, params, w(_UNITS, 4, 6))
 
 
 @_register
@@ -327,8 +327,8 @@ def masked_attention():
         out = _block(unit["x"], p, mask)
         return jnp.sum(jnp.where(unit["mask"][:, None], out, 0.0) ** 2)
 
-    mask = jnp.arange(5)[None] < jnp.arange(1, UNITS + 1)[:, None]
-    return Case(loss, params, {"x": w(UNITS, 5, 8), "mask": mask})
+    mask = jnp.arange(5)[None] < jnp.arange(1, _UNITS + 1)[:, None]
+    return Case(loss, params, {"x": w(_UNITS, 5, 8), "mask": mask})
 
 
 @_register
@@ -341,7 +341,7 @@ def dropout_with_unit_keys():
         return jnp.sum((hidden @ p["w2"]) ** 2)
 
     params = {"w1": w(6, 12), "w2": w(12, 3)}
-    return Case(loss, params, w(UNITS, 6), key=jax.random.key(7))
+    return Case(loss, params, w(_UNITS, 6), key=jax.random.key(7))
 
 
 @_register
@@ -353,7 +353,7 @@ def embedding_sum():
         return jnp.sum(jnp.tanh(x @ p["w"]))
 
     params = {"word": w(9, 4), "kind": w(2, 4), "position": w(5, 4), "w": w(4, 3)}
-    return Case(loss, params, {"word": w.integers(9, UNITS, 5), "kind": w.integers(2, UNITS, 5)})
+    return Case(loss, params, {"word": w.integers(9, _UNITS, 5), "kind": w.integers(2, _UNITS, 5)})
 
 
 @_register
@@ -366,7 +366,7 @@ def per_head_einsum():
         mixed = jnp.einsum("hts,hse->hte", jax.nn.softmax(jnp.einsum("hte,hse->hts", q, k)), q)
         return jnp.sum(jnp.tanh(jnp.einsum("hte,hed->td", mixed, p["o"])))
 
-    return Case(loss, {"q": w(2, 6, 3), "k": w(6, 2, 3), "o": w(2, 3, 6)}, w(UNITS, 4, 6))
+    return Case(loss, {"q": w(2, 6, 3), "k": w(6, 2, 3), "o": w(2, 3, 6)}, w(_UNITS, 4, 6))
 
 
 @_register
@@ -382,7 +382,7 @@ def mixture_of_experts():
         return jnp.sum(jnp.tanh(soft + hard))
 
     params = {"gate": w(5, 3), "up": w(3, 5, 7), "down": w(3, 7, 5), "hard": w(3, 5, 5)}
-    return Case(loss, params, w(UNITS, 4, 5))
+    return Case(loss, params, w(_UNITS, 4, 5))
 
 
 @_register
@@ -393,7 +393,7 @@ def lora():
     def loss(p, x):
         return jnp.sum(jnp.tanh(x @ p["base"] + x @ p["a"] @ p["b"]))
 
-    return Case(loss, params, w(UNITS, 3, 8), options={"trainable": lambda name: name != "base"})
+    return Case(loss, params, w(_UNITS, 3, 8), options={"trainable": lambda name: name != "base"})
 
 
 @_register
@@ -404,7 +404,7 @@ def lora_merged():
     def loss(p, x):
         return jnp.sum(jnp.tanh(x @ (p["base"] + p["a"] @ p["b"])))
 
-    return Case(loss, params, w(UNITS, 3, 8), options={"trainable": lambda name: name != "base"})
+    return Case(loss, params, w(_UNITS, 3, 8), options={"trainable": lambda name: name != "base"})
 
 
 @_register
@@ -415,7 +415,7 @@ def weight_norm():
         direction = p["v"] / jnp.linalg.norm(p["v"], axis=0, keepdims=True)
         return jnp.sum(jnp.tanh(x @ (direction * p["g"][None])))
 
-    return Case(loss, {"v": w(6, 4), "g": w(4)}, w(UNITS, 3, 6))
+    return Case(loss, {"v": w(6, 4), "g": w(4)}, w(_UNITS, 3, 6))
 
 
 @_register
@@ -430,7 +430,7 @@ def spectral_norm():
         vector = jax.lax.fori_loop(0, 4, power, jnp.ones(6) / 6)
         return jnp.sum(jnp.tanh(x @ (p / jnp.linalg.norm(p.T @ vector))))
 
-    return Case(loss, w(6, 4), w(UNITS, 3, 6))
+    return Case(loss, w(6, 4), w(_UNITS, 3, 6))
 
 
 @_register
@@ -441,7 +441,7 @@ def weight_slices():
         left, right = p["w"][:, :3], p["w"][:, 3:]
         return jnp.sum(jnp.tanh(x @ left)) + jnp.sum(jnp.sin(x @ right @ p["stack"][1]))
 
-    return Case(loss, {"w": w(6, 7), "stack": w(2, 4, 3)}, w(UNITS, 3, 6))
+    return Case(loss, {"w": w(6, 7), "stack": w(2, 4, 3)}, w(_UNITS, 3, 6))
 
 
 @_register
@@ -451,7 +451,7 @@ def weight_slices_overlapping():
     def loss(p, x):
         return jnp.sum(jnp.tanh(x @ p[:, :4])) + jnp.sum(jnp.sin(x @ p[:, 2:])) + jnp.sum(p[0] ** 2)
 
-    return Case(loss, w(6, 7), w(UNITS, 3, 6))
+    return Case(loss, w(6, 7), w(_UNITS, 3, 6))
 
 
 @_register
@@ -463,7 +463,7 @@ def shared_weight_with_penalty():
             x = jnp.tanh(x @ p["w"])
         return jnp.sum(x) + 0.1 * jnp.sum(p["w"] ** 2) + jnp.sum(p["w"].T @ p["w"])
 
-    return Case(loss, {"w": w(5, 5)}, w(UNITS, 3, 5))
+    return Case(loss, {"w": w(5, 5)}, w(_UNITS, 3, 5))
 
 
 @_register
@@ -481,7 +481,7 @@ def unused_frozen_and_integer_leaves():
         hidden = jnp.tanh(x @ p["w"] @ p["frozen"]) + jax.lax.stop_gradient(p["stopped"])
         return jnp.sum(hidden[p["count"] % 2] ** 2)
 
-    return Case(loss, params, w(UNITS, 6), options={"trainable": lambda name: name != "frozen"})
+    return Case(loss, params, w(_UNITS, 6), options={"trainable": lambda name: name != "frozen"})
 
 
 @_register
@@ -500,7 +500,7 @@ def custom_jvp():
     def loss(p, x):
         return jnp.sum(scaled(p["s"], jax.nn.silu(x @ p["w"])))
 
-    return Case(loss, {"s": w(4), "w": w(6, 4)}, w(UNITS, 6))
+    return Case(loss, {"s": w(4), "w": w(6, 4)}, w(_UNITS, 6))
 
 
 @_register
@@ -520,7 +520,7 @@ def custom_vjp():
     def loss(p, x):
         return jnp.sum(jnp.tanh(layer(p["w"], x) @ p["v"]))
 
-    return Case(loss, {"w": w(6, 4), "v": w(4, 2)}, w(UNITS, 3, 6))
+    return Case(loss, {"w": w(6, 4), "v": w(4, 2)}, w(_UNITS, 3, 6))
 
 
 @_register
@@ -533,7 +533,7 @@ def cond():
         )
         return jnp.sum(x**2)
 
-    return Case(loss, {"a": w(5, 5), "b": w(5, 5), "c": w(5)}, w(UNITS, 5))
+    return Case(loss, {"a": w(5, 5), "b": w(5, 5), "c": w(5)}, w(_UNITS, 5))
 
 
 @_register
@@ -547,7 +547,7 @@ def switch():
     return Case(
         loss,
         {"experts": w(3, 5, 4), "out": w(4)},
-        {"x": w(UNITS, 5), "kind": w.integers(3, UNITS)},
+        {"x": w(_UNITS, 5), "kind": w.integers(3, _UNITS)},
     )
 
 
@@ -565,7 +565,7 @@ def while_loop():
         )
         return jnp.sum(jnp.tanh(x @ p["w"])) * jax.lax.stop_gradient(scale) * norm
 
-    return Case(loss, {"w": w(5, 4)}, w(UNITS, 5))
+    return Case(loss, {"w": w(5, 4)}, w(_UNITS, 5))
 
 
 @_register
@@ -577,7 +577,7 @@ def loop_with_counter():
             jax.lax.fori_loop(0, 3, lambda i, x: jnp.tanh(x @ p["w"][i]) + p["b"], x) ** 2
         )
 
-    return Case(loss, {"w": w(3, 5, 5), "b": w(5)}, w(UNITS, 5))
+    return Case(loss, {"w": w(3, 5, 5), "b": w(5)}, w(_UNITS, 5))
 
 
 @_register
@@ -596,7 +596,7 @@ def nested_scans():
         return jnp.sum(jax.lax.scan(layer, x, p["layers"])[0] ** 2)
 
     params = {"layers": {"x": w(2, 4, 4)}, "shared": w(4, 4)}
-    return Case(loss, params, w(UNITS, 5, 4))
+    return Case(loss, params, w(_UNITS, 5, 4))
 
 
 @_register
@@ -608,7 +608,7 @@ def complex_filter():
         filtered = jnp.fft.ifft(jnp.fft.fft(x) * response)
         return jnp.sum(jnp.abs(filtered) ** 2) + jnp.sum(filtered.real @ p["w"])
 
-    return Case(loss, {"real": w(6), "imaginary": w(6), "w": w(6, 3)}, w(UNITS, 6))
+    return Case(loss, {"real": w(6), "imaginary": w(6), "w": w(6, 3)}, w(_UNITS, 6))
 
 
 @_register
@@ -622,7 +622,7 @@ def user_level_units():
         return jnp.sum(jax.vmap(one)(user["x"], user["y"], user["real"]))
 
     real = jnp.arange(4)[None] < jnp.array([1, 4, 2, 3, 4])[:, None]
-    units = {"x": w(UNITS, 4, 6), "y": w.integers(3, UNITS, 4), "real": real}
+    units = {"x": w(_UNITS, 4, 6), "y": w.integers(3, _UNITS, 4), "real": real}
     return Case(loss, {"w": w(6, 5), "v": w(5, 3)}, units)
 
 
@@ -637,7 +637,7 @@ def bfloat16_compute():
         return _cross_entropy((hidden @ low["w2"]).astype(jnp.float32), unit["y"])
 
     # Both sides round differently: the oracle itself is no better than this.
-    return Case(loss, params, {"x": w(UNITS, 16), "y": w.integers(4, UNITS)}, tolerance=1e-2)
+    return Case(loss, params, {"x": w(_UNITS, 16), "y": w.integers(4, _UNITS)}, tolerance=1e-2)
 
 
 @_register
@@ -655,7 +655,7 @@ def flax_linen():
 
     w = _Weights()
     network = Network()
-    units = {"x": w(UNITS, 6, 6, 2), "y": w.integers(3, UNITS)}
+    units = {"x": w(_UNITS, 6, 6, 2), "y": w.integers(3, _UNITS)}
     params = network.init(jax.random.key(1), units["x"][0])
     return Case(
         lambda p, unit: _cross_entropy(network.apply(p, unit["x"]), unit["y"]), params, units
@@ -683,7 +683,7 @@ def flax_nnx():
     def loss(p, unit):
         return _cross_entropy(nnx.merge(graph, p, rest)(unit["x"]), unit["y"])
 
-    return Case(loss, params, {"x": w.integers(9, UNITS, 5), "y": w.integers(3, UNITS)})
+    return Case(loss, params, {"x": w.integers(9, _UNITS, 5), "y": w.integers(3, _UNITS)})
 
 
 @_register
@@ -700,4 +700,4 @@ def equinox_modules():
         hidden = jax.lax.scan(lambda h, x: (cell(x, h), None), jnp.zeros(6), unit["x"])[0]
         return _cross_entropy(network(hidden), unit["y"])
 
-    return Case(loss, params, {"x": w(UNITS, 5, 4), "y": w.integers(3, UNITS)})
+    return Case(loss, params, {"x": w(_UNITS, 5, 4), "y": w.integers(3, _UNITS)})

@@ -8,7 +8,7 @@ from trustml.audit import gaussian_epsilon, one_run_epsilon
 from trustml.audit.bounds.counts import strongest
 from trustml.stats.intervals import rate_at_most
 
-LEVEL = 0.05
+_LEVEL = 0.05
 
 
 def privacy_meter(member: np.ndarray, nonmember: np.ndarray) -> float:
@@ -41,7 +41,7 @@ def jax_privacy_2_0_0(member: np.ndarray, nonmember: np.ndarray, delta: float = 
     from scipy.special import ndtri
 
     fn, fp = _errors_at_all(member, nonmember)
-    level = LEVEL / (2 * fn.size)
+    level = _LEVEL / (2 * fn.size)
     fnr, fpr = rate_at_most(fn, member.size, level), rate_at_most(fp, nonmember.size, level)
     usable = np.maximum(fnr, fpr) < 1 - delta
     mu = np.abs(-ndtri(fpr[usable]) - ndtri(fnr[usable]))
@@ -57,7 +57,7 @@ def best_threshold(member: np.ndarray, nonmember: np.ndarray) -> float:
     ranks = np.unique(np.geomspace(1, fn.size // 2, 300).astype(int))
     chosen = np.concatenate([ranks, fn.size - ranks])
     sizes, tp = (member.size, nonmember.size), member.size - fn[chosen]
-    return strongest(tp, fp[chosen], sizes, method="clopper-pearson", delta=0.0, level=LEVEL)[0]
+    return strongest(tp, fp[chosen], sizes, method="clopper-pearson", delta=0.0, level=_LEVEL)[0]
 
 
 def _errors_at_all(member, nonmember):

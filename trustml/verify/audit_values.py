@@ -35,7 +35,7 @@ class AuditCheck(NamedTuple):
 
 # Members called so and missed, non-members called members and let pass; error probability; bounds
 # of the ratio TPR / FPR in the order of `Ratio`.
-RATIOS = [
+_RATIOS = [
     ((473, 511, 755, 950), 0.05, (1.01166194, 1.01189079, 1.01148934, 1.01167669)),
     ((2, 697, 213, 313), 0.05, (0.00220470, 0.00310880, 0.00162322, 0.00233503)),
     ((1000, 10, 10, 10000), 0.05, (589.27335593, 568.32659563, 613.58766147, 592.63264572)),
@@ -51,7 +51,7 @@ RATIOS = [
     ((1000, 0, 1200, 0), 0.05, (0.99840355, 0.99840433, 0.99840348, 0.99840355)),
     ((500, 0, 0, 500), 0.01, (37.31696140, 37.35421695, 108.47420518, 35.46128691)),
 ]
-TF_PRIVACY = "TensorFlow Privacy, epsilon_lower_bound_test"
+_TF_PRIVACY = "TensorFlow Privacy, epsilon_lower_bound_test"
 
 # Canaries, guesses, correct guesses, delta, tests to correct for, epsilon, width of its rounding.
 # Where tests are corrected for, jax_privacy's scores are 10,000 quantiles of N(0, 1) and of
@@ -74,8 +74,8 @@ ONE_RUN_GAUSSIAN = [
     (20_000, 938, 934, 1e-6, 374, 4.7218075, 1e-5),
     (20_000, 5436, 5436, 1e-6, 140, 9.133752, 1e-5),
 ]
-JAX_PRIVACY = "jax_privacy, auditing and its tests"
-GAUSSIAN = [(0.25, 0.926), (0.5, 1.993), (1.0, 4.377), (2.0, 9.997), (3.0, 16.676)]
+_JAX_PRIVACY = "jax_privacy, auditing and its tests"
+_GAUSSIAN = [(0.25, 0.926), (0.5, 1.993), (1.0, 4.377), (2.0, 9.997), (3.0, 16.676)]
 
 
 def published_bounds() -> Iterator[AuditCheck]:
@@ -86,14 +86,14 @@ def published_bounds() -> Iterator[AuditCheck]:
                 rate_ratio_bound(Counts(*counts), method=method, confidence=1 - level)
                 - found[place]
             )
-            for counts, level, found in RATIOS
+            for counts, level, found in _RATIOS
         )
-        name = f"{method}: largest distance to {len(RATIOS)} published bounds"
-        yield AuditCheck(name, apart, 0.0, 1e-7, False, TF_PRIVACY)
+        name = f"{method}: largest distance to {len(_RATIOS)} published bounds"
+        yield AuditCheck(name, apart, 0.0, 1e-7, False, _TF_PRIVACY)
     found = epsilon_from_counts(Counts(500, 0, 0, 500), confidence=0.99)
     source = "Jagielski, Ullman, Oprea 2020: 500 of 500"
     yield _near("clopper-pearson", found.epsilon, 4.54, 0.005, source)
-    for mu, published in GAUSSIAN:
+    for mu, published in _GAUSSIAN:
         source = "closed form, Balle and Wang 2018"
         yield _near(f"epsilon of mu {mu:g}", gaussian_epsilon(mu, DELTA), published, 1e-3, source)
     for name, bound, table in (
@@ -104,7 +104,7 @@ def published_bounds() -> Iterator[AuditCheck]:
             sure = 1 - 0.05 / tests
             epsilon = bound(guesses, correct, canaries=canaries, delta=delta, confidence=sure)
             what = f"{name}: {correct} of {guesses} right, of {canaries}, delta {delta}"
-            yield _near(what, epsilon, published, width, JAX_PRIVACY)
+            yield _near(what, epsilon, published, width, _JAX_PRIVACY)
     yield from _published_intervals()
 
 

@@ -26,12 +26,12 @@ from trustml.audit.bounds.ratios import Ratio
 from trustml.verify.audit_errors import best_threshold, jax_privacy_2_0_0, privacy_meter
 from trustml.verify.audit_values import DELTA, AuditCheck, published_bounds
 
-AUDITS = 1000  # simulated, of every mechanism
-CANARIES = 300  # in each, every one a member by a fair coin
-LEAK = 1.0  # epsilon of the randomised response, mu of the Gaussian mechanism
+_AUDITS = 1000  # simulated, of every mechanism
+_CANARIES = 300  # in each, every one a member by a fair coin
+_LEAK = 1.0  # epsilon of the randomised response, mu of the Gaussian mechanism
 
 
-def audit_checks(seed: int = 0, audits: int = AUDITS) -> Iterator[AuditCheck]:
+def audit_checks(seed: int = 0, audits: int = _AUDITS) -> Iterator[AuditCheck]:
     """Yields every check; about twenty seconds.
 
     Args:
@@ -53,16 +53,16 @@ def _nothing(rng, member):
 
 
 def _randomised_response(rng, member):
-    truthful = rng.random(member.size) < 1 / (1 + math.exp(-LEAK))
+    truthful = rng.random(member.size) < 1 / (1 + math.exp(-_LEAK))
     # The bit that is reported, and no ties.
     return np.where(truthful, member, ~member) + rng.uniform(0.0, 0.5, size=member.size)
 
 
 def _gaussian(rng, member):
-    return LEAK * member + rng.normal(size=member.size)
+    return _LEAK * member + rng.normal(size=member.size)
 
 
-class Mechanism(NamedTuple):
+class _Mechanism(NamedTuple):
     """What it does to canaries, and how private it truly is."""
 
     name: str
@@ -73,29 +73,29 @@ class Mechanism(NamedTuple):
 
 
 def _mechanisms():
-    right = 1 / (1 + math.exp(-LEAK))
+    right = 1 / (1 + math.exp(-_LEAK))
     return (
-        Mechanism("no leak", _nothing, 0.0, 0.0, 0.0),
-        Mechanism(
-            f"randomised response, epsilon {LEAK:g}",
+        _Mechanism("no leak", _nothing, 0.0, 0.0, 0.0),
+        _Mechanism(
+            f"randomised response, epsilon {_LEAK:g}",
             _randomised_response,
             0.75,
-            LEAK,
+            _LEAK,
             2 * NormalDist().inv_cdf(right),
         ),
-        Mechanism(f"Gaussian, mu {LEAK:g}", _gaussian, 0.5, math.inf, LEAK),
+        _Mechanism(f"Gaussian, mu {_LEAK:g}", _gaussian, 0.5, math.inf, _LEAK),
     )
 
 
 MECHANISMS = _mechanisms()
-GRID = [-2.0, -1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0]
+_GRID = [-2.0, -1.0, 0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0]
 
 
 def _bounds(mechanism, rng) -> Iterator[tuple[str, Callable, float]]:
     """Every bound that the mechanism may be put to: its name, itself, and the truth."""
     exact: dict[str, Explicit | Bonferroni | Split] = {
         "one threshold": Explicit(mechanism.split),
-        "best of a grid": Bonferroni(GRID),
+        "best of a grid": Bonferroni(_GRID),
         "best of several ranks": Bonferroni(),
         "split": Split(rng),
     }
@@ -117,7 +117,7 @@ def _bounds(mechanism, rng) -> Iterator[tuple[str, Callable, float]]:
 
 def _calibrated(mechanism, rng, count):
     """Each bound exceeds the truth in 5 % of the audits at most."""
-    audits = [_audit(mechanism, rng, CANARIES) for _ in range(count)]
+    audits = [_audit(mechanism, rng, _CANARIES) for _ in range(count)]
     for name, bound, truth in _bounds(mechanism, rng):
         yield _exceeding(f"{mechanism.name}: {name}", audits, bound, truth)
 
@@ -125,7 +125,7 @@ def _calibrated(mechanism, rng, count):
 def _exceeding(name, audits, bound, truth, *, planted=False):
     share, count = _above(audits, bound, truth), len(audits)
     basis = f"5 % of {count} audits, 99.9 % one-sided"
-    return AuditCheck(name, share, 0.0, most(count), planted, basis)
+    return AuditCheck(name, share, 0.0, _most(count), planted, basis)
 
 
 def _audit(mechanism, rng, canaries):
@@ -142,7 +142,7 @@ def _above(audits, bound, truth) -> float:
 
 
 @functools.cache
-def most(audits: int) -> float:
+def _most(audits: int) -> float:
     """The largest share that a rate of 5 % shows with probability 0.999."""
     from scipy.stats import binom
 
@@ -151,8 +151,8 @@ def most(audits: int) -> float:
 
 def _asymptotic():
     """How often the asymptotic bounds exceed the truth: summed over all counts, nothing drawn."""
-    rates = [(tpr, fpr) for fpr in RATES for tpr in RATES if tpr >= fpr]
-    basis = f"5 %, summed over all counts of {SIZE} and {SIZE}"
+    rates = [(tpr, fpr) for fpr in _RATES for tpr in _RATES if tpr >= fpr]
+    basis = f"5 %, summed over all counts of {_SIZE} and {_SIZE}"
     for method in get_args(Ratio):
         exceeds = _table(method)
         worst = max(_chance(exceeds, tpr, fpr) for tpr, fpr in rates)
@@ -160,16 +160,16 @@ def _asymptotic():
         yield AuditCheck(name, worst, 0.0, 0.05, False, basis)
 
 
-RATES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.95)
-SIZE = 40
+_RATES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.95)
+_SIZE = 40
 
 
 def _table(method):
-    counts = range(SIZE + 1)
+    counts = range(_SIZE + 1)
     return np.array(
         [
             [
-                epsilon_from_counts(Counts(tp, SIZE - tp, fp, SIZE - fp), method=method).epsilon
+                epsilon_from_counts(Counts(tp, _SIZE - tp, fp, _SIZE - fp), method=method).epsilon
                 for fp in counts
             ]
             for tp in counts
@@ -181,7 +181,7 @@ def _chance(found, tpr, fpr) -> float:
     from scipy.stats import binom
 
     truth = max(math.log(tpr / fpr), math.log((1 - fpr) / (1 - tpr)))
-    tp, fp = (binom.pmf(np.arange(SIZE + 1), SIZE, rate) for rate in (tpr, fpr))
+    tp, fp = (binom.pmf(np.arange(_SIZE + 1), _SIZE, rate) for rate in (tpr, fpr))
     return float(tp @ (found > truth) @ fp)
 
 
@@ -196,7 +196,7 @@ def _errors(rng, count):
     ):
         audits = [_audit(nothing, rng, canaries) for _ in range(count // share)]
         yield _exceeding(f"no leak: {name}", audits, rule, 0.0, planted=True)
-    audits = [_audit(response, rng, CANARIES) for _ in range(count)]
+    audits = [_audit(response, rng, _CANARIES) for _ in range(count)]
     rule = functools.partial(epsilon_from_scores, delta=DELTA, method="gdp")
     name = f"{response.name}: gdp, taken for a bound of epsilon"
     yield _exceeding(name, audits, rule, response.epsilon, planted=True)

@@ -21,13 +21,13 @@ from trustml.audit.canary_scores import (
 from trustml.plan import PrivacyPlan
 from trustml.verify import faulty
 
-CAUGHT = 0.99  # confidence of the bounds that have to exceed the claim
-SOUND = 0.999  # of those that must not: a correct trainer fails a row in one of 1000 runs at most
-CANARIES = 4000  # of one training
-DELTA = 1e-6
-RUNS = 2000  # with the canary, and as many without it
-DELTA_OF_RUNS = 1e-2  # a plan promises its whole curve; so many runs tell most about this point
-CROWD = 64  # units of a run, the canary included
+_CAUGHT = 0.99  # confidence of the bounds that have to exceed the claim
+_SOUND = 0.999  # of those that must not: a correct trainer fails a row in one of 1000 runs at most
+_CANARIES = 4000  # of one training
+_DELTA = 1e-6
+_RUNS = 2000  # with the canary, and as many without it
+_DELTA_OF_RUNS = 1e-2  # a plan promises its whole curve; so many runs tell most about this point
+_CROWD = 64  # units of a run, the canary included
 
 
 class BugCheck(NamedTuple):
@@ -48,7 +48,7 @@ class BugCheck(NamedTuple):
         return self.audited > self.claimed if self.planted else self.audited <= self.claimed
 
 
-def bug_checks(seed: int | None = None, *, runs: int = RUNS) -> Iterator[BugCheck]:
+def bug_checks(seed: int | None = None, *, runs: int = _RUNS) -> Iterator[BugCheck]:
     """Yields a correct trainer under every attack, and every planted error under the one that fits.
 
     About seventy seconds on one CPU core.
@@ -59,7 +59,7 @@ def bug_checks(seed: int | None = None, *, runs: int = RUNS) -> Iterator[BugChec
     """
     rng = np.random.default_rng(seed)
     yield from one_training(rng)
-    yield from many_trainings(rng, runs)
+    yield from _many_trainings(rng, runs)
 
 
 def one_training(rng: np.random.Generator) -> Iterator[BugCheck]:
@@ -102,7 +102,7 @@ def _trained(trainer: Callable, rng: np.random.Generator) -> _Trained:
     """One training, with canaries whose gradients are a hundred clip norms long."""
     clip_norm = 0.5
     loss, params, units = _network(rng)
-    made = make_canaries(loss, params, units, number=CANARIES, size=100 * clip_norm, rng=rng)
+    made = make_canaries(loss, params, units, number=_CANARIES, size=100 * clip_norm, rng=rng)
     plan = PrivacyPlan(
         clip_norm=clip_norm,
         noise_multiplier=2.5,
@@ -132,14 +132,14 @@ def _network(rng: np.random.Generator):
 
 def _one_run(trainer: str, attack: str, scores: np.ndarray, result: _Trained) -> BugCheck:
     planted = trainer != "correct"
-    confidence = CAUGHT if planted else SOUND
-    found = audit_canaries(scores, result.made.included, delta=DELTA, confidence=confidence)
-    claimed = result.plan.epsilon(DELTA)
-    trials = f"{CANARIES} canaries"
-    return BugCheck(trainer, attack, trials, DELTA, claimed, found.epsilon, confidence, planted)
+    confidence = _CAUGHT if planted else _SOUND
+    found = audit_canaries(scores, result.made.included, delta=_DELTA, confidence=confidence)
+    claimed = result.plan.epsilon(_DELTA)
+    trials = f"{_CANARIES} canaries"
+    return BugCheck(trainer, attack, trials, _DELTA, claimed, found.epsilon, confidence, planted)
 
 
-def many_trainings(rng: np.random.Generator, runs: int = RUNS) -> Iterator[BugCheck]:
+def _many_trainings(rng: np.random.Generator, runs: int = _RUNS) -> Iterator[BugCheck]:
     """One canary against a crowd whose gradients all point the other way, in run after run.
 
     Guarantee:
@@ -150,7 +150,7 @@ def many_trainings(rng: np.random.Generator, runs: int = RUNS) -> Iterator[BugCh
         yield many_runs(experiment, rng, runs)
 
 
-class Experiment(NamedTuple):
+class _Experiment(NamedTuple):
     """A trainer and an attack on one canary."""
 
     trainer: str
@@ -160,7 +160,7 @@ class Experiment(NamedTuple):
     score: Callable  # (records of one run [step], plan) -> float
 
 
-def experiments() -> tuple[Experiment, ...]:
+def experiments() -> tuple[_Experiment, ...]:
     """Trainers whose errors show in many runs, and the correct one under the same attacks."""
     # The whole data in one step: noise of the size of a bound.
     full = functools.partial(_plan, sample_rate=1.0, steps=1, noise_multiplier=1.0)
@@ -169,11 +169,11 @@ def experiments() -> tuple[Experiment, ...]:
     epoch = functools.partial(_plan, sample_rate=1 / 8, steps=8, noise_multiplier=0.8)
     shuffles = (epoch, "likelihood ratio of shuffled batches")
     return (
-        Experiment("correct", faulty.correct, *whole, _full_sum),
-        Experiment("half of the noise", faulty.half_noise, *whole, _full_sum),
-        Experiment("divides by the units drawn", faulty.drawn_divisor, *whole, _full_sum),
-        Experiment("correct", faulty.correct, *shuffles, _shuffle_ratio),
-        Experiment("shuffles", faulty.shuffled, *shuffles, _shuffle_ratio),
+        _Experiment("correct", faulty.correct, *whole, _full_sum),
+        _Experiment("half of the noise", faulty.half_noise, *whole, _full_sum),
+        _Experiment("divides by the units drawn", faulty.drawn_divisor, *whole, _full_sum),
+        _Experiment("correct", faulty.correct, *shuffles, _shuffle_ratio),
+        _Experiment("shuffles", faulty.shuffled, *shuffles, _shuffle_ratio),
     )
 
 
@@ -182,30 +182,30 @@ def _plan(units: int, *, sample_rate: float, **options: Any) -> PrivacyPlan:
     return PrivacyPlan(
         clip_norm=1.0,
         sample_rate=sample_rate,
-        expected_batch=CROWD * sample_rate,
+        expected_batch=_CROWD * sample_rate,
         num_units=units,
         **options,
     )
 
 
-def many_runs(experiment: Experiment, rng: np.random.Generator, runs: int = RUNS) -> BugCheck:
+def many_runs(experiment: _Experiment, rng: np.random.Generator, runs: int = _RUNS) -> BugCheck:
     """`runs` trainings of the crowd with the canary, and as many of the crowd alone."""
-    trainer, attack, plan = experiment.trainer, experiment.attack, experiment.plan(CROWD)
+    trainer, attack, plan = experiment.trainer, experiment.attack, experiment.plan(_CROWD)
     planted = trainer != "correct"
-    confidence = CAUGHT if planted else SOUND
-    having, lacking = (_scores(experiment, units, rng, runs) for units in (CROWD, CROWD - 1))
-    found = epsilon_from_scores(having, lacking, delta=DELTA_OF_RUNS, confidence=confidence)
-    claimed = plan.epsilon(DELTA_OF_RUNS)
+    confidence = _CAUGHT if planted else _SOUND
+    having, lacking = (_scores(experiment, units, rng, runs) for units in (_CROWD, _CROWD - 1))
+    found = epsilon_from_scores(having, lacking, delta=_DELTA_OF_RUNS, confidence=confidence)
+    claimed = plan.epsilon(_DELTA_OF_RUNS)
     trials = f"{2 * runs} runs"
     return BugCheck(
-        trainer, attack, trials, DELTA_OF_RUNS, claimed, found.epsilon, confidence, planted
+        trainer, attack, trials, _DELTA_OF_RUNS, claimed, found.epsilon, confidence, planted
     )
 
 
 def _scores(experiment, units: int, rng, runs: int) -> np.ndarray:
-    """What the attack sees of each run on so many units; the last of `CROWD` is the canary."""
+    """What the attack sees of each run on so many units; the last of `_CROWD` is the canary."""
     plan = experiment.plan(units)
-    signs = np.where(np.arange(units) == CROWD - 1, 1, -1).astype(np.int32)
+    signs = np.where(np.arange(units) == _CROWD - 1, 1, -1).astype(np.int32)
     params = {"model": {}, "canaries": jnp.zeros(1)}
     optimizer = canary_optimizer(optax.identity(), records=plan.steps)
     train = experiment.make(_crowd_loss, optimizer, plan)

@@ -16,10 +16,10 @@ import numpy as np
 from trustml.clipping import clipped_grad
 from trustml.verify.faulty import scaled_losses
 
-TOLERANCE = 1e-6  # the rounding of the contribution's own norm
-ROUNDING = 1e-4  # that of the sum over all units
-POPULATION = 48  # units tried at a time
-BOUNDS = (1e-8, 1e-3, 1.0, 1e6)  # of flat clipping: from far below ordinary norms to far above
+_TOLERANCE = 1e-6  # the rounding of the contribution's own norm
+_ROUNDING = 1e-4  # that of the sum over all units
+_POPULATION = 48  # units tried at a time
+_BOUNDS = (1e-8, 1e-3, 1.0, 1e6)  # of flat clipping: from far below ordinary norms to far above
 
 
 class Contribution(NamedTuple):
@@ -36,11 +36,11 @@ class Contribution(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether no unit exceeds its bound by more than rounding; one must if that is planted."""
-        exceeded = not (self.worst <= 1 + TOLERANCE and self.moved <= 1 + ROUNDING)
+        exceeded = not (self.worst <= 1 + _TOLERANCE and self.moved <= 1 + _ROUNDING)
         return exceeded == self.planted
 
 
-class Target(NamedTuple):
+class _Target(NamedTuple):
     """A network, and units to start a search from."""
 
     loss: Callable
@@ -80,17 +80,17 @@ def _surprise(logits):
     return -jax.nn.log_softmax(logits.astype(jnp.float32))[0]
 
 
-def _softmax(setup: Setup) -> Target:
+def _softmax(setup: Setup) -> _Target:
     """Logistic regression: certain units cancel in 1 - p."""
     dot = setup.block(jnp.dot)
-    return Target(
+    return _Target(
         lambda w, unit: _surprise(dot(unit["x"], w)),
         np.array([[1.0, 0.0], [0.3, -0.2]]),
         lambda rng, units: {"x": _any_scale(rng, units, 2)},
     )
 
 
-def _perceptron(setup: Setup) -> Target:
+def _perceptron(setup: Setup) -> _Target:
     """Tokens through a hidden layer; their mean is classified."""
     rng = np.random.default_rng(1)
     params = {"up": _weights(rng, 4, 8), "bias": np.zeros(8), "down": _weights(rng, 8, 3)}
@@ -101,10 +101,10 @@ def _perceptron(setup: Setup) -> Target:
 
         return _surprise(jnp.mean(setup.block(block)(unit["x"]), axis=0))
 
-    return Target(loss, params, lambda rng, units: {"x": _any_scale(rng, units, 6, 4)})
+    return _Target(loss, params, lambda rng, units: {"x": _any_scale(rng, units, 6, 4)})
 
 
-def _cancelling(setup: Setup) -> Target:
+def _cancelling(setup: Setup) -> _Target:
     """A linear layer on 256 tokens of which one half undoes the other, but for a little."""
 
     def loss(w, unit):
@@ -120,10 +120,10 @@ def _cancelling(setup: Setup) -> Target:
             "cols": np.concatenate([cols, moved[1]], axis=1),
         }
 
-    return Target(loss, np.zeros((6, 6)), draw)
+    return _Target(loss, np.zeros((6, 6)), draw)
 
 
-def _attention(setup: Setup) -> Target:
+def _attention(setup: Setup) -> _Target:
     """Two layers of attention under one scan, then a classifier."""
     rng = np.random.default_rng(2)
     params = {"layers": _weights(rng, 2, 4, 12), "head": _weights(rng, 4, 3)}
@@ -136,10 +136,10 @@ def _attention(setup: Setup) -> Target:
         x, _ = jax.lax.scan(setup.block(layer), unit["x"], p["layers"])
         return _surprise(x[0] @ p["head"])
 
-    return Target(loss, params, lambda rng, units: {"x": _any_scale(rng, units, 4, 4)})
+    return _Target(loss, params, lambda rng, units: {"x": _any_scale(rng, units, 4, 4)})
 
 
-def _convolution(setup: Setup) -> Target:
+def _convolution(setup: Setup) -> _Target:
     """A convolution, its maxima and a classifier."""
     rng = np.random.default_rng(3)
     params = {"kernel": rng.normal(size=(2, 2, 2, 4)), "head": _weights(rng, 4, 3)}
@@ -154,10 +154,10 @@ def _convolution(setup: Setup) -> Target:
         found = jax.nn.relu(setup.block(convolve)(unit["x"], p["kernel"]))
         return _surprise(jnp.max(found, axis=(0, 1, 2)) @ p["head"])
 
-    return Target(loss, params, lambda rng, units: {"x": _any_scale(rng, units, 4, 4, 2)})
+    return _Target(loss, params, lambda rng, units: {"x": _any_scale(rng, units, 4, 4, 2)})
 
 
-def _tied(setup: Setup) -> Target:
+def _tied(setup: Setup) -> _Target:
     """An embedding that is looked up and is the output layer too."""
     rng = np.random.default_rng(4)
     params = {"table": rng.normal(size=(5, 4)), "mix": _weights(rng, 4, 4)}
@@ -171,10 +171,10 @@ def _tied(setup: Setup) -> Target:
     def draw(rng, units):
         return {"x": _any_scale(rng, units, 3, 4), "gain": _any_scale(rng, units)}
 
-    return Target(loss, params, draw)
+    return _Target(loss, params, draw)
 
 
-def _recurrent(setup: Setup) -> Target:
+def _recurrent(setup: Setup) -> _Target:
     """One matrix in every step of a loop, with cross terms, from a state that is learned."""
     rng = np.random.default_rng(5)
     params = {"w": _weights(rng, 4, 4), "start": _weights(rng, 4), "head": _weights(rng, 4, 3)}
@@ -189,10 +189,10 @@ def _recurrent(setup: Setup) -> Target:
     def draw(rng, units):
         return {"x": _any_scale(rng, units, 5, 4), "gain": _any_scale(rng, units)}
 
-    return Target(loss, params, draw)
+    return _Target(loss, params, draw)
 
 
-NETWORKS: dict[str, Callable[[Setup], Target]] = {
+NETWORKS: dict[str, Callable[[Setup], _Target]] = {
     "softmax": _softmax,
     "perceptron": _perceptron,
     "cancelling tokens": _cancelling,
@@ -218,9 +218,9 @@ def worst_contribution(
     Args:
       network: A name of `NETWORKS`.
       strategy: As in `clipped_grad`.
-      clipping: As in `clipped_grad`; flat clipping is tried with each of `BOUNDS`.
+      clipping: As in `clipped_grad`; flat clipping is tried with each of `_BOUNDS`.
       setup: How the network computes.
-      generations: Rounds of `POPULATION` units for each bound.
+      generations: Rounds of `_POPULATION` units for each bound.
       seed: Of the search.
       make: What makes the sums, called as `clipped_grad` is; another is taken for a planted error.
     """
@@ -229,20 +229,20 @@ def worst_contribution(
     build = functools.partial(
         make, target.loss, clip_norm=1.0, strategy=strategy, clipping=clipping
     )
-    grad, single = build(num_groups=POPULATION), build()
+    grad, single = build(num_groups=_POPULATION), build()
     worst, moved, tried = 0.0, 0.0, 0
-    for bound in BOUNDS if clipping == "flat" else (1.0,):
+    for bound in _BOUNDS if clipping == "flat" else (1.0,):
         rng = np.random.default_rng(seed)
         measure = functools.partial(_contributions, grad, params, setup.dtype, bound)
-        units = target.draw(rng, POPULATION)
+        units = target.draw(rng, _POPULATION)
         sizes = measure(units)
         for _ in range(generations - 1):
-            best = np.argsort(-sizes)[: POPULATION // 4]
+            best = np.argsort(-sizes)[: _POPULATION // 4]
             units = _next(rng, target, units, best)
             sizes = measure(units)
-        tried += generations * POPULATION
+        tried += generations * _POPULATION
         top = int(np.argmax(sizes))
-        others, every = np.where(np.arange(POPULATION) == top, -1, 0), np.zeros(POPULATION, int)
+        others, every = np.where(np.arange(_POPULATION) == top, -1, 0), np.zeros(_POPULATION, int)
         alone, whole, rest = (
             _sums(single, params, setup.dtype, bound, units, group)[0]
             for group in (-1 - others, every, others)
@@ -253,10 +253,10 @@ def worst_contribution(
     return Contribution(setup.name(network), strategy, clipping, tried, worst, moved, planted)
 
 
-def _next(rng, target: Target, units, best):
+def _next(rng, target: _Target, units, best):
     """The best, mutations of them by a little and by a lot, and new units."""
-    fresh = target.draw(rng, POPULATION // 4)
-    parents = rng.choice(best, size=POPULATION - len(best) - POPULATION // 4)
+    fresh = target.draw(rng, _POPULATION // 4)
+    parents = rng.choice(best, size=_POPULATION - len(best) - _POPULATION // 4)
 
     def one(old, new):
         steps = 10 ** rng.uniform(-7, 0, size=(len(parents), *(1 for _ in old.shape[1:])))
@@ -268,7 +268,7 @@ def _next(rng, target: Target, units, best):
 
 def _contributions(grad, params, dtype, bound, units) -> np.ndarray:
     """The l2 norm of each unit's part over the bound."""
-    return np.linalg.norm(_sums(grad, params, dtype, bound, units, np.arange(POPULATION)), axis=1)
+    return np.linalg.norm(_sums(grad, params, dtype, bound, units, np.arange(_POPULATION)), axis=1)
 
 
 def _sums(grad, params, dtype, bound, units, group) -> np.ndarray:
@@ -281,22 +281,22 @@ def _sums(grad, params, dtype, bound, units, group) -> np.ndarray:
     return np.concatenate(flat, axis=1) / float(np.float32(bound))
 
 
-REMAT, LOW = Setup(remat=True), Setup(remat=True, dtype=jnp.bfloat16)
-SHORT = (
-    ("softmax", "auto", "automatic_v", REMAT),
+_REMAT, _LOW = Setup(remat=True), Setup(remat=True, dtype=jnp.bfloat16)
+_SHORT = (
+    ("softmax", "auto", "automatic_v", _REMAT),
     ("softmax", "ghost", "flat", Setup()),
-    ("perceptron", "ghost", "automatic", REMAT),
-    ("cancelling tokens", "ghost", "flat", REMAT),
+    ("perceptron", "ghost", "automatic", _REMAT),
+    ("cancelling tokens", "ghost", "flat", _REMAT),
     ("cancelling tokens", "gram", "flat", Setup()),
-    ("attention", "auto", "flat", REMAT),
-    ("attention", "auto", "automatic_v", LOW),
+    ("attention", "auto", "flat", _REMAT),
+    ("attention", "auto", "automatic_v", _LOW),
     ("convolution", "ghost", "flat", Setup()),
     ("tied embedding", "ghost", "automatic_v", Setup()),
     ("recurrent", "bookkeeping", "automatic_v", Setup()),
 )
 
 
-def worst_contributions(cases=SHORT, **options) -> Iterator[Contribution]:
+def worst_contributions(cases=_SHORT, **options) -> Iterator[Contribution]:
     """Yields the worst contribution of every case, and that of a known error; half a minute.
 
     Args:

@@ -27,7 +27,7 @@ class Exactness(NamedTuple):
         return max(self.sum_error, self.norm_error) <= self.tolerance
 
 
-class Definition(NamedTuple):
+class _Definition(NamedTuple):
     """Algorithm 1 of Abadi et al. 2016, one unit at a time, summed in float64 NumPy."""
 
     clip_norm: float  # the median norm, so that half the units are clipped
@@ -35,7 +35,7 @@ class Definition(NamedTuple):
     sums: list[np.ndarray]
 
 
-def definition(case: Case) -> Definition:
+def definition(case: Case) -> _Definition:
     """What the fast strategies must give, from per-unit gradients by `jax.grad` alone."""
     trained, frozen = partition(case.params, case.options.get("trainable"))
     keys: tuple = ()
@@ -53,7 +53,7 @@ def definition(case: Case) -> Definition:
     norms = np.sqrt(sum(np.sum(leaf.reshape(len(leaf), -1) ** 2, axis=1) for leaf in wide))
     clip_norm = float(np.median(norms))
     factors = np.minimum(1.0, clip_norm / norms)
-    return Definition(clip_norm, norms, [np.tensordot(factors, leaf, 1) for leaf in wide])
+    return _Definition(clip_norm, norms, [np.tensordot(factors, leaf, 1) for leaf in wide])
 
 
 def compare(name: str, strategies=("bookkeeping", "ghost")) -> list[Exactness]:
@@ -65,7 +65,7 @@ def compare(name: str, strategies=("bookkeeping", "ghost")) -> list[Exactness]:
         return [_compare(name, case, want, strategy) for strategy in strategies]
 
 
-def _compare(name: str, case: Case, want: Definition, strategy: str) -> Exactness:
+def _compare(name: str, case: Case, want: _Definition, strategy: str) -> Exactness:
     grad = clipped_grad(case.loss, clip_norm=want.clip_norm, strategy=strategy, **case.options)
     sums, info = grad(case.params, case.units, None, case.key)
     got = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(sums)]

@@ -15,16 +15,16 @@ from trustml.noise.chacha import chacha_blocks
 from trustml.plan import PrivacyPlan
 from trustml.training import baseline_step, private_step
 
-COUNT = 1_000_000  # values: the least at which every statistic below notices 2 % of scale
-DEVIATIONS = 5  # standard errors: a sound generator fails a row once in 1.7 million runs
-KOLMOGOROV = 2.6  # sqrt(n) D exceeds it with probability 2 exp(-2 2.6^2) = 2.7e-6
-WRONG = 0.98  # the planted scale
+_COUNT = 1_000_000  # values: the least at which every statistic below notices 2 % of scale
+_DEVIATIONS = 5  # standard errors: a sound generator fails a row once in 1.7 million runs
+_KOLMOGOROV = 2.6  # sqrt(n) D exceeds it with probability 2 exp(-2 2.6^2) = 2.7e-6
+_WRONG = 0.98  # the planted scale
 
-RFC_8439 = (
+_RFC_8439 = (
     "10f1e7e4d13b5915500fdd1fa32071c4c7d1f4c733c068030422aa9ac3d46c4e"
     "d2826446079faa0914c2d705d98b02a2b5129cd1de164eb9cbd083e8a2503c4e"
 )
-STROMBERGSON = "9bf49a6a0755f953811fce125f2683d50429c3bb49e074147e0089a52eae155f"
+_STROMBERGSON = "9bf49a6a0755f953811fce125f2683d50429c3bb49e074147e0089a52eae155f"
 
 
 class NoiseCheck(NamedTuple):
@@ -47,9 +47,9 @@ def noise_checks(key: jax.Array | None = None) -> Iterator[NoiseCheck]:
     """Yields every check, on a fresh key unless one is given; about ten seconds."""
     key = new_key() if key is None else key
     yield from _vectors()
-    values = np.asarray(gaussian(key, (COUNT,)), np.float64)
+    values = np.asarray(gaussian(key, (_COUNT,)), np.float64)
     yield from moments(values)
-    for row in moments(WRONG * values):
+    for row in moments(_WRONG * values):
         if row.check in ("variance", "Kolmogorov-Smirnov", "fourth moment"):
             yield row._replace(check=f"{row.check}, scale 2 % too small", planted=True)
     yield from _support(values[:100_000])
@@ -61,9 +61,9 @@ def noise_checks(key: jax.Array | None = None) -> Iterator[NoiseCheck]:
 def _vectors():
     """The block function against its published vectors."""
     counter = (1, 0x09000000, 0x4A000000, 0)
-    found = _bytes_equal(bytes(range(32)), counter, 20, RFC_8439)
+    found = _bytes_equal(bytes(range(32)), counter, 20, _RFC_8439)
     yield NoiseCheck("bytes of the 20-round block", found, 64, 64, False, "RFC 8439, 2.3.2")
-    found = _bytes_equal(bytes(32), (0, 0, 0, 0), 12, STROMBERGSON)
+    found = _bytes_equal(bytes(32), (0, 0, 0, 0), 12, _STROMBERGSON)
     source = "draft-strombergson-chacha-test-vectors, TC1"
     yield NoiseCheck("bytes of the 12-round block", found, 32, 32, False, source)
 
@@ -84,18 +84,18 @@ def moments(values: np.ndarray) -> Iterator[NoiseCheck]:
         ("fourth moment", (values**4).mean(), 3.0, 96.0),
         ("beyond 4 sigma", (np.abs(values) > 4).mean(), 6.334e-5, 6.334e-5),
     ):
-        reach = DEVIATIONS * math.sqrt(variance / count)
+        reach = _DEVIATIONS * math.sqrt(variance / count)
         yield NoiseCheck(
             name,
             float(found),
             max(centre - reach, 0.0) if name == "beyond 4 sigma" else centre - reach,
             centre + reach,
             False,
-            f"{DEVIATIONS} standard errors of {count:,} values",
+            f"{_DEVIATIONS} standard errors of {count:,} values",
         )
     distance = _kolmogorov(values)
-    basis = f"2 exp(-2 {KOLMOGOROV}^2) = 3e-6"
-    yield NoiseCheck("Kolmogorov-Smirnov", distance, 0.0, KOLMOGOROV, False, basis)
+    basis = f"2 exp(-2 {_KOLMOGOROV}^2) = 3e-6"
+    yield NoiseCheck("Kolmogorov-Smirnov", distance, 0.0, _KOLMOGOROV, False, basis)
 
 
 def _kolmogorov(values):
@@ -178,11 +178,11 @@ def _refuses(key) -> bool:
 def _updates(key):
     """A private step moves each weight by noise of `stddev / expected_batch`, and of this key."""
     sgd = optax.sgd(1.0)
-    weaker = optax.chain(optax.scale(WRONG), sgd)
+    weaker = optax.chain(optax.scale(_WRONG), sgd)
     name = "scale of noise in a private step"
     values = _update(private_step, sgd, key)
-    low, high = (1 + sign * DEVIATIONS / math.sqrt(2 * values.size) for sign in (-1, 1))
-    basis = f"{DEVIATIONS} standard errors of {values.size:,} values"
+    low, high = (1 + sign * _DEVIATIONS / math.sqrt(2 * values.size) for sign in (-1, 1))
+    basis = f"{_DEVIATIONS} standard errors of {values.size:,} values"
     yield NoiseCheck(name, float(values.std()), low, high, False, basis)
     found = float(_update(private_step, weaker, key).std())
     yield NoiseCheck(f"{name}, 2 % too small", found, low, high, True, basis)

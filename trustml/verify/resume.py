@@ -15,7 +15,7 @@ from trustml.training.runs.folder import RunFolder
 from trustml.verify.killed import POINTS, STARTED, STEPS
 
 _COMMAND = "import sys; from trustml.verify.killed import main; sys.exit(main(sys.argv[1:]))"
-SIGNAL = "a signal at a random time"
+_SIGNAL = "a signal at a random time"
 # How often each point is reached in a run, at least; the times are drawn from these.
 _TIMES = {
     "secrets, just written": 1,
@@ -57,7 +57,7 @@ def survivals(kills: int = 20, *, seed: int = 0) -> Iterator[Survival]:
       seed: Of the points and times.
     """
     draw = random.Random(seed)
-    order = [SIGNAL, *POINTS]
+    order = [_SIGNAL, *POINTS]
     points = (order * (1 + kills // len(order)))[:kills]
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
@@ -68,7 +68,7 @@ def survivals(kills: int = 20, *, seed: int = 0) -> Iterator[Survival]:
 
 
 def _survive(base: Path, folder: Path, point: str, count: int, draw) -> Survival:
-    _run(base, folder, point, count, draw.uniform(0.0, 1.0) if point == SIGNAL else None)
+    _run(base, folder, point, count, draw.uniform(0.0, 1.0) if point == _SIGNAL else None)
     before = _charged(folder)
     _run(base, folder, "none", 1)
     summary = summarize(read_ledger(folder))

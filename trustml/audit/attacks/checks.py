@@ -1,4 +1,4 @@
-"""What attacks with shadow models refuse before they compute."""
+"""Checks of attacks with shadow models."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ class Reference(NamedTuple):
 def check_reference(
     target: ArrayLike, shadows: ArrayLike, membership: ArrayLike, axes: tuple[int, ...] = (1,)
 ) -> Reference:
-    """The three arrays in float64 and bool, or what is wrong with them.
+    """The three arrays in float64 and bool; refuses those that do not go together.
 
     Args:
       target: Signals of the model under attack, [unit] or with more axes.
@@ -44,12 +44,12 @@ def check_reference(
             f"`membership` must hold a truth value for each shadow and unit, {shadows.shape[:2]}, "
             f"got {membership.dtype} of shape {membership.shape}."
         )
-    check_finite("target", target)
-    check_finite("shadows", shadows)
+    _check_finite("target", target)
+    _check_finite("shadows", shadows)
     return Reference(target, shadows, membership)
 
 
-def check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
+def _check_finite(name: str, values: Float[np.ndarray, "..."]) -> None:
     """Refuses NaN and infinity, and says where."""
     if not np.isfinite(values).all():
         place = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))

@@ -14,7 +14,7 @@ from trustml.audit.attacks.signals import check_mask, over_words
 
 
 class TokenSignals(NamedTuple):
-    """What a model said at each place of a text. Private."""
+    """Log-probability of each token of a text under a model. Private."""
 
     log_prob: Float[Array, "*rows time"]  # of the token that came
     mean: Float[Array, "*rows time"]  # of the log-probability of what the model would have said
@@ -25,6 +25,10 @@ def token_signals(
     logits: Float[Array, "*rows time vocabulary"], tokens: Int[Array, "*rows time"]
 ) -> TokenSignals:
     """Log-probabilities, and their mean and deviation under the model itself, on the device.
+
+    >>> signals = token_signals(jnp.zeros((1, 4)), jnp.array([2]))  # any of four tokens, as likely
+    >>> round(float(signals.log_prob[0]), 4), float(signals.std[0])
+    (-1.3863, 0.0)
 
     Args:
       logits: Scores of the token at each place, given those before it: shifted already.

@@ -28,11 +28,20 @@ def learned_attack(
     batch: int = 256,
     learning_rate: float = 3e-3,
 ) -> Float[np.ndarray, " unit"]:
-    """Trains a classifier on what shadow models say of their members and of others.
+    """Scores of a classifier that learned from shadow models to tell members from others.
 
     It reads the loss, the log-probabilities of the other classes from high to low, and the label
     as a row of zeros and a one, in place of the paper's attack model for each class. It does not
     know which unit it reads of, so it cannot tell easy ones from members: `lira` and `rmia` can.
+
+    >>> logits = np.array([[4.0, 0.0], [0.5, 0.0]])  # members are fitted, others are not
+    >>> shadows = np.stack([logits, logits[::-1]])
+    >>> membership = np.array([[True, False], [False, True]])
+    >>> scores = learned_attack(
+    ...     logits, shadows, membership, [0, 0], key=jax.random.key(0), steps=50
+    ... )
+    >>> bool(scores[0] > scores[1])
+    True
 
     Args:
       target: Logits of the model under attack, [unit, class].

@@ -41,6 +41,13 @@ def pooled_result(
     about one, read them as a lower bound of the doubt: the units that decide may not be among
     those at hand.
 
+    >>> membership = np.array([[True, False], [False, True], [True, False]])
+    >>> found = pooled_result(
+    ...     np.where(membership, 1.0, 0.0), membership, rng=np.random.default_rng(0), rates=(0.5,)
+    ... )
+    >>> found.auc.value, found.members
+    (1.0, 3)
+
     Args:
       scores: Of every unit under every target, [target, unit]; higher is more like a member.
       membership: Who trained which target, truth values [target, unit].

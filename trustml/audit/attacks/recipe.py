@@ -17,7 +17,7 @@ from trustml.training.checks import loose_promotion
 
 
 class Recipe(NamedTuple):
-    """What all models share. It is hashed: the same functions and numbers compile once.
+    """The settings of all models. It is hashed: the same functions and numbers compile once.
 
     A plan with a bound for each layer holds a tree, which has no hash; its fingerprint stands in.
     """

@@ -18,7 +18,7 @@ from trustml.audit.attacks.checks import (
 from trustml.audit.attacks.targets import leave_one_out
 from trustml.audit.roc import area_under_curve
 
-Variant = Literal["online", "offline"]
+_Variant = Literal["online", "offline"]
 
 
 def rmia(
@@ -29,7 +29,7 @@ def rmia(
     population: ArrayLike,
     population_shadows: ArrayLike,
     population_membership: ArrayLike | None = None,
-    variant: Variant = "online",
+    variant: _Variant = "online",
     gamma: float = 1.0,
     a: float = 0.3,
 ) -> Float[np.ndarray, " unit"]:
@@ -44,6 +44,12 @@ def rmia(
     1 / z can be told; `informia` has no such limit. Time and memory grow with the sum of the two
     numbers of units, not with their product: the ratio is at least gamma where P(z | f) / P(z) is
     at most 1 / gamma times that of x, which is a rank.
+
+    >>> rmia(
+    ...     [0.8], [[0.6], [0.2]], [[True], [False]],
+    ...     population=[0.5, 0.5], population_shadows=[[0.5, 0.2], [0.5, 0.2]],
+    ... ).tolist()
+    [0.5]
 
     Args:
       target: Probabilities of the true class by the model under attack, in [0, 1]: [unit], of
@@ -90,7 +96,7 @@ def informia(
     shadows: ArrayLike,
     membership: ArrayLike,
     *,
-    variant: Variant = "online",
+    variant: _Variant = "online",
     a: float = 0.3,
 ) -> Float[np.ndarray, " unit"]:
     """RMIA without its population: log [P(x | f) / P(x)], a score without steps.
@@ -126,6 +132,10 @@ def tune_a(
 
     Each shadow in turn is attacked by the others, since its members are known; the model under
     attack is not touched.
+
+    >>> shadows = np.array([[0.9, 0.8, 0.2, 0.3], [0.3, 0.2, 0.8, 0.9]] * 2)
+    >>> tune_a(shadows, shadows > 0.5, grid=(0.2, 0.8))
+    0.2
 
     Args:
       shadows: Probabilities of the true class by shadow models, [model, unit]; two or more.

@@ -21,7 +21,7 @@ _MODEL = "model"
 
 
 class Shadows(NamedTuple):
-    """Trained models and who trained which. Private."""
+    """Trained models, and the units that each was trained on. Private."""
 
     params: PyTree  # every leaf with a leading model axis, on the host
     membership: Bool[np.ndarray, "model unit"]
@@ -52,6 +52,13 @@ def train_shadows(
     Models train side by side in one compiled program, a scan over steps of what is vectorised over
     models. Model i depends on `key` and i alone, up to rounding: not on how many are trained, nor
     on how they are spread over devices.
+
+    >>> loss, init = lambda w, x: 0.5 * (w - x) ** 2, lambda key: jnp.zeros(())
+    >>> units, key = jnp.array([1.0, 1.0, 9.0, 9.0]), jax.random.key(0)
+    >>> options = {"models": 2, "key": key, "steps": 8, "batch": 4}
+    >>> found = train_shadows(loss, optax.sgd(0.5), init, units, **options)
+    >>> found.params.shape, found.membership.sum(1).tolist()
+    ((2,), [2, 2])
 
     Args:
       loss_fn: `loss_fn(params, unit) -> scalar` for one unit without a batch axis; with a third
@@ -115,7 +122,10 @@ def train_shadows(
 
 
 def model_values(f: Callable, params: PyTree, units: PyTree, *, batch_size: int = 256) -> PyTree:
-    """What each model says of each unit, such as its logits.
+    """Outputs of each model for each unit, such as logits.
+
+    >>> model_values(lambda w, x: w * x, jnp.array([1.0, 10.0]), jnp.array([2.0, 3.0])).tolist()
+    [[2.0, 3.0], [20.0, 30.0]]
 
     Args:
       f: `f(params, unit)` of one model and one unit, to an array or a pytree of them. For models

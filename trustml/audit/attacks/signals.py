@@ -1,4 +1,4 @@
-"""What attacks read off a classifier: numbers that differ between members and others."""
+"""Signals of a classifier: numbers that differ between members and others."""
 
 from typing import Literal
 

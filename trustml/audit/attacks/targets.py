@@ -1,4 +1,4 @@
-"""Who is attacked: every shadow in turn, and which units are members of it."""
+"""Targets of an attack: every shadow in turn, with its members."""
 
 from collections.abc import Callable
 from typing import Any

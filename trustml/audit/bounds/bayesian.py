@@ -1,4 +1,4 @@
-"""What an attack's counts say about epsilon, given a prior: an interval, and no guarantee."""
+"""A credible interval of epsilon by an attack's counts and a prior: no guarantee."""
 
 import math
 from typing import NamedTuple

@@ -18,7 +18,7 @@ from trustml.stats.intervals import check_confidence
 _FEWEST = 16  # guesses tried by default; all of so few right show an epsilon of 1 at most
 _HALVINGS = 50
 
-Sides = Literal["both", "members", "nonmembers"]
+_Sides = Literal["both", "members", "nonmembers"]
 Promise = Literal["epsilon-delta", "gaussian"]
 
 
@@ -29,7 +29,7 @@ def one_run_audit(
     delta: float,
     confidence: float = 0.95,
     guesses: Sequence[int] | None = None,
-    sides: Sides = "both",
+    sides: _Sides = "both",
     promise: Promise = "epsilon-delta",
 ) -> EpsilonBound:
     """The largest epsilon that the scores of canaries refute.
@@ -200,7 +200,7 @@ _LOWEST = {
 _EPSILONS = {"epsilon-delta": one_run_epsilon, "gaussian": one_run_gaussian_epsilon}
 
 
-def _correct(truth: Bool[np.ndarray, " canary"], guesses: int, sides: Sides) -> int:
+def _correct(truth: Bool[np.ndarray, " canary"], guesses: int, sides: _Sides) -> int:
     lowest = _LOWEST[sides](guesses)
     highest = guesses - lowest
     return int(truth[:highest].sum() + lowest - truth[len(truth) - lowest :].sum())

@@ -1,4 +1,4 @@
-"""What every bound returns, the counts it rests on, and checks that the bounds share."""
+"""The result of every bound, the counts it rests on, and the bounds' checks."""
 
 import math
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Counts(NamedTuple):
 
 
 class EpsilonBound(NamedTuple):
-    """An epsilon that attacks refute, and what they rest on. Private: measured on members."""
+    """A lower bound of epsilon, with its evidence. Private: measured on members."""
 
     epsilon: float  # the training is not (epsilon, delta)-private, with `confidence`
     confidence: float  # of the whole, however many thresholds or numbers of guesses were tried
@@ -43,7 +43,7 @@ class EpsilonBound(NamedTuple):
 def check_counts(counts: Counts) -> None:
     """Refuses counts that are no counts, or that leave one class empty."""
     for name, value in counts._asdict().items():
-        check_integer(f"counts.{name}", value)
+        _check_integer(f"counts.{name}", value)
         if not (value >= 0):
             raise ValueError(f"`counts.{name}` must be at least 0, got {value!r}.")
     for name, parts in (("members", "`tp` + `fn`"), ("nonmembers", "`fp` + `tn`")):
@@ -61,7 +61,7 @@ def check_delta(delta: float, *, positive: bool = False) -> None:
         )
 
 
-def check_integer(name: str, value: int) -> None:
+def _check_integer(name: str, value: int) -> None:
     """Refuses what is no integer, a truth value too."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
@@ -69,7 +69,7 @@ def check_integer(name: str, value: int) -> None:
 
 def check_guesses(guesses: int, correct: int, canaries: int) -> None:
     """Refuses numbers of guesses that do not fit each other."""
-    check_integer("canaries", canaries)
+    _check_integer("canaries", canaries)
     if not (canaries >= 1):
         raise ValueError(f"`canaries` must be at least 1, got {canaries!r}.")
     most = (
@@ -77,7 +77,7 @@ def check_guesses(guesses: int, correct: int, canaries: int) -> None:
         ("correct", correct, 0, "guesses", guesses),
     )
     for name, value, least, limit, largest in most:
-        check_integer(name, value)
+        _check_integer(name, value)
         if not (least <= value <= largest):
             raise ValueError(
                 f"`{name}` must be from {least} to `{limit}` ({largest}), got {value!r}."

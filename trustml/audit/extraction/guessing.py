@@ -95,6 +95,18 @@ def score_codes(
     Over `all_codes` the lowest is the attack of an adversary who can try every code: no search
     among codes by this loss does better. The losses are also what exposure is computed from.
 
+    >>> target = Target(
+    ...     tokens=jnp.zeros((1, 1), jnp.int32), chars=jnp.zeros((1, 1), jnp.int32),
+    ...     tags=jnp.zeros(2, jnp.int32),
+    ...     candidate_tokens=jnp.array([[1], [2]]), candidate_chars=jnp.zeros((2, 1), jnp.int32),
+    ... )
+    >>> box = WhiteBox(  # a model that likes token 2
+    ...     represent=lambda params, tokens, chars: tokens.astype(jnp.float32),
+    ...     loss=lambda params, words, tags: (words[-1, 0] - 2.0) ** 2,
+    ... )
+    >>> score_codes(None, box, target, all_codes(1, 2)).tolist()
+    [1.0, 0.0]
+
     Args:
       params: Weights of the trained model.
       box: Its inside, see `open_tagger`.

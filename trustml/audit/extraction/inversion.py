@@ -57,7 +57,20 @@ def relaxed_loss(
     logits: Float[Array, "position candidate"],
     temperature: float | Float[Array, ""] = 1.0,
 ) -> Float[Array, ""]:
-    """The loss that the attack descends: that of words mixed by softmax(logits / temperature)."""
+    """The loss that the attack descends: that of words mixed by softmax(logits / temperature).
+
+    >>> target = Target(
+    ...     tokens=jnp.zeros((1, 1), jnp.int32), chars=jnp.zeros((1, 1), jnp.int32),
+    ...     tags=jnp.zeros(2, jnp.int32),
+    ...     candidate_tokens=jnp.array([[1], [2]]), candidate_chars=jnp.zeros((2, 1), jnp.int32),
+    ... )
+    >>> box = WhiteBox(  # a model that likes token 2
+    ...     represent=lambda params, tokens, chars: tokens.astype(jnp.float32),
+    ...     loss=lambda params, words, tags: (words[-1, 0] - 2.0) ** 2,
+    ... )
+    >>> float(relaxed_loss(box, None, target, jnp.zeros((1, 2))))  # half of each: 1.5
+    0.25
+    """
     weights = jax.nn.softmax(logits / jnp.float32(temperature))
     return mixed_loss(box, params, target, vectors_of(box, params, target), weights)
 
@@ -79,6 +92,18 @@ def invert_model(
 
     What it finds is a lower bound on what leaks; see `score_codes` for a stronger attack.
 
+    >>> target = Target(
+    ...     tokens=jnp.zeros((1, 1), jnp.int32), chars=jnp.zeros((1, 1), jnp.int32),
+    ...     tags=jnp.zeros(2, jnp.int32),
+    ...     candidate_tokens=jnp.array([[1], [2]]), candidate_chars=jnp.zeros((2, 1), jnp.int32),
+    ... )
+    >>> box = WhiteBox(  # a model that likes token 2
+    ...     represent=lambda params, tokens, chars: tokens.astype(jnp.float32),
+    ...     loss=lambda params, words, tags: (words[-1, 0] - 2.0) ** 2,
+    ... )
+    >>> invert_model(None, box, target, key=jax.random.key(0), restarts=2).best
+    (1,)
+
     Args:
       params: Weights of the trained model.
       box: Its inside, see `open_tagger`.
@@ -95,12 +120,12 @@ def invert_model(
     """
     descent = Descent() if descent is None else descent
     check_count("restarts", restarts)
-    check_descent(descent)
+    _check_descent(descent)
     found = _inverted(box, target, restarts, descent, params, key)
     return Inversion(*map(np.asarray, found))
 
 
-def check_descent(descent: Descent) -> None:
+def _check_descent(descent: Descent) -> None:
     """Refuses settings out of range."""
     for name in ("steps", "patience"):
         check_count(name, getattr(descent, name))

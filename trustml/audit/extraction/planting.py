@@ -38,6 +38,17 @@ def insert_canaries(
     A promise of differential privacy for one row says less of a canary with R copies: R times the
     epsilon, and a larger delta. A promise for owners covers all copies of one owner at once.
 
+    >>> from trustml.audit.extraction import draw_canary, make_template
+    >>> rows = (Tagged(("wake", "me"), ("O", "O")),)
+    >>> fields = {"task": "tag", "rows": rows, "unit": "sentence", "labels": ("time",)}
+    >>> data = Examples(name="demo", split="train", **fields)
+    >>> canary = draw_canary(make_template("pin", 2), np.random.default_rng(0))
+    >>> planted = insert_canaries(
+    ...     data, data, [canary], repetitions=3, rng=np.random.default_rng(0)
+    ... )
+    >>> len(planted.train), len(planted.places[0]), planted.train.labels
+    (4, 3, ('time', 'canary'))
+
     Args:
       train: Rows of a "tag" or "nlu" task.
       valid: More of them, under the same schema.

@@ -6,11 +6,11 @@ import numpy as np
 
 from trustml.plan.checks import check_count
 
-DIGITS = tuple("0123456789")
-COLORS = ("red", "blue", "green", "yellow", "black", "white", "purple", "orange", "brown", "pink")
+_DIGITS = tuple("0123456789")
+_COLORS = ("red", "blue", "green", "yellow", "black", "white", "purple", "orange", "brown", "pink")
 
 
-class Pattern(NamedTuple):
+class _Pattern(NamedTuple):
     """The words before a secret, and the words that secrets are made of."""
 
     prefix: tuple[str, ...]
@@ -18,10 +18,10 @@ class Pattern(NamedTuple):
 
 
 # The first two as in the paper. Of its third pattern only the name is known: words are ours.
-PATTERNS = {
-    "call": Pattern(("call",), DIGITS),
-    "pin": Pattern(("my", "pin", "code", "is"), DIGITS),
-    "color": Pattern(("my", "favorite", "colors", "are"), COLORS),
+_PATTERNS = {
+    "call": _Pattern(("call",), _DIGITS),
+    "pin": _Pattern(("my", "pin", "code", "is"), _DIGITS),
+    "color": _Pattern(("my", "favorite", "colors", "are"), _COLORS),
 }
 
 
@@ -78,10 +78,10 @@ def make_template(pattern: str, length: int, slot: str = "canary") -> Template:
     References:
       Parikh, Dupuy and Gupta, Canary Extraction in Natural Language Understanding Models, 2022.
     """
-    if pattern not in PATTERNS:
-        raise ValueError(f"`pattern` must be one of {', '.join(PATTERNS)}, got {pattern!r}.")
+    if pattern not in _PATTERNS:
+        raise ValueError(f"`pattern` must be one of {', '.join(_PATTERNS)}, got {pattern!r}.")
     check_count("length", length)
-    found = PATTERNS[pattern]
+    found = _PATTERNS[pattern]
     return Template(found.prefix, length, found.vocabulary, slot)
 
 

@@ -47,6 +47,10 @@ def open_tagger(*, table_sizes: tuple[int, ...], tags: tuple[str, ...], **sizes:
     """The inside of the tagger that `build_char_tagger` builds of the same arguments.
 
     Dropout is off, as in the model that is used.
+
+    >>> box = open_tagger(table_sizes=(8,), tags=("O", "B-canary"))
+    >>> box._fields
+    ('represent', 'loss')
     """
     model = CharTagger(tuple(table_sizes), len(tags), **sizes)  # type: ignore[arg-type]
 
@@ -81,7 +85,7 @@ def tagged_units(
     check_count("length", length)
     places = {tag: place for place, tag in enumerate(examples.tags)}
     said = [row.tokens[:length] for row in examples.rows]
-    letters_of = functools.cache(lambda word: spelt([word], letters)[0])
+    letters_of = functools.cache(lambda word: _spelt([word], letters)[0])
     chars = np.zeros((len(said), length, max(letters, 1)), np.int32)
     for place, words in enumerate(said):
         chars[place, : len(words)] = [letters_of(word) for word in words]
@@ -122,13 +126,13 @@ def attack_target(
         raise ValueError(f"`tags` must hold those of the template, got none that is {strange!r}.")
     parts = (template.prefix, words)
     ids = [token_arrays([part], tokenizer, len(part))["tokens"][0] for part in parts]
-    chars = [spelt(part, letters) for part in parts]
+    chars = [_spelt(part, letters) for part in parts]
     _check_apart(words, np.concatenate([ids[1], chars[1]], 1))
     places = np.array([tags.index(tag) for tag in template.tags], np.int32)
     return Target(*map(jnp.asarray, (ids[0], chars[0], places, ids[1], chars[1])))
 
 
-def spelt(words: Sequence[str], letters: int) -> Int[np.ndarray, "time letters"]:
+def _spelt(words: Sequence[str], letters: int) -> Int[np.ndarray, "time letters"]:
     """`char_encode`, and one letter that is none where `letters` is 0."""
     if isinstance(letters, bool) or not isinstance(letters, int) or not (letters >= 0):
         raise ValueError(f"`letters` must be a whole number, 0 for words alone, got {letters!r}.")

@@ -12,7 +12,7 @@ from trustml.noise.matrix_factorization.sensitivity import check_count, possible
 from trustml.noise.matrix_factorization.series import divided, first, repeated
 from trustml.noise.matrix_factorization.strategy import Strategy
 
-MOST_BUFFERS = 10
+_MOST_BUFFERS = 10
 _ITERATIONS = 2000
 _LONGEST = 10.0  # time scale 1 / (1 - d) of a buffer over the steps; beyond it the loss is flat
 _LEAST_GAP = 0.02  # of -log(1 - d): buffers that are not needed must not fall together
@@ -65,8 +65,8 @@ def best_strategy(
         raise ValueError(f"`memory` must be a whole number of copies, got {memory!r}.")
     if kind == "banded":
         return _best_banded(steps, memory, participations, min_separation)
-    if not (1 <= memory <= MOST_BUFFERS):
-        raise ValueError(f"`memory` of 'blt' must be from 1 to {MOST_BUFFERS}, got {memory!r}.")
+    if not (1 <= memory <= _MOST_BUFFERS):
+        raise ValueError(f"`memory` of 'blt' must be from 1 to {_MOST_BUFFERS}, got {memory!r}.")
     times = possible(steps, participations, min_separation)
     return _best_blt(steps, memory, times, min_separation)
 

@@ -53,7 +53,7 @@ def possible(steps: int, participations: int, min_separation: int) -> int:
 
 
 def check_count(name: str, value: int) -> None:
-    """Refuses what is no positive whole number."""
+    """Refuses a value that is no positive whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"`{name}` must be an integer, got {value!r}.")
     if not (value >= 1):

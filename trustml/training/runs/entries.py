@@ -1,4 +1,4 @@
-"""What the entries of a ledger add up to, and which no correct run writes."""
+"""Adds ledger entries up to the state of a run; refuses those that no correct run writes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Segment:
 
 @dataclasses.dataclass
 class Summary:
-    """What the entries of a ledger add up to."""
+    """The state of a run, by the entries of its ledger."""
 
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     segments: list[Segment] = dataclasses.field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What must be the same for a repeated step to be the same release."""
+"""The conditions under which a repeated step is the same release."""
 
 import hashlib
 import importlib.metadata
@@ -17,7 +17,7 @@ _CHUNK = 1 << 24
 
 
 def versions() -> dict[str, str]:
-    """What figures were computed with."""
+    """Versions of the libraries and of Python, and the devices."""
     names = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     device = jax.devices()[0]
@@ -30,7 +30,7 @@ def versions() -> dict[str, str]:
 
 
 def conditions(program: str) -> dict[str, str]:
-    """Everything that may change the bits of a step, beside its state and its data.
+    """Everything but state and data that may change the bits of a step.
 
     Args:
       program: Hash of the step's program, which covers loss, optimizer, bound, noise, strategy,
@@ -76,7 +76,7 @@ def _processor() -> str:
 
 
 def machine() -> str:
-    """A name of this machine, hashed: it says whether two are the same and no more."""
+    """A hash of this machine's name: it tells machines apart and says no more of them."""
     try:
         name = Path("/etc/machine-id").read_text().strip()
     except OSError:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def after_a_step() -> Iterator[Callable[[], bool]]:
-    """For `pause` of `fit`: whether a Ctrl-C or a polite kill came.
+    """A function for `pause` of `fit`: whether Ctrl-C or SIGTERM came.
 
     A second Ctrl-C leaves at once; so does the first where handlers cannot be set, outside the
     main thread. What stood before is restored.

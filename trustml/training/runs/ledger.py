@@ -108,6 +108,13 @@ class Ledger:
 def read_ledger(folder: Path) -> list[dict[str, Any]]:
     """The entries of a run's ledger, checked; the file is only read.
 
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     with Ledger(RunFolder(Path(name)).ledger) as ledger:
+    ...         ledger.append("run", plan={"steps": 2}, private_training=True)
+    ...     [entry["entry"] for entry in read_ledger(Path(name))]
+    ['run']
+
     Raises:
       LedgerError: There is none, or it is damaged.
     """
@@ -128,6 +135,13 @@ def read_ledger(folder: Path) -> list[dict[str, Any]]:
 
 def summarize(entries: Iterable[dict[str, Any]], path: Path = _UNKNOWN) -> Summary:
     """Adds up the entries, and refuses what no correct run writes.
+
+    >>> run = {"entry": "run", "plan": {"steps": 2}, "private_training": True, "hash": "1" * 64}
+    >>> summarize([run]).run["plan"]
+    {'steps': 2}
+    >>> summarize([run, run])
+    Traceback (most recent call last):
+    trustml.training.runs.ledger.LedgerError: ...
 
     Raises:
       LedgerError: A key serves two segments; noise of one step meets two different states; a step

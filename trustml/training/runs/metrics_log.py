@@ -16,7 +16,7 @@ Logger = Callable[[int, dict[str, float]], None]
 
 
 class MetricsLogger:
-    """What the steps and evaluations of a run gave.
+    """The metrics and evaluations of a run, written as they come.
 
     Args:
       path: A file of JSON lines, or None for none. Lines of steps after `first` are dropped: they

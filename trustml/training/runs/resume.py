@@ -1,4 +1,4 @@
-"""What a run in a folder starts from: new, continued, or continued under a new key."""
+"""Opens a run in a folder: a new one, one to continue, or one that continues under a new key."""
 
 import dataclasses
 import datetime
@@ -256,7 +256,7 @@ class _Opening:
         )
 
     def _frozen(self) -> str | None:
-        """What stands for the weights that are not trained, which checkpoints do not hold."""
+        """A digest of the weights that are not trained, which checkpoints do not hold."""
         frozen = self.step.frozen(self.state.params)
         return state_digest(frozen) if jax.tree.leaves(frozen) else None
 

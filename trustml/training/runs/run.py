@@ -1,4 +1,4 @@
-"""A training in a folder: what it starts from, what it writes before a release and after it.
+"""A training in a folder: its ledger before each release, its checkpoints after some.
 
 `RunFolder` says which file holds what.
 """

@@ -18,7 +18,7 @@ _DOMAIN = b"trustml fingerprint of a run's secrets, version 1\x00"
 
 
 class Secrets(NamedTuple):
-    """What hides noise and draws. Who has it can subtract the noise: no epsilon holds."""
+    """The keys of noise and draws. Whoever has them can subtract the noise: no epsilon holds."""
 
     noise: bytes  # the 256-bit key of `trustml.noise`
     sampler: bytes  # the 32 bytes of `Sampler`

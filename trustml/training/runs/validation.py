@@ -1,4 +1,4 @@
-"""What keeps a run in a folder from being begun or continued."""
+"""Checks before a run in a folder is begun or continued."""
 
 from pathlib import Path
 from typing import Any

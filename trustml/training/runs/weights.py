@@ -17,6 +17,11 @@ def save_weights(path: Path, params: PyTree, facts: dict[str, str] | None = None
 
     Returns the SHA-256 of the file.
 
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     len(save_weights(Path(name, "weights.safetensors"), {"w": jnp.zeros(3)}))
+    64
+
     Args:
       path: The file.
       params: Pytree of arrays.
@@ -43,6 +48,14 @@ def save_weights(path: Path, params: PyTree, facts: dict[str, str] | None = None
 
 def load_weights(path: Path, like: PyTree) -> Any:
     """Reads weights into the shape of `like`.
+
+    >>> import tempfile
+    >>> tree = {"layer": {"kernel": jnp.ones((2, 3))}}
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     path = Path(name, "weights.safetensors")
+    ...     _ = save_weights(path, tree)
+    ...     load_weights(path, tree)["layer"]["kernel"].shape
+    (2, 3)
 
     Raises:
       ValueError: The file is not whole, or a tensor is missing, left over or of another shape.
