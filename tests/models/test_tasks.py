@@ -63,7 +63,7 @@ def test_words_beyond_the_length_are_outside():
 
 
 def test_a_task_that_words_cannot_do_is_refused():
-    with pytest.raises(ValueError, match="`schema` must be of a task that words can do"):
+    with pytest.raises(ValueError, match="`schema` must be of a task for hashed words"):
         problem(examples("lm", [Document("to be")]))
 
 

@@ -1,7 +1,7 @@
-"""Networks and how well they do; nothing here knows of privacy.
+"""Networks, tokenizers and tasks on text; no module here depends on privacy.
 
-Every network treats one unit without a batch axis: a loss that `clipped_grad` and `private_step`
-take as it is.
+Every network reads one unit without a batch axis, so `clipped_grad` and `private_step` take its
+loss as it is.
 """
 
 from trustml.models.joint.char_tagger import build_char_tagger as build_char_tagger

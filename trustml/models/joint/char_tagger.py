@@ -1,7 +1,7 @@
 """A tagger that reads words and their letters: character CNN, BiLSTM, CRF (Ma and Hovy, 2016).
 
-Parikh, Dupuy and Gupta (ACL 2022) extracted canaries from such taggers. Letters let a model treat a
-word that it never saw by how it is spelt.
+Parikh, Dupuy and Gupta (ACL 2022) extracted canaries from such taggers. From its letters a model
+can tag a word that it never saw.
 """
 
 import functools
@@ -18,12 +18,12 @@ from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.joint.encoders import Lstm, TokenEmbedding, normalized
 from trustml.models.network import Network
 
-_BYTES = 257  # 0 stands for "no letter"
+_BYTES = 257  # byte values plus one; 0 is padding
 _FORBIDDEN = -1e9
 
 
 def char_encode(words: Sequence[str], letters: int) -> Int[np.ndarray, "time letters"]:
-    """The first `letters` UTF-8 bytes of each word, plus one; 0 after the end of a word.
+    """The first `letters` UTF-8 bytes of each word, each plus one; 0 after the end of a word.
 
     >>> char_encode(["at", "d"], 3).tolist()
     [[98, 117, 0], [101, 0, 0]]
@@ -33,15 +33,15 @@ def char_encode(words: Sequence[str], letters: int) -> Int[np.ndarray, "time let
     """
     if not letters > 0:
         raise ValueError(f"`letters` must be positive, got {letters!r}.")
-    found = np.zeros((len(words), letters), np.int32)
-    for row, word in zip(found, words, strict=True):
+    codes_of_words = np.zeros((len(words), letters), np.int32)
+    for row, word in zip(codes_of_words, words, strict=True):
         codes = np.frombuffer(word.encode()[:letters], np.uint8)
         row[: len(codes)] = codes.astype(np.int32) + 1
-    return found
+    return codes_of_words
 
 
 class CharacterCnn(nn.Module):
-    """One vector a word: the highest answer of each filter over the word's windows of letters."""
+    """One vector per word: the highest output of each filter over the word's windows of letters."""
 
     features: int = 50
     embedding: int = 50
@@ -54,7 +54,7 @@ class CharacterCnn(nn.Module):
         start = nn.initializers.normal(1.0)
         table = self.param("table", start, (_BYTES, self.embedding), jnp.float32)
         letters, keep = chars.shape[1], (chars > 0).astype(jnp.float32)[..., None]
-        # Outside of the table stands no letter, so that it adds nothing and learns nothing.
+        # Padding gets an id outside of the table: it reads zeros and its gradient is dropped.
         ids = jnp.where(chars > 0, chars, _BYTES)
         x = table.at[ids].get(mode="fill", fill_value=0.0)
         x = nn.Dropout(self.dropout, deterministic=not self.dropout)(x)
@@ -63,8 +63,8 @@ class CharacterCnn(nn.Module):
         window = jnp.concatenate([padded[:, shift : shift + letters] for shift in shifts], -1)
         answers = nn.Dense(self.features)(window)
         # Not `max`, as in nlu.py: its gradient compares floats for equality.
-        places = jnp.argmax(jnp.where(keep > 0, answers, -jnp.inf), 1)
-        chosen = jax.nn.one_hot(places, letters, axis=1, dtype=answers.dtype)
+        highest = jnp.argmax(jnp.where(keep > 0, answers, -jnp.inf), 1)
+        chosen = jax.nn.one_hot(highest, letters, axis=1, dtype=answers.dtype)
         return jnp.tanh((answers * chosen * keep).sum(1))
 
 
@@ -95,13 +95,13 @@ class CharTagger(nn.Module):
     def represent(
         self, tokens: Int[Array, "time ids"], chars: Int[Array, "time letters"]
     ) -> Float[Array, "time features"]:
-        """What the LSTM reads of each word: an attack mixes such vectors of candidate words."""
+        """The LSTM's input for each word; an extraction attack mixes those of candidate words."""
         return jnp.concatenate([normalized(self.words(tokens)), self.letters(chars)], -1)
 
     def score(
         self, words: Float[Array, "time features"], mask: Bool[Array, " time"]
     ) -> Float[Array, "time tag"]:
-        """Scores of the tags of words that were represented."""
+        """Scores of the tags of words, from their vectors by `represent`."""
         keep = mask.astype(jnp.float32)
         x = self.drop(words)
         states = jnp.concatenate([way(x, keep) for way in (self.forwards, self.backwards)], -1)
@@ -119,17 +119,22 @@ def build_char_tagger(
     dropout: float = 0.0,
     **sizes: int,
 ) -> Network:
-    """Builds the tagger.
+    """The tagger as a network.
 
     A unit is `tokens` int32 [time, ids], `chars` int32 [time, letters], `mask` bool [time] and
-    `tags` int32 [time]. The loss is the CRF's negative log-likelihood per word, nats; the tags that
-    are predicted are the most likely ones that BIO allows.
+    `tags` int32 [time]. The loss is the CRF's negative log-likelihood per word, nats.
+    Predictions are the most likely tags that BIO allows.
+
+    >>> sizes = {"features": 4, "embedding": 4}
+    >>> tagger = build_char_tagger(table_sizes=(8,), tags=("O", "B-x", "I-x"), **sizes)
+    >>> jax.eval_shape(tagger.init, jax.random.key(0))["transitions"].shape
+    (3, 3)
 
     Args:
-      table_sizes: Ids that tokens have (`Tokenizer.sizes`).
+      table_sizes: Number of values of each id of a token (`Tokenizer.sizes`).
       tags: The BIO tags, "O" first.
-      dropout: Share of the letters' vectors, of the LSTM's inputs and of its outputs that are left
-        out. If positive, the loss takes a key.
+      dropout: Dropout rate of the letters' vectors and of the LSTM's inputs and outputs. If it is
+        positive, the loss takes a key.
       **sizes: `features`, `embedding`, `char_features` and `char_embedding` of `CharTagger`.
 
     Raises:
@@ -148,6 +153,8 @@ def build_char_tagger(
 
 
 def _network(training: CharTagger, model: CharTagger, allowed: np.ndarray) -> Network:
+    # Only predictions obey BIO: the loss must score every sequence of tags, as training labels
+    # need not obey it.
     moves = np.where(allowed, 0.0, _FORBIDDEN).astype(np.float32)
 
     def init(key):

@@ -1,7 +1,8 @@
 """A linear-chain conditional random field over the tags of one unit (Lafferty et al., 2001).
 
-A sequence of tags scores the sum of its tags' scores, of its transitions, and of how it starts and
-ends; its likelihood is the softmax of that over all sequences. Everything is float32.
+The score of a sequence sums its tags' scores, its transitions, its start and its end. Its
+likelihood is the softmax of that over all sequences. Everything is float32: sums of many scores
+lose digits in bfloat16.
 """
 
 import jax
@@ -22,12 +23,12 @@ def crf_loss(
     """Negative log-likelihood of the tags, nats; 0 where everything is masked.
 
     Args:
-      scores: Of each tag at each position.
-      tags: The true ones.
-      mask: True first and false after: padding stands at the end.
+      scores: Score of each tag at each position.
+      tags: The true tags.
+      mask: True for words; padding comes last.
       transitions: `transitions[a, b]` is the score of tag `b` after tag `a`.
-      start: Of each tag as the first.
-      end: Of each tag as the last.
+      start: Score of each tag as the first.
+      end: Score of each tag as the last.
     """
     scores, transitions, start, end = (
         array.astype(jnp.float32) for array in (scores, transitions, start, end)
@@ -61,10 +62,10 @@ def _log_partition(scores, mask, transitions, start, end):
 
 
 def _path_score(scores, tags, mask, transitions, start, end):
-    # Products with one-hot rows: a gather's gradient is a scatter, slow per unit.
+    # Products with one-hot rows: the gradient of a gather is a scatter, slow under `vmap`.
     keep = mask.astype(jnp.float32)
     chosen = jax.nn.one_hot(tags, scores.shape[1], dtype=jnp.float32) * keep[:, None]
     moves = ((chosen[:-1] @ transitions) * chosen[1:]).sum()
-    # Of the last token alone: kept, and nothing is kept after it.
+    # Only the last token has mask 1 and a next mask of 0.
     last = chosen * (keep - jnp.append(keep[1:], 0.0))[:, None]
     return (scores * chosen).sum() + moves + (start * chosen[0]).sum() + (last @ end).sum()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-_FORBIDDEN = -1e9
+_FORBIDDEN = -1e9  # not -inf: `best_path` adds scores to it, and inf - inf is NaN
 
 
 def allowed_transitions(tags: tuple[str, ...]) -> Bool[np.ndarray, "tag tag"]:
@@ -25,10 +25,10 @@ def viterbi(
 ) -> Int[Array, " time"]:
     """The allowed sequence of tags with the highest sum of scores; 0 where `mask` is false.
 
-    `mask` must be true first and false after: padding stands at the end.
+    `mask` must be true first and false after: padding comes last.
     """
     moves = jnp.where(allowed, 0.0, _FORBIDDEN).astype(jnp.float32)
-    # Before the first token stands an "O".
+    # As if an "O" came before the first token: no sequence may begin with an `I-`.
     return best_path(scores, mask, moves, moves[0], jnp.zeros_like(moves[0]))
 
 
@@ -39,9 +39,9 @@ def best_path(
     start: Float[Array, " tag"],
     end: Float[Array, " tag"],
 ) -> Int[Array, " time"]:
-    """The tags with the highest sum of scores, of moves `[from, to]`, of the start and of the end.
+    """The tags with the highest sum of scores, transitions, start and end; 0 for padding.
 
-    `mask` must be true first and false after: padding stands at the end, and its tags are 0.
+    `moves[a, b]` scores tag `b` after tag `a`. `mask` must be true first and false after.
     """
 
     def forward(best, entry):

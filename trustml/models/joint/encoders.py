@@ -1,7 +1,8 @@
-"""Three ways to read an utterance: tokens int32 [time, ids], mask bool [time] to [time, features].
+"""Three encoders of an utterance: tokens int32 [time, ids], mask bool [time] to [time, features].
 
-Each sees one utterance, without a batch axis, and normalises within it only: a statistic over a
-batch would let one user's words change the loss of another's.
+Each reads one utterance without a batch axis and normalises within it only. With a statistic over
+the batch, one user's words would change the loss of another's, and clipping would not
+bound it.
 """
 
 import flax.linen as nn
@@ -21,7 +22,7 @@ def normalized(x: Float[Array, "time features"]) -> Float[Array, "time features"
 
 
 class TokenEmbedding(nn.Module):
-    """Sums the vectors of a token's ids; id 0 stands for nothing and adds nothing."""
+    """The sum of the vectors of a token's ids; id 0 means no id and adds zeros."""
 
     sizes: tuple[int, ...]
     features: int
@@ -32,10 +33,11 @@ class TokenEmbedding(nn.Module):
         start = nn.initializers.normal(1 / np.sqrt(len(self.sizes)))
         total = jnp.zeros((tokens.shape[0], self.features), jnp.float32)
         # A table for each id: norms of per-unit gradients then need no products across ids.
-        for place, size in enumerate(self.sizes):
-            table = self.param(f"table{place}", start, (size, self.features), jnp.float32)
-            # Outside of the table, not masked after it: one gradient then serves all tables.
-            ids = jnp.where(tokens[:, place] > 0, tokens[:, place], size)
+        for column, size in enumerate(self.sizes):
+            table = self.param(f"table{column}", start, (size, self.features), jnp.float32)
+            # Id 0 is moved outside of the table, not masked afterwards: the gradient with respect
+            # to the output is then the same for all tables.
+            ids = jnp.where(tokens[:, column] > 0, tokens[:, column], size)
             total += table.at[ids].get(mode="fill", fill_value=0.0)
         return total
 
@@ -78,7 +80,7 @@ class ConvolutionalEncoder(nn.Module):
 
 
 class Lstm(nn.Module):
-    """One direction of an LSTM; where `keep` is 0 the state stays as it is."""
+    """One direction of an LSTM; padding (`keep` 0) leaves its state unchanged."""
 
     features: int
     reverse: bool = False
@@ -86,7 +88,7 @@ class Lstm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "time in"], keep: Float[Array, " time"]):
         """Runs over time."""
-        # The product with the input is outside the loop: one large product in place of many.
+        # One product with all inputs before the loop, instead of a small one per step.
         inputs = nn.Dense(4 * self.features)(x)
         start = nn.initializers.orthogonal()
         kernel = self.param("recurrent", start, (self.features, 4 * self.features), jnp.float32)
@@ -95,6 +97,7 @@ class Lstm(nn.Module):
             cell, hidden = state
             gates, kept = entry
             i, f, g, o = jnp.split(gates + hidden @ kernel, 4)
+            # A bias of 1 keeps the memory open at first (Jozefowicz et al., 2015).
             new_cell = nn.sigmoid(f + 1.0) * cell + nn.sigmoid(i) * jnp.tanh(g)
             new_hidden = nn.sigmoid(o) * jnp.tanh(new_cell)
             cell = kept * new_cell + (1 - kept) * cell
@@ -126,14 +129,14 @@ class BiLstmEncoder(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention and a two-layer network, each normalised before and added after."""
+    """Self-attention and a two-layer network, each with a norm before it and a residual sum."""
 
     features: int
     heads: int = 4
 
     @nn.compact
     def __call__(self, x: Float[Array, "time features"], mask: Bool[Array, " time"]):
-        """Applies the block; padding is attended to by nobody."""
+        """Applies the block; no token attends to padding."""
         time, width = x.shape[0], self.features // self.heads
         queries, keys, values = (
             nn.Dense(self.features, name=name)(y).reshape(time, self.heads, width)
@@ -141,6 +144,7 @@ class AttentionBlock(nn.Module):
             for name in ("queries", "keys", "values")
         )
         scores = jnp.einsum("qhd,khd->hqk", queries, keys) / np.float32(np.sqrt(width))
+        # Finite, not -inf: a unit of padding alone would give 0/0, and NaN gradients.
         weights = nn.softmax(jnp.where(mask[None, None, :], scores, -1e9))
         read = jnp.einsum("hqk,khd->qhd", weights, values).reshape(time, self.features)
         x = x + nn.Dense(self.features)(read)
@@ -167,6 +171,7 @@ class TransformerEncoder(nn.Module):
 
 
 def _positions(time: int, features: int) -> np.ndarray:
+    # Base 100, not the usual 10,000: utterances are short.
     speed = 100.0 ** -(np.arange(features // 2) / (features // 2))
     angle = np.arange(time)[:, None] * speed[None, :]
     return np.concatenate([np.sin(angle), np.cos(angle)], -1).astype(np.float32)

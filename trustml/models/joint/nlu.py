@@ -1,7 +1,7 @@
 """Joint models of an assistant's utterance: one intent, one slot tag per token.
 
-A network is plain functions of parameters and one utterance (no batch axis), as `clipped_grad`,
-an audit or a federated client need them.
+A network is plain functions of parameters and one utterance without a batch axis, as
+`clipped_grad`, an audit or a federated client need it.
 """
 
 import flax.linen as nn
@@ -21,9 +21,9 @@ ENCODERS: dict[str, type[nn.Module]] = {
 
 
 class JointModel(nn.Module):
-    """An encoder with two heads: pooled states give the intent, each state a tag.
+    """An encoder with two heads: pooled states give the intent, each state gives a tag.
 
-    With 0 `intents`, or 0 `tags`, there is no such head, and None in place of its scores.
+    With 0 `intents` or 0 `tags` that head is absent, and its scores are None.
     """
 
     encoder: nn.Module
@@ -43,16 +43,16 @@ class JointModel(nn.Module):
         intent = nn.Dense(self.intents, name="intent_head")(pooled)
         if not self.tags:
             return intent, None
-        # The intent colours every tag: "rate the album" and "play the album" tag differently.
-        told = nn.Dense(self.tags, use_bias=False, name="tag_of_intent")(nn.softmax(intent))
-        return intent, nn.Dense(self.tags, name="tag_head")(states) + told[None, :]
+        # Tags depend on the intent: "rate the album" and "play the album" tag differently.
+        by_intent = nn.Dense(self.tags, use_bias=False, name="tag_of_intent")(nn.softmax(intent))
+        return intent, nn.Dense(self.tags, name="tag_head")(states) + by_intent[None, :]
 
 
 def _masked_max(states, keep):
     # Not `max`: its gradient compares floats for equality, and XLA may compute the two sides with
     # different rounding (seen on a CPU with JAX 0.12), which loses part of the gradient.
-    places = jnp.argmax(jnp.where(keep > 0, states, -jnp.inf), 0)
-    chosen = jax.nn.one_hot(places, states.shape[0], axis=0, dtype=states.dtype)
+    highest = jnp.argmax(jnp.where(keep > 0, states, -jnp.inf), 0)
+    chosen = jax.nn.one_hot(highest, states.shape[0], axis=0, dtype=states.dtype)
     return (states * chosen * keep).sum(0)
 
 
@@ -65,14 +65,19 @@ def build(
     slot_weight: float = 1.0,
     **sizes: int,
 ) -> Network:
-    """Builds a network.
+    """The network of an encoder with a head for the intent and a head for the tags.
+
+    >>> sizes = {"features": 4, "layers": 1, "embedding": 4}
+    >>> network = build("conv", table_sizes=(8,), intents=2, tags=("O", "B-x", "I-x"), **sizes)
+    >>> jax.eval_shape(network.init, jax.random.key(0))["tag_head"]["kernel"].shape
+    (4, 3)
 
     Args:
       kind: "conv", "bilstm" or "transformer".
-      table_sizes: Ids that tokens have (`Tokenizer.sizes`).
-      intents: Number of intents, or of classes; 0 for a model that tags only.
-      tags: The BIO tags, "O" first (`Examples.tags`); none for a model that classifies only.
-      slot_weight: Weight of the mean loss per token against the loss of the intent.
+      table_sizes: Number of values of each id of a token (`Tokenizer.sizes`).
+      intents: Number of intents or classes; 0 for a model that only tags.
+      tags: The BIO tags, "O" first (`Examples.tags`); none for a model that only classifies.
+      slot_weight: Weight of the mean loss per token, relative to the loss of the intent.
       **sizes: `features`, `layers` and `embedding` of the encoder.
 
     Raises:
@@ -120,6 +125,6 @@ def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Netw
 
 
 def _cross_entropy(scores, label):
-    # A product with a one-hot row: a gather's gradient is a scatter, slow per unit.
+    # A product with a one-hot row: the gradient of a gather is a scatter, slow under `vmap`.
     chosen = jax.nn.one_hot(label, scores.shape[-1], dtype=scores.dtype)
     return -(nn.log_softmax(scores) * chosen).sum(-1)

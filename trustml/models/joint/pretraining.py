@@ -1,7 +1,7 @@
-"""Training on public rows before private training starts: it costs no privacy.
+"""Training on generated rows before private training starts; it costs no privacy.
 
-What a network learns from rows that are nobody's is free. The result is only as public as the rows:
-`pretrain` refuses rows that the package did not generate.
+The result is only as public as the rows, so `pretrain` refuses rows that the package did not
+generate.
 """
 
 from typing import Any
@@ -26,17 +26,17 @@ def pretrain(
     max_length: int = 20,
     seed: int = 0,
 ) -> Any:
-    """Trains `network` from scratch on generated rows, with Adam, and returns its parameters.
+    """Parameters of `network`, trained from scratch on generated rows with Adam.
 
     Args:
-      network: What to train.
-      examples: Generated rows under the labels of the data that follow.
-      tokenizer: Gives tokens their ids, as later for the private rows.
+      network: The network to train.
+      examples: Generated rows with the labels of the private data.
+      tokenizer: The tokenizer that private training uses.
       steps: Optimizer steps.
       batch: Rows per step.
       learning_rate: Peak of the cosine schedule.
-      max_length: Tokens kept per row.
-      seed: Of the start and of the order of the rows; it protects nothing.
+      max_length: Number of tokens of a row that are read.
+      seed: Seed of the initial weights and of the order of rows; not a secret.
 
     Raises:
       ValueError: Rows that are not synthetic, or a number that is not positive.

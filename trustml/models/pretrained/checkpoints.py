@@ -1,4 +1,4 @@
-"""Tensors of a folder's safetensors files: which file holds each, and what was read of them."""
+"""The tensors of a folder's safetensors files, and which of them were read."""
 
 import json
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 class Tensors:
-    """Tensors by name, read when asked for.
+    """Tensors by name, read on demand.
 
     Attributes:
-      folder: Where the files are.
-      files: The file of each tensor: where there are several, the one that the index names.
+      folder: Folder of the files.
+      files: The file of each tensor; the index decides between several.
       used: Names of tensors that were read.
 
     Raises:
-      ValueError: No such files, or one that is not whole.
+      ValueError: There are no such files, or one is incomplete.
     """
 
     def __init__(self, folder: Path):
@@ -29,31 +29,31 @@ class Tensors:
         self.used: set[str] = set()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor, which is not read for it."""
+        """The shape of a tensor, without reading it."""
         with _opened(self.files[name]) as file:
             return tuple(file.get_slice(name).get_shape())
 
     def read(self, names: Sequence[str]) -> tuple[str, np.ndarray] | None:
-        """The tensor that files hold under one or several of `names`, with the first such name.
+        """The tensor that the files store under one or several of `names`.
 
         Returns:
-          The name and the tensor as float32; None where the files have none of them.
+          The first such name and the tensor as float32; None if the files have none of them.
 
         Raises:
-          ValueError: Copies that differ, or numbers that are not floating ones.
+          ValueError: Copies differ, or the numbers are not floating-point.
         """
-        held = [name for name in names if name in self.files]
-        if not held:
+        stored = [name for name in names if name in self.files]
+        if not stored:
             return None
-        first = self._get(held[0])
-        for name in held[1:]:
+        first = self._get(stored[0])
+        for name in stored[1:]:
             if not np.array_equal(self._get(name), first, equal_nan=True):
                 raise ValueError(
-                    f"{self.files[name]}: `{name}` must equal `{held[0]}`, of which config.json "
+                    f"{self.files[name]}: `{name}` must equal `{stored[0]}`, of which config.json "
                     "makes it a copy; remove the one that is stale, or, where an output is not "
                     "tied to its word embedding, set `tie_word_embeddings` to false."
                 )
-        return held[0], first
+        return stored[0], first
 
     def _get(self, name: str) -> np.ndarray:
         with _opened(self.files[name]) as file:
@@ -64,13 +64,13 @@ class Tensors:
                     f"more, got {kind}, as quantized checkpoints do; take the checkpoint that was "
                     "quantized, or one that transformers saved after `model.dequantize()`."
                 )
-            found = file.get_tensor(name)
+            tensor = file.get_tensor(name)
         self.used.add(name)
-        return np.asarray(found.astype(jnp.float32))
+        return np.asarray(tensor.astype(jnp.float32))
 
     @property
     def unread(self) -> tuple[str, ...]:
-        """Names of the tensors that nobody asked for."""
+        """Names of the tensors that were not read."""
         return tuple(sorted(set(self.files) - self.used))
 
 
@@ -102,17 +102,17 @@ def _located(folder: Path) -> dict[str, Path]:
 def _indexed(folder: Path, index: Path) -> dict[str, Path]:
     try:
         named = json.loads(index.read_text())["weight_map"].items()
-        found = {str(name): folder / shard for name, shard in named}
+        files = {str(name): folder / shard for name, shard in named}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} must be a readable index: {error!r}.") from None
-    for path in sorted(set(found.values())):
-        lacking = sorted({name for name in found if found[name] == path} - set(_names(path)))
+    for path in sorted(set(files.values())):
+        lacking = sorted({name for name in files if files[name] == path} - set(_names(path)))
         if lacking:
             raise ValueError(
                 f"{path} must hold `{lacking[0]}`, as {INDEX} says, but lacks it; take all files "
                 "of one checkpoint."
             )
-    return found
+    return files
 
 
 def _names(path: Path) -> list[str]:

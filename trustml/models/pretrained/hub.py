@@ -1,4 +1,4 @@
-"""Folders of pretrained models by name: from the user's Hugging Face cache, or downloaded."""
+"""Folders of pretrained models by name, from the user's Hugging Face cache or a download."""
 
 from pathlib import Path
 
@@ -23,13 +23,12 @@ def find_model(
 
     Args:
       folder_or_name: A folder, or a name such as "distilbert/distilbert-base-uncased", which is
-        looked for in the user's Hugging Face cache.
-      download: Fetch what the cache lacks; a bar shows how far it is.
-      endpoint: Address to download from; that of Hugging Face by default.
+        searched in the user's Hugging Face cache.
+      download: Whether to download missing files, with a progress bar.
+      endpoint: Address to download from; by default that of Hugging Face.
 
     Raises:
-      ValueError: Neither a folder nor a name, a name that the cache lacks, or a download that
-        failed.
+      ValueError: There is no such folder, the cache lacks the name, or the download failed.
     """
     folder = Path(folder_or_name).expanduser()
     if folder.is_dir():
@@ -40,10 +39,10 @@ def find_model(
     from huggingface_hub import snapshot_download
 
     try:
-        found = snapshot_download(
+        snapshot = snapshot_download(
             name, local_files_only=not download, allow_patterns=list(FILES), endpoint=endpoint
         )
-        return Path(found)
+        return Path(snapshot)
     except Exception as error:  # network, disk and the hub's own classes share no base
         reason = " ".join(str(error).split()) or type(error).__name__
     if not download:

@@ -1,4 +1,4 @@
-"""Which rows of a stored head the classes and tags of a network are."""
+"""Matches the classes and tags of a network with the rows of a stored head."""
 
 import dataclasses
 import re
@@ -17,7 +17,7 @@ _PARTS = {
     "nlu": {"head/intent/": "labels", "head/slots/": "tags"},
 }
 _DEFAULT = re.compile(r"LABEL_\d+")
-# transformers' classes that name different heads alike.
+# Classes of transformers whose heads have tensors of the same names.
 _ALIKE = {
     "classify": "ForSequenceClassification",
     "tag": "ForTokenClassification",
@@ -26,12 +26,12 @@ _ALIKE = {
 
 
 class Rows(NamedTuple):
-    """The rows of the file that labels take, in the labels' order; None for all as they are."""
+    """Rows of a stored head, in the order of the network's labels; None for all in stored order."""
 
     order: tuple[int, ...] | None = None
 
     def of(self, leaf: str, array: np.ndarray) -> np.ndarray:
-        """A leaf of a head with an entry per label, in the order of the labels."""
+        """A leaf of a head, with its entries in the order of the labels."""
         if self.order is None:
             return array
         chosen = np.asarray(self.order)
@@ -40,52 +40,52 @@ class Rows(NamedTuple):
 
 
 def stored_head(config: ModelConfig, head: str, source: Tensors) -> ModelConfig | None:
-    """The configuration with the labels that the files' head has; None if that is another head.
+    """The configuration with the labels of the stored head; None if that is another head.
 
-    Labels without names are LABEL_0, ..., as transformers calls them.
+    Labels without names become LABEL_0, ..., as in transformers.
 
     Raises:
-      ValueError: Names of another number than the head has rows.
+      ValueError: The number of labels is not the head's number of rows.
     """
     if head not in _ALIKE:
         return config
     if config.written_for.endswith(tuple(end for kind, end in _ALIKE.items() if kind != head)):
         return None
-    (place,) = names.places(config, head, ["head/classifier/kernel"]).values()
-    if place.name not in source.files:
+    (stored,) = names.stored_leaves(config, head, ["head/classifier/kernel"]).values()
+    if stored.name not in source.files:
         return config
     named = (head == "tag" and config.tags) or config.labels
-    count = source.shape(place.name)[0]
+    count = source.shape(stored.name)[0]
     if not named:
         return dataclasses.replace(config, labels=tuple(f"LABEL_{i}" for i in range(count)))
     if len(named) != count:
         raise ValueError(
-            f"{source.files[place.name]} must hold `{place.name}` with {len(named)} rows, one for "
-            f"each label of config.json, got {count}; correct `id2label`, or take files of one "
+            f"{source.files[stored.name]} must hold `{stored.name}` with {len(named)} rows, one "
+            f"for each label of config.json, got {count}; correct `id2label`, or take files of one "
             "model."
         )
     return config
 
 
 def rows_of(stored: ModelConfig | None, config: ModelConfig, head: str) -> dict[str, Rows | None]:
-    """Rows by the start of the names of leaves; None where such leaves start anew.
+    """Rows by prefix of leaf names; None for leaves that start from random weights.
 
     Args:
-      stored: As `stored_head` gives it.
-      config: With the labels and tags that are wanted.
-      head: The head's name.
+      stored: The result of `stored_head`.
+      config: Configuration with the labels and tags of the network.
+      head: Name of the head.
     """
-    found: dict[str, Rows | None] = {}
+    rows: dict[str, Rows | None] = {}
     for start, kind in _PARTS.get(head, {}).items():
         had = () if stored is None else getattr(stored, kind)
         if head == "tag" and stored is not None:
             had = had or stored.labels
-        found[start] = _matched(had, getattr(config, kind))
-    return found
+        rows[start] = _matched(had, getattr(config, kind))
+    return rows
 
 
 def taken(rows: dict[str, Rows | None], leaf: str) -> Rows | None:
-    """Those of a leaf; leaves without an entry per label are taken as they are."""
+    """The rows for a leaf; leaves without an entry per label keep all."""
     if "/dense/" in leaf:
         return Rows()
     return next((one for start, one in rows.items() if leaf.startswith(start)), Rows())
@@ -96,9 +96,9 @@ def _matched(had: Sequence[str], wanted: Sequence[str]) -> Rows | None:
         return None
     if had == wanted or all(map(_DEFAULT.fullmatch, had)):
         return Rows()
-    for same in (str, str.casefold):  # "POSITIVE" is "positive", unless there are both
-        places = {same(name): place for place, name in enumerate(had)}
-        order = tuple(places[same(name)] for name in wanted if same(name) in places)
+    for same in (str, str.casefold):  # "POSITIVE" matches "positive", unless both are labels
+        rows = {same(name): row for row, name in enumerate(had)}
+        order = tuple(rows[same(name)] for name in wanted if same(name) in rows)
         if sorted(order) == list(range(len(had))):
             return Rows(order)
-    return None  # rows of other labels are numbers that mean something else
+    return None  # rows of other labels would start the head with wrong classes

@@ -1,4 +1,4 @@
-"""Pretrained weights: read from safetensors files in the names of Hugging Face's transformers."""
+"""Reads pretrained weights from safetensors files with the names of Hugging Face's transformers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -33,29 +33,33 @@ def from_pretrained(
     download: bool = False,
     endpoint: str | None = None,
 ) -> Pretrained:
-    """Reads a pretrained model and puts a head on it.
+    """A pretrained model with a head for a task.
 
-    A stored head is read where it has the labels that are asked for, in any order and in capitals
-    or not, or as many without names of their own (LABEL_0, ...). A head for other labels, or for
-    another number, or that the files lack, starts anew, and `fresh` names its leaves. `unread`
-    names the tensors of heads that were not asked for.
+    A stored head is read if it has the requested labels, in any order and case, or the same number
+    of unnamed ones (LABEL_0, ...). Any other head starts from random weights, and `fresh` names its
+    leaves. `unread` names the tensors of stored heads that were not requested.
+
+    >>> from_pretrained("./no-such-folder", head="classify")
+    Traceback (most recent call last):
+        ...
+    ValueError: `folder_or_name` must be a folder that exists, got './no-such-folder'.
 
     Args:
       folder_or_name: A folder with config.json and model.safetensors, or a name in the user's
         Hugging Face cache.
-      head: As in `build_language_model`.
+      head: See `build_language_model`.
       labels: The classes; by default those of the checkpoint.
       tags: The tags; by default those of the checkpoint.
-      crf: As in `build_language_model`.
-      options: As in `build_language_model`.
-      key: For weights that start anew; `jax.random.key(0)` by default.
-      download: Fetch a name that the cache lacks.
+      crf: See `build_language_model`.
+      options: See `build_language_model`.
+      key: Key of random weights; `jax.random.key(0)` by default.
+      download: Whether to download a name that the cache lacks.
       endpoint: Address to download from.
 
     Raises:
-      ValueError: A file that is missing or broken; a tensor that is missing, of a wrong shape,
-        quantized, or of a body that config.json does not describe; copies that differ. The line
-        names it.
+      ValueError: A file is missing or broken; a tensor is missing, has the wrong shape, is
+        quantized, or belongs to a body that config.json does not describe; or copies differ. The
+        message names it.
     """
     options = options or Options()
     folder = find_model(folder_or_name, download=download, endpoint=endpoint)
@@ -63,8 +67,8 @@ def from_pretrained(
     stored = ModelConfig.from_file(folder / CONFIG)
     stored = dataclasses.replace(stored, logits_bias=_has_logits_bias(stored, source))
     had = stored_head(stored, head, source)
-    known = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
-    config = _with_labels(known, head, tuple(labels), tuple(tags))
+    base = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
+    config = _with_labels(base, head, tuple(labels), tuple(tags))
     network = build_language_model(
         config,
         head,
@@ -105,62 +109,63 @@ def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer | None:
 
 
 def _has_logits_bias(config: ModelConfig, source: Tensors) -> bool:
-    """Whether there is a bias that is not zero; `_fill` refuses one of another shape."""
-    held = source.read(["final_logits_bias"]) if config.model_type == "bart" else None
-    return held is not None and (bool(held[1].any()) or held[1].shape != (1, config.vocab_size))
+    """Whether there is a nonzero bias; `_fill` refuses one of another shape."""
+    bias = source.read(["final_logits_bias"]) if config.model_type == "bart" else None
+    return bias is not None and (bool(bias[1].any()) or bias[1].shape != (1, config.vocab_size))
 
 
 def _fill(network, config, head, source: Tensors, key, rows: dict[str, Rows | None]):
-    """Parameters from the files, and the names of those that start anew."""
+    """Parameters from the files, and the names of those that start from random weights."""
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     wanted = jax.eval_shape(names.unstacked, shapes)
-    places = names.places(config, head, wanted)
-    found, fresh = {}, []
+    stored_leaves = names.stored_leaves(config, head, wanted)
+    leaves, fresh = {}, []
     for leaf, like in wanted.items():
-        place = places.get(leaf) or names.Place(OWN + leaf.replace("/", "."))
-        array = _read(config, head, source, leaf, place, taken(rows, leaf))
+        stored = stored_leaves.get(leaf) or names.StoredLeaf(OWN + leaf.replace("/", "."))
+        array = _read(config, head, source, leaf, stored, taken(rows, leaf))
         if array is None:
             fresh.append(leaf)
             continue
         if array.shape != like.shape:
             raise ValueError(
-                f"{source.folder} must hold `{place.name}` in the shape {_shape(like, place)} that "
-                f"config.json gives, got {_shape(array, place)}."
+                f"{source.folder} must hold `{stored.name}` in the shape {_shape(like, stored)} "
+                f"that config.json gives, got {_shape(array, stored)}."
             )
-        found[leaf] = array
+        leaves[leaf] = array
     if fresh:
-        found |= _started(network, fresh, jax.random.key(0) if key is None else key)
-    return names.restacked(found, shapes), tuple(fresh)
+        leaves |= _started(network, fresh, jax.random.key(0) if key is None else key)
+    return names.restacked(leaves, shapes), tuple(fresh)
 
 
-def _read(config, head, source: Tensors, leaf: str, place: names.Place, rows: Rows | None):
-    """A leaf as files hold it, in our layout; None where it starts anew."""
+def _read(config, head, source: Tensors, leaf: str, stored: names.StoredLeaf, rows: Rows | None):
+    """A leaf from the files, in our layout; None if it starts from random weights."""
     if rows is None:
         return None
-    groups = [names.spellings(config, name) for name in names.copies(config, leaf, place.name)]
+    groups = [names.spellings(config, name) for name in names.copies(config, leaf, stored.name)]
     if head in names.LANGUAGE:
-        # One tensor of the network. To other heads an output beside the embedding is nothing.
+        # The word embedding and its copies are one tensor here, so the copies must agree. Other
+        # heads have no output layer, and ignore a stored one.
         groups = [[name for group in groups for name in group]]
-    held = next((one for group in groups if (one := source.read(group)) is not None), None)
-    if held is None:
+    tensor = next((one for group in groups if (one := source.read(group)) is not None), None)
+    if tensor is None:
         if leaf.startswith(("head/", "pooler/")) or leaf.endswith(("/lora_a", "/lora_b")):
             return None
         raise ValueError(
-            f"{source.folder} must hold the tensor `{place.name}`, which is missing; the "
+            f"{source.folder} must hold the tensor `{stored.name}`, which is missing; the "
             f"files are not those of a whole {config.model_type}."
         )
-    array = held[1]
-    if place.row and array.shape[:1] == (1,):
+    array = tensor[1]
+    if stored.row and array.shape[:1] == (1,):
         array = array[0]
-    return rows.of(leaf, array.T if place.transposed else array)
+    return rows.of(leaf, array.T if stored.transposed else array)
 
 
-def _shape(array, place: names.Place) -> list[int]:
-    return list(array.shape[::-1] if place.transposed else array.shape)
+def _shape(array, stored: names.StoredLeaf) -> list[int]:
+    return list(array.shape[::-1] if stored.transposed else array.shape)
 
 
 def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) -> None:
-    """Refuses what is of the network that the files are for, and is not of ours."""
+    """Refuses unread tensors of the body, and of our own head: the network would be incomplete."""
     own = [name for name in source.unread if name.startswith(OWN)]
     if own and not any(leaf.startswith("head/") for leaf in fresh):
         raise ValueError(
@@ -178,7 +183,7 @@ def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) ->
 
 
 def _started(network: Network, wanted: list[str], key) -> dict[str, Array]:
-    # Under one jit, what is not wanted is never computed.
+    # XLA removes what the result does not need, so only `wanted` leaves are computed.
     @jax.jit
     def start(key):
         named = names.unstacked(network.init(key))

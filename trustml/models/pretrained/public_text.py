@@ -1,9 +1,9 @@
-"""Small language models trained here on public text, for where pretrained weights are not at hand.
+"""Small language models that are trained here on public text, as a start without a download.
 
-BERT learns by masked words (Devlin et al., 2018), GPT-2 by the next word, BART by filling in spans
-(Lewis et al., 2019). A model is made once and kept in a folder as `save_pretrained` writes it, so
-that all that follows treats it as any other pretrained model. The text must be public: nothing here
-protects it, and the tokenizer's vocabulary is read off it.
+BERT learns to predict masked words (Devlin et al., 2018), GPT-2 the next word, and BART masked
+spans (Lewis et al., 2019). A model is trained once and kept in a folder as `save_pretrained` writes
+it, so later code treats it as any pretrained model. The text must be public: nothing here protects
+it, and the tokenizer's vocabulary reveals it.
 """
 
 import dataclasses
@@ -28,30 +28,30 @@ from trustml.models.transformers.language import build_language_model
 from trustml.models.transformers.layers import Options
 from trustml.strict_json import dumps
 
-_VERSION = 1  # of the recipe: a folder made by another is not taken
-_MASKED = 0.15  # share of tokens that BERT is to guess
-_SPAN = 3.0  # mean length of the spans that BART is to fill in
-_INFILLED = 0.3  # share of tokens in them
+_VERSION = 1  # of the recipe; another version trains the model again
+_MASKED = 0.15  # share of tokens that BERT predicts
+_SPAN = 3.0  # mean length of BART's masked spans
+_INFILLED = 0.3  # share of tokens in such spans
 
 Progress = Callable[[int, int, float], None]  # steps done, steps in all, loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublicModel:
-    """How a small model is made.
+    """Sizes and training of a small model.
 
     Args:
       kind: "bert", "gpt2" or "bart".
-      vocabulary: Pieces that the tokenizer knows.
+      vocabulary: Number of tokens in the vocabulary.
       features: Width.
-      layers: Layers, of the encoder and of the decoder each.
-      heads: Attention heads.
-      length: Pieces of a row in training.
-      positions: Positions that the model knows.
+      layers: Number of layers of the encoder, and of the decoder.
+      heads: Number of attention heads.
+      length: Tokens of a row in training.
+      positions: Largest number of positions.
       steps: Optimizer steps.
       batch: Rows per step.
       learning_rate: Peak of the cosine schedule.
-      seed: Of the start and of the order; it protects nothing.
+      seed: Seed of the initial weights and of the order of rows; not a secret.
     """
 
     kind: str
@@ -68,11 +68,11 @@ class PublicModel:
 
     @property
     def head(self) -> str:
-        """The head that it learns with."""
+        """The head for its training."""
         return {"bert": "mlm", "gpt2": "lm", "bart": "seq2seq"}[self.kind]
 
     def tokenizer(self, texts: Sequence[str], source: str) -> TextTokenizer:
-        """Its tokenizer, learnt from public text."""
+        """Its tokenizer, learned from public text."""
         kind = "wordpiece" if self.kind == "bert" else "bpe"
         return TextTokenizer.train(texts, self.vocabulary, kind, source=source)
 
@@ -105,14 +105,14 @@ def public_model(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """The folder of a small pretrained model; the first call makes it, which takes minutes.
+    """The folder of a small pretrained model; the first call trains it, which takes minutes.
 
     Args:
-      model: How it is made.
+      model: Sizes and training.
       texts: Public text.
-      source: Where the text is from, for the tokenizer's statement.
-      cache: Folder to keep models in; by default `~/.cache/trustml/models`.
-      progress: Told after each step.
+      source: Source of the text, for the tokenizer's statement.
+      cache: Folder for models; by default `~/.cache/trustml/models`.
+      progress: Called every twenty steps.
 
     Raises:
       ValueError: There is not enough text.
@@ -134,10 +134,10 @@ def public_model(
 
 
 def _digest(model: PublicModel, texts: Sequence[str]) -> str:
-    found = hashlib.sha256(dumps([_VERSION, dataclasses.asdict(model)]).encode())
+    digest = hashlib.sha256(dumps([_VERSION, dataclasses.asdict(model)]).encode())
     for text in texts:
-        found.update(text.encode() + b"\x00")
-    return found.hexdigest()[:16]
+        digest.update(text.encode() + b"\x00")
+    return digest.hexdigest()[:16]
 
 
 def pretrain_language(
@@ -147,7 +147,7 @@ def pretrain_language(
     texts: Sequence[str],
     progress: Progress | None = None,
 ) -> Any:
-    """Trains from random weights on rows cut from `texts`, and returns the parameters."""
+    """Parameters of `network`, trained from random weights on rows cut from `texts`."""
     stream = _stream(tokenizer, texts)
     room = model.length - 2
     if len(stream) < 4 * model.length:
@@ -179,7 +179,7 @@ def _updater(network: Network, optimizer: optax.GradientTransformation):
     @jax.jit
     def update(params, state, units):
         loss, gradient = jax.value_and_grad(mean_loss)(params, units)
-        with jax.numpy_dtype_promotion("standard"):  # as optax's schedules need
+        with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix dtypes
             updates, state = optimizer.update(gradient, state, params)
             return optax.apply_updates(params, updates), state, loss
 
@@ -188,8 +188,8 @@ def _updater(network: Network, optimizer: optax.GradientTransformation):
 
 def _stream(tokenizer: TextTokenizer, texts: Sequence[str]) -> np.ndarray:
     end = [tokenizer.eos_id] if tokenizer.eos_id is not None else []
-    found = [tokenizer.encode(text, special=False).ids + end for text in texts]
-    return np.array([piece for ids in found for piece in ids], np.int32)
+    rows = [tokenizer.encode(text, special=False).ids + end for text in texts]
+    return np.array([token for ids in rows for token in ids], np.int32)
 
 
 def _framed(rows: np.ndarray, first: int | None, last: int | None) -> np.ndarray:
@@ -198,7 +198,7 @@ def _framed(rows: np.ndarray, first: int | None, last: int | None) -> np.ndarray
 
 
 def _masked(rows, tokenizer, draw) -> dict[str, np.ndarray]:
-    """BERT's: of the chosen tokens four fifths are masked, a tenth replaced, a tenth kept."""
+    """BERT's rows: of the chosen tokens 80 % are masked, 10 % are random, 10 % are unchanged."""
     ids = _framed(rows, tokenizer.cls_id, tokenizer.sep_id)
     inside = np.zeros(ids.shape, bool)
     inside[:, 1:-1] = True
@@ -218,16 +218,16 @@ def _following(rows, tokenizer, draw) -> dict[str, np.ndarray]:
 
 
 def _infilled(rows, tokenizer, draw) -> dict[str, np.ndarray]:
-    """BART's: each chosen span becomes one mask."""
+    """BART's rows: each chosen span becomes one mask token."""
     targets = _framed(rows, tokenizer.bos_id, tokenizer.eos_id)
     ids = np.full(targets.shape, tokenizer.pad_id, np.int32)
     mask = np.zeros(targets.shape, bool)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         left = [tokenizer.bos_id, *_with_spans(row, tokenizer.mask_id, draw), tokenizer.eos_id]
-        ids[place, : len(left)] = left
-        mask[place, : len(left)] = True
-    known = np.ones(targets.shape, bool)
-    return {"ids": ids, "mask": mask, "target_ids": targets, "target_mask": known}
+        ids[index, : len(left)] = left
+        mask[index, : len(left)] = True
+    everywhere = np.ones(targets.shape, bool)
+    return {"ids": ids, "mask": mask, "target_ids": targets, "target_mask": everywhere}
 
 
 def _with_spans(row, mark: int, draw) -> list[int]:

@@ -1,4 +1,4 @@
-"""Writes models as Hugging Face's transformers reads them."""
+"""Writes models in the format of Hugging Face's transformers."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ from trustml.models.transformers.lora import merge_lora
 from trustml.strict_json import dumps
 
 CONFIG = "config.json"
-OWN = "trustml."  # before names of tensors that transformers does not know
+OWN = "trustml."  # prefix of tensors that transformers lacks
 
 
 class Pretrained(NamedTuple):
@@ -29,10 +29,10 @@ class Pretrained(NamedTuple):
     params: Any
     config: ModelConfig  # with the labels and tags of the head
     tokenizer: TextTokenizer | None
-    fresh: tuple[str, ...]  # names of leaves that the files did not hold: newly started
+    fresh: tuple[str, ...]  # leaves that the files lack: random weights
     head: str
     options: Options
-    unread: tuple[str, ...] = ()  # names of tensors in the files that the network has no use for
+    unread: tuple[str, ...] = ()  # tensors of the files that the network lacks
 
 
 def save_pretrained(
@@ -46,19 +46,31 @@ def save_pretrained(
     """Writes config.json, model.safetensors and the tokenizer; all or nothing.
 
     After training: `save_pretrained(folder, pretrained._replace(params=params))`. Adapters are
-    merged, stacked layers written one by one. Heads that transformers lacks ("nlu", a CRF) are
-    written under names of their own, which it skips and `from_pretrained` reads.
+    merged, and stacked layers are written one by one. Heads that transformers lacks ("nlu", a CRF)
+    get names of their own, which it skips and `from_pretrained` reads.
+
+    >>> import jax
+    >>> from trustml.models import build_language_model, from_pretrained
+    >>> sizes = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "max_positions": 8}
+    >>> config = ModelConfig(model_type="gpt2", num_layers=1, num_heads=1, **sizes)
+    >>> network = build_language_model(config, "lm")
+    >>> shapes = jax.eval_shape(network.init, jax.random.key(0))
+    >>> params = jax.tree.map(jax.numpy.zeros_like, shapes)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_pretrained(folder, (network, config, params))
+    ...     from_pretrained(folder, head="lm").params["word"]["embedding"].shape
+    (8, 4)
 
     Args:
-      folder: A folder that does not exist, or is empty.
-      pretrained: What to write: as `from_pretrained` gives it, or `(network, config, params)`.
-      tokenizer: Its tokenizer; by default that of `pretrained`.
-      head: Of `(network, config, params)`; may be left out for a language model.
-      options: Of `(network, config, params)`.
+      folder: A new or empty folder.
+      pretrained: The result of `from_pretrained`, or `(network, config, params)`.
+      tokenizer: The tokenizer; by default that of `pretrained`.
+      head: The head of `(network, config, params)`; optional for a language model.
+      options: The options of `(network, config, params)`.
 
     Raises:
-      ValueError: A folder that is not empty, a head that is not known, or adapters without
-        the options that they were built with.
+      ValueError: A folder that is not empty, an unknown head, or adapters without their
+        options.
     """
     whole = _whole(pretrained, tokenizer, head, options or Options())
     folder = Path(folder)
@@ -123,21 +135,21 @@ def to_hf_tensors(
     leaves = names.unstacked(params)
     if adapters := [leaf for leaf in leaves if leaf.endswith("/lora_a")]:
         raise ValueError(f"`options` must hold the `lora` of `{adapters[0]}`, got None.")
-    places = names.places(config, head, leaves)
-    found: dict[str, np.ndarray] = {}
+    stored_leaves = names.stored_leaves(config, head, leaves)
+    tensors: dict[str, np.ndarray] = {}
     for leaf, array in leaves.items():
-        place = places.get(leaf) or names.Place(OWN + leaf.replace("/", "."))
+        stored = stored_leaves.get(leaf) or names.StoredLeaf(OWN + leaf.replace("/", "."))
         value = np.asarray(array, np.float32)
-        value = value.T if place.transposed else value
-        value = np.ascontiguousarray(value[None] if place.row else value)
-        # Of a model that is not tied transformers reads each copy by itself.
-        copies = [place.name] if config.tied else names.copies(config, leaf, place.name)
-        found |= dict.fromkeys(copies, value)
-    return found
+        value = value.T if stored.transposed else value
+        value = np.ascontiguousarray(value[None] if stored.row else value)
+        # transformers copies tied tensors itself; of an untied model it reads each copy.
+        copies = [stored.name] if config.tied else names.copies(config, leaf, stored.name)
+        tensors |= dict.fromkeys(copies, value)
+    return tensors
 
 
 def _to_hf_fields(config: ModelConfig, head: str) -> dict[str, Any]:
-    """The fields of config.json, the class that transformers needs among them.
+    """The fields of config.json, with the class for transformers.
 
     Raises:
       ValueError: The labels or tags of the head are not in `config`.
@@ -149,6 +161,6 @@ def _to_hf_fields(config: ModelConfig, head: str) -> dict[str, Any]:
     if head == "tag":
         config = dataclasses.replace(config, labels=config.tags, tags=())
     if head == "classify" and config.model_type == "gpt2" and config.pad_id is None:
-        # transformers finds the last token by the padding behind it.
+        # transformers classifies by the last token before padding, and needs its id for that.
         config = dataclasses.replace(config, pad_id=config.eos_id)
     return config.to_hf() | {"architectures": [names.class_name(config, head)]}

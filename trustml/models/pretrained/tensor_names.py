@@ -1,4 +1,4 @@
-"""How Hugging Face's transformers names the tensors of our networks."""
+"""Names of our networks' tensors in Hugging Face's transformers."""
 
 import re
 from typing import Any, NamedTuple
@@ -111,7 +111,7 @@ _HEADS: dict[tuple[str, str], dict[str, str]] = {
         "head/norm": "vocab_layer_norm",
     },
 }
-# The matrix that gives a language model's scores, and its other bias: a copy where they are tied.
+# The output matrix of a language model; in a tied model it is a copy of the word embedding.
 _OUTPUTS = {
     "bert": "cls.predictions.decoder",
     "roberta": "lm_head.decoder",
@@ -131,7 +131,7 @@ _CLASSES = {
     "nlu": "Model",
 }
 _OLD = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
-# Constants that old files hold, and BERT's summary, which not every head reads.
+# Constants in old files, and BERT's pooler, which not every head needs.
 _UNREAD = re.compile(
     r"(^|\.)(position_ids|token_type_ids|version)$|^h\.\d+\.attn\.(bias|masked_bias)$"
     r"|^pooler\.dense\.(weight|bias)$"
@@ -145,30 +145,30 @@ _FAMILIES = {
 }
 
 
-class Place(NamedTuple):
-    """Where a leaf is in a file of transformers."""
+class StoredLeaf(NamedTuple):
+    """A leaf in a file of transformers."""
 
     name: str
-    transposed: bool = False  # a dense layer's weight is [out, in] there
-    row: bool = False  # a vector stands as one row there
+    transposed: bool = False  # a dense layer's weight is stored as [out, in]
+    row: bool = False  # a vector is stored as [1, size]
 
 
 def class_name(config: ModelConfig, head: str) -> str:
-    """The class of transformers that reads such a model."""
+    """The class of transformers for such a model."""
     return _FAMILIES[config.model_type] + _CLASSES[head]
 
 
 def prefix(config: ModelConfig) -> str:
-    """What names of the body's tensors begin with, in files of models with a head."""
+    """Prefix of the body's tensors in files of models with a head."""
     return _BODIES[config.model_type][0] + "."
 
 
-def places(config: ModelConfig, head: str, leaves) -> dict[str, Place]:
-    """The place of each leaf; leaves that transformers does not know are left out.
+def stored_leaves(config: ModelConfig, head: str, leaves) -> dict[str, StoredLeaf]:
+    """The stored form of each leaf; leaves that transformers lacks are left out.
 
     Args:
-      config: The model's.
-      head: The head's name.
+      config: Configuration of the model.
+      head: Name of the head.
       leaves: Names of unstacked leaves, such as `encoder/layer_0/up/kernel`.
     """
     kind = config.model_type
@@ -180,47 +180,48 @@ def places(config: ModelConfig, head: str, leaves) -> dict[str, Place]:
         table = table | _ANSWER
     if head in LANGUAGE:
         table = table | {"head/decoder": _OUTPUTS[kind]}
-    found = {}
+    stored = {}
     for leaf in leaves:
         module, _, part = leaf.rpartition("/")
         if (kind, leaf) == ("bart", "head/bias"):
-            found[leaf] = Place("final_logits_bias", row=True)
+            stored[leaf] = StoredLeaf("final_logits_bias", row=True)
             continue
         general, number = _without_number(module)
         if general not in table or part not in _PARTS:
             continue
         name = table[general].format(m=root, i=number)
+        # GPT-2 alone stores its body's weights as [in, out] (Conv1D in transformers).
         linear = part == "kernel" and not (kind == "gpt2" and not leaf.startswith("head/"))
-        found[leaf] = Place(f"{name}.{_PARTS[part]}", linear)
-    return found
+        stored[leaf] = StoredLeaf(f"{name}.{_PARTS[part]}", linear)
+    return stored
 
 
 def copies(config: ModelConfig, leaf: str, name: str) -> list[str]:
-    """All names of transformers for a leaf: `name`, that of its place, and those of its copies.
+    """All names of a leaf in transformers: `name` and those of its copies.
 
-    Where a model is tied they are one tensor, of which files hold one copy or several.
+    In a tied model they are one tensor; files may store one copy or several.
     """
-    found, output = [name], _OUTPUTS[config.model_type]
+    names, output = [name], _OUTPUTS[config.model_type]
     if leaf == "word/embedding" and config.model_type == "bart":
         root = prefix(config)
-        found += [f"{root}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
+        names += [f"{root}{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
     if leaf.endswith("word/embedding") and config.tied:
-        found.append(f"{output}.weight")
+        names.append(f"{output}.weight")
     if leaf == "head/bias" and config.model_type in ("bert", "roberta"):
-        found.append(f"{output}.bias")
-    return found
+        names.append(f"{output}.bias")
+    return names
 
 
 def spellings(config: ModelConfig, name: str) -> list[str]:
-    """The ways in which files write a name: with or without prefix, as now or as of old."""
-    found = list(dict.fromkeys((name, name.removeprefix(prefix(config)))))
+    """Variants of a name in files: with or without prefix, in new or old spelling."""
+    names = list(dict.fromkeys((name, name.removeprefix(prefix(config)))))
     for end, before in _OLD.items():
-        found += [one.removesuffix(end) + before for one in found if one.endswith(end)]
-    return found
+        names += [one.removesuffix(end) + before for one in names if one.endswith(end)]
+    return names
 
 
 def in_body(config: ModelConfig, name: str) -> bool:
-    """Whether a file's tensor belongs to the body of the architecture, and is no constant."""
+    """Whether a stored tensor is a weight of the architecture's body."""
     root, table = _BODIES[config.model_type]
     tops = {theirs.split(".")[1] for theirs in table.values()}
     inner = name.removeprefix(root + ".")
@@ -230,30 +231,30 @@ def in_body(config: ModelConfig, name: str) -> bool:
 
 
 def _without_number(module: str) -> tuple[str, str]:
-    """A layer's number apart: ("encoder/layer_{i}/up", "3")."""
-    pieces = module.split("/")
+    """The path and number of a layer, such as ("encoder/layer_{i}/up", "3")."""
+    parts = module.split("/")
     number = ""
-    for place, piece in enumerate(pieces):
-        if piece.startswith("layer_") and piece[6:].isdigit():
-            number = piece[6:]
-            pieces[place] = "layer_{i}"
-    return "/".join(pieces), number
+    for index, part in enumerate(parts):
+        if part.startswith("layer_") and part[6:].isdigit():
+            number = part[6:]
+            parts[index] = "layer_{i}"
+    return "/".join(parts), number
 
 
 def unstacked(params: dict[str, Any]) -> dict[str, Any]:
-    """Leaves by name, those of stacked layers one by one: `layers/up` to `layer_0/up`, ...
+    """Leaves by name, with stacked layers one by one: `layers/up` becomes `layer_0/up`, ...
 
     >>> sorted(unstacked({"encoder": {"layers": {"up": np.zeros((2, 3))}}}))
     ['encoder/layer_0/up', 'encoder/layer_1/up']
     """
-    found = {}
+    leaves = {}
     for name, leaf in flatten_dict(params, sep="/").items():
         if "/layers/" not in f"/{name}":
-            found[name] = leaf
+            leaves[name] = leaf
             continue
-        for place in range(leaf.shape[0]):
-            found[f"/{name}".replace("/layers/", f"/layer_{place}/")[1:]] = leaf[place]
-    return found
+        for index in range(leaf.shape[0]):
+            leaves[f"/{name}".replace("/layers/", f"/layer_{index}/")[1:]] = leaf[index]
+    return leaves
 
 
 def restacked(named: dict[str, Any], like: Any) -> dict[str, Any]:
@@ -263,12 +264,12 @@ def restacked(named: dict[str, Any], like: Any) -> dict[str, Any]:
     >>> restacked(unstacked(tree), tree)["encoder"]["layers"]["up"].shape
     (2, 3)
     """
-    found = {}
+    leaves = {}
     for name, leaf in flatten_dict(like, sep="/").items():
         if "/layers/" not in f"/{name}":
-            found[name] = named[name]
+            leaves[name] = named[name]
             continue
         layers = range(leaf.shape[0])
         parts = [named[f"/{name}".replace("/layers/", f"/layer_{i}/")[1:]] for i in layers]
-        found[name] = np.stack([np.asarray(part) for part in parts])
-    return jax.tree.map(jax.numpy.asarray, unflatten_dict(found, sep="/"))
+        leaves[name] = np.stack([np.asarray(part) for part in parts])
+    return jax.tree.map(jax.numpy.asarray, unflatten_dict(leaves, sep="/"))

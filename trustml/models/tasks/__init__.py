@@ -1,4 +1,4 @@
-"""Six kinds of task on text: data in, a network's loss and its figures out."""
+"""Six kinds of task on text: each turns data into a network's loss, predictions and metrics."""
 
 from trustml.models.tasks.task import KINDS as KINDS
 from trustml.models.tasks.task import Encoded as Encoded

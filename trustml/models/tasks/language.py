@@ -1,4 +1,4 @@
-"""Tasks on language models: rows to tokens, and what the heads say back to answers in words."""
+"""Tasks for language models: rows to tokens, and the output of heads to answers in words."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.heads import answer_predict
 
-BATCH = 64  # rows that a prediction takes at a time
-_PARTS = 4  # of the data that are kept encoded: a run evaluates the same ones again and again
+BATCH = 64  # rows per call of a prediction
+_PARTS = 4  # parts of the data that stay encoded: a run evaluates the same ones many times
 
-# (params, tokens of each source, most tokens to write) to the tokens written for each.
+# Maps (params, tokens of each source, largest number of new tokens) to the new tokens of each.
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]
 
 
@@ -34,20 +34,20 @@ def language_problem(
     disclosures: Sequence[str],
     write: Writer | None = None,
 ) -> Task:
-    """A problem for a language model with a head for the task.
+    """A task for a language model with a head for it.
 
     Args:
-      schema: Any part of the data: its task and its labels are read, its rows are not.
-      network: With the head, labels and tags of `schema`.
-      tokenizer: Of the model.
-      start: seed to the weights to start from.
-      limits: Pieces read of a row, in training and in evaluation.
-      config: What rebuilds the network.
-      disclosures: What the start has seen.
-      write: For "seq2seq": how texts are written.
+      schema: Any part of the data; only its task and labels are read, not its rows.
+      network: Network with the head, labels and tags of `schema`.
+      tokenizer: The tokenizer of the model.
+      start: Maps a seed to initial weights.
+      limits: Largest numbers of tokens of a row, in training and in evaluation.
+      config: Plain values from which the network can be rebuilt.
+      disclosures: What data the initial weights come from.
+      write: Generates the texts of "seq2seq".
 
     Raises:
-      ValueError: The task writes and there is no `write`.
+      ValueError: The task is "seq2seq" and there is no `write`.
     """
     if schema.task == "seq2seq" and write is None:
         raise ValueError("`write` must be given for the task 'seq2seq', got None.")
@@ -67,15 +67,15 @@ def language_problem(
 
 
 class _Predictor:
-    """A network's predictions, some rows at a time."""
+    """The predictions of a network, `BATCH` rows at a time."""
 
     def __init__(self, network: Network, tokenizer: TextTokenizer, limits: Limits, write):
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
         self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
-        kept = functools.lru_cache(_PARTS)
-        self.encoded = kept(lambda examples: tokens.encode(examples, tokenizer, limits))
-        self.windows = kept(self._windows)
-        self.words = kept(self._words)
+        cached = functools.lru_cache(_PARTS)
+        self.encoded = cached(lambda examples: tokens.encode(examples, tokenizer, limits))
+        self.windows = cached(self._windows)
+        self.words = cached(self._words)
 
     def _answer(self, params, unit):
         """The best span of a window and its score."""
@@ -84,75 +84,76 @@ class _Predictor:
         return start[first] + end[last], first, last
 
     def _windows(self, examples: Examples):
-        found = [
+        windows = [
             window
-            for place, row in enumerate(examples.rows)
-            for window in tokens.windows(place, row, self.tokenizer, self.limits.source)
+            for index, row in enumerate(examples.rows)
+            for window in tokens.windows(index, row, self.tokenizer, self.limits.source)
         ]
-        return found, tokens.window_arrays(found, self.limits.source)
+        return windows, tokens.window_arrays(windows, self.limits.source)
 
     def _words(self, examples: Examples):
-        """The word that each piece of each row is of."""
+        """The index of the word of each token, by row."""
         length = self.limits.source
         return [self.tokenizer.encode_words(row.tokens, length).words for row in examples.rows]
 
     def of(self, function: Callable, params: Any, arrays: dict[str, np.ndarray]) -> Any:
         """`function(params, arrays)`, computed for `BATCH` rows at a time."""
-        size, found = len(next(iter(arrays.values()))), []
+        size, batches = len(next(iter(arrays.values()))), []
         for first in range(0, size, BATCH):
-            rows = np.minimum(np.arange(first, first + BATCH), size - 1)  # the last are repeated
+            # The last row fills the last batch up: one shape, so one program.
+            rows = np.minimum(np.arange(first, first + BATCH), size - 1)
             part = function(params, {name: leaf[rows] for name, leaf in arrays.items()})
-            kept = min(BATCH, size - first)
-            found.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], part))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+            real = min(BATCH, size - first)
+            batches.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], part))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
 
 
 def _read_classes(predict: _Predictor, params, examples, quick):
     del quick
-    places = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
-    return [examples.labels[place] for place in places]
+    classes = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    return [examples.labels[index] for index in classes]
 
 
 def _read_tags(predict: _Predictor, params, examples, quick):
     del quick
-    found = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
-    return _tags_of_words(predict, found, examples)
+    tags = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    return _tags_of_words(predict, tags, examples)
 
 
 def _read_both(predict: _Predictor, params, examples, quick):
     del quick
-    places, found = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
-    labels = [examples.labels[place] for place in places]
-    return labels, _tags_of_words(predict, found, examples)
+    classes, tags = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    labels = [examples.labels[index] for index in classes]
+    return labels, _tags_of_words(predict, tags, examples)
 
 
-def _tags_of_words(predict: _Predictor, found, examples):
+def _tags_of_words(predict: _Predictor, token_tags, examples):
     """Tags of tokens as tags of words; words beyond the limit are "O"."""
     tags, rows = examples.tags, []
     allowed = allowed_transitions(tags)
-    for row, words, places in zip(examples.rows, predict.words(examples), found, strict=True):
-        said = ["O"] * len(row.tokens)
+    for row, words, numbers in zip(examples.rows, predict.words(examples), token_tags, strict=True):
+        word_tags = ["O"] * len(row.tokens)
         before = 0
-        for word, first, place in zip(words, tokens.first_tokens(words), places, strict=False):
+        for word, first, tag in zip(words, tokens.first_tokens(words), numbers, strict=False):
             if word is not None and first:
-                # An `I-` that continues nothing is read as the beginning it must be.
-                place = int(place) if allowed[before, place] else _begin(tags, place)
-                said[word], before = tags[place], place
-        rows.append(tuple(said))
+                # An `I-` after another slot or "O" violates BIO: it counts as a `B-`.
+                tag = int(tag) if allowed[before, tag] else _begin(tags, tag)
+                word_tags[word], before = tags[tag], tag
+        rows.append(tuple(word_tags))
     return rows
 
 
-def _begin(tags: Sequence[str], place: int) -> int:
-    return tags.index(f"B-{tags[place][2:]}")
+def _begin(tags: Sequence[str], tag: int) -> int:
+    return tags.index(f"B-{tags[tag][2:]}")
 
 
 def _read_answers(predict: _Predictor, params, examples, quick):
-    """For each question, the span with the highest score over all windows of its context."""
+    """The span with the highest score over all windows of the context, for each question."""
     del quick
-    found, arrays = predict.windows(examples)
+    windows, arrays = predict.windows(examples)
     scores, firsts, lasts = predict.of(predict.answer, params, arrays)
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
-    for window, score, first, last in zip(found, scores, firsts, lasts, strict=True):
+    for window, score, first, last in zip(windows, scores, firsts, lasts, strict=True):
         if any(window.context) and score > best[window.row][0]:
             characters = window.spans[first][0], window.spans[last][1]
             best[window.row] = (score, examples.rows[window.row].context[slice(*characters)])
@@ -160,12 +161,12 @@ def _read_answers(predict: _Predictor, params, examples, quick):
 
 
 def _read_likelihoods(predict: _Predictor, params, examples, quick):
-    """Sums over the tokens of each document."""
+    """Sums over the chunks of each document."""
     del quick
     encoded = predict.encoded(examples)
-    found = predict.of(predict.network.predict, params, encoded.arrays)
+    likelihoods = predict.of(predict.network.predict, params, encoded.arrays)
     sums = np.zeros((len(examples), 2))
-    np.add.at(sums, encoded.row_of, found)
+    np.add.at(sums, encoded.row_of, likelihoods)
     return sums
 
 
@@ -174,7 +175,7 @@ def _read_texts(predict: _Predictor, params, examples, quick):
     likelihoods = predict.of(predict.network.predict, params, arrays)
     if quick:
         return None, likelihoods
-    if not np.isfinite(likelihoods).all():  # a model that diverged writes nothing
+    if not np.isfinite(likelihoods).all():  # a model that diverged: `generate` raises at its scores
         return [""] * len(examples), likelihoods
     sources = [ids[mask].tolist() for ids, mask in zip(arrays["ids"], arrays["mask"], strict=True)]
     written = [

@@ -1,4 +1,4 @@
-"""A task with its data's schema and a network for it: what a trainer and a judge need, no more."""
+"""A task: the schema of its data and a network for it, all that training and evaluation need."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,16 +18,17 @@ class Encoded(NamedTuple):
     """Rows as a network reads them.
 
     Attributes:
-      arrays: Leading axis = piece of a row; all of one length.
-      row_of: Row of the data that each piece was cut from, int64 [piece]; most rows give one.
+      arrays: Arrays [example, ...]; all have the same length.
+      row_of: Row of the data that each example was cut from, int64 [example]. Most rows give one
+        example; a long document gives several.
     """
 
     arrays: dict[str, np.ndarray]
     row_of: np.ndarray
 
-    def take(self, pieces: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of some pieces."""
-        return {name: leaf[pieces] for name, leaf in self.arrays.items()}
+    def take(self, examples: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of some examples, by index."""
+        return {name: leaf[examples] for name, leaf in self.arrays.items()}
 
 
 class Task(NamedTuple):
@@ -35,14 +36,14 @@ class Task(NamedTuple):
 
     Attributes:
       kind: One of `KINDS`.
-      network: Its `loss` reads one piece of what `encode` gives.
+      network: Its `loss` reads one example of what `encode` returns.
       encode: Examples to arrays, for training and for attacks by the loss.
-      predict: `(params, examples, quick)` to what `Scoring.counts` reads; `quick` may leave out
-        what takes long.
-      start: seed to the weights to start from; no private row is read.
-      config: What rebuilds the network, as plain values for JSON.
-      disclosures: What else than training saw data, and where ids come from: for a statement.
-      tokenizer: Of a language model; public.
+      predict: Maps `(params, examples, quick)` to predictions for `Scoring.counts`. With `quick`
+        it may leave out what takes long.
+      start: Maps a seed to initial weights; it reads no private row.
+      config: Plain values for JSON, from which the network can be rebuilt.
+      disclosures: Lines for a statement: what data the initial weights and the ids come from.
+      tokenizer: The public tokenizer of a language model.
     """
 
     kind: str
@@ -62,5 +63,5 @@ class Task(NamedTuple):
     def counts(
         self, params: Any, examples: Examples, *, quick: bool = False
     ) -> Float[np.ndarray, "row count"]:
-        """What the network's predictions on `examples` count for; private if the rows are."""
+        """Counts of right and wrong predictions, by row; private if the rows are."""
         return self.scoring.counts(examples.rows, self.predict(params, examples, quick))

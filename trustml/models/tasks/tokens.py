@@ -1,4 +1,4 @@
-"""Rows of each kind of task in tokens, as language models read them."""
+"""Arrays of token ids that language models read, from the rows of each kind of task."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 
 
 class Limits(NamedTuple):
-    """How much of a row is read.
+    """Largest numbers of tokens that a model reads and writes.
 
     Attributes:
-      source: Pieces of the text, the question with its context, or one chunk of a document.
-      target: Pieces of what is to be written.
+      source: Tokens of a text, of a question with its context, or of one chunk of a document.
+      target: Tokens of the text to write.
     """
 
     source: int = 128
@@ -24,13 +24,21 @@ class Limits(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of a context that a question is asked on, and where its tokens stand."""
+    """The question with one part of its context, as tokens.
+
+    Attributes:
+      row: Index of the question in the data.
+      ids: Token ids.
+      types: Segment of each token.
+      context: Whether each token belongs to the context.
+      spans: Characters of each token in the whole context, (start, end).
+    """
 
     row: int
     ids: list[int]
     types: list[int]
-    context: list[bool]  # whether a piece is of the context
-    spans: list[tuple[int, int]]  # characters of the whole context
+    context: list[bool]
+    spans: list[tuple[int, int]]
 
 
 def encode(examples: Examples, tokenizer: TextTokenizer, limits: Limits) -> Encoded:
@@ -38,8 +46,8 @@ def encode(examples: Examples, tokenizer: TextTokenizer, limits: Limits) -> Enco
 
     Args:
       examples: The rows.
-      tokenizer: Gives the tokens.
-      limits: What lies beyond is left out, but for documents, which are cut into several tokens.
+      tokenizer: The tokenizer of the model.
+      limits: Tokens beyond them are left out, except in documents, which are cut into chunks.
 
     Returns:
       Arrays as `trustml.models.transformers.language` describes the units of each head.
@@ -48,36 +56,36 @@ def encode(examples: Examples, tokenizer: TextTokenizer, limits: Limits) -> Enco
 
 
 def _classify(examples, tokenizer, limits) -> Encoded:
-    found = [tokenizer.encode(row.text, max_length=limits.source) for row in examples.rows]
-    places = {label: place for place, label in enumerate(examples.labels)}
-    labels = np.array([places[row.label] for row in examples.rows], np.int32)
-    return _whole({**_inputs(found, limits.source), "label": labels})
+    encoded = [tokenizer.encode(row.text, max_length=limits.source) for row in examples.rows]
+    ids = {label: index for index, label in enumerate(examples.labels)}
+    labels = np.array([ids[row.label] for row in examples.rows], np.int32)
+    return _whole({**_inputs(encoded, limits.source), "label": labels})
 
 
 def _tagged(examples, tokenizer, limits) -> Encoded:
-    found = [tokenizer.encode_words(row.tokens, limits.source) for row in examples.rows]
-    ids = {tag: place for place, tag in enumerate(examples.tags)}
-    tags, bears = [], []
-    for row, each in zip(examples.rows, found, strict=True):
+    encoded = [tokenizer.encode_words(row.tokens, limits.source) for row in examples.rows]
+    ids = {tag: index for index, tag in enumerate(examples.tags)}
+    tags, has_tag = [], []
+    for row, each in zip(examples.rows, encoded, strict=True):
         first = first_tokens(each.words)
-        bears.append(first)
+        has_tag.append(first)
         tags.append(
             [
                 ids[row.tags[word]] if mark else 0
                 for word, mark in zip(each.words, first, strict=True)
             ]
         )
-    arrays = _inputs(found, limits.source)
+    arrays = _inputs(encoded, limits.source)
     arrays["tags"] = padded(tags, limits.source)
-    arrays["tag_mask"] = padded(bears, limits.source, kind=bool)
+    arrays["tag_mask"] = padded(has_tag, limits.source, kind=bool)
     if examples.task == "nlu":
-        places = {label: place for place, label in enumerate(examples.labels)}
-        arrays["label"] = np.array([places[row.intent] for row in examples.rows], np.int32)
+        label_ids = {label: index for index, label in enumerate(examples.labels)}
+        arrays["label"] = np.array([label_ids[row.intent] for row in examples.rows], np.int32)
     return _whole(arrays)
 
 
 def first_tokens(words: Sequence[int | None]) -> list[bool]:
-    """Whether each piece is the first of its word.
+    """Whether each token is the first of its word.
 
     >>> first_tokens([None, 0, 0, 1, None])
     [False, True, False, True, False]
@@ -87,45 +95,45 @@ def first_tokens(words: Sequence[int | None]) -> list[bool]:
 
 
 def _questions(examples, tokenizer, limits) -> Encoded:
-    """One window a question: the one in whose middle the first answer stands."""
+    """One window for each question: the one with the first answer nearest to its middle."""
     chosen, starts, ends = [], [], []
-    for place, row in enumerate(examples.rows):
+    for index, row in enumerate(examples.rows):
         answer = row.answers[0]
         span = (answer.start, answer.start + len(answer.text))
-        found = [
-            (window, inside)
-            for window in windows(place, row, tokenizer, limits.source)
-            if (inside := _span_of(window, span)) is not None
+        fitting = [
+            (window, bounds)
+            for window in windows(index, row, tokenizer, limits.source)
+            if (bounds := _span_of(window, span)) is not None
         ]
-        if (
-            not found
-        ):  # an answer longer than a window; its loss is 0, as the first piece is special
-            found = [(windows(place, row, tokenizer, limits.source)[0], (0, 0))]
-        window, inside = max(found, key=lambda each: _margin(*each))
+        if not fitting:
+            # No window holds the whole answer. Token 0 is special, so `answer_loss` gives 0.
+            fitting = [(windows(index, row, tokenizer, limits.source)[0], (0, 0))]
+        window, bounds = max(fitting, key=lambda each: _margin(*each))
         chosen.append(window)
-        starts.append(inside[0])
-        ends.append(inside[1])
+        starts.append(bounds[0])
+        ends.append(bounds[1])
     arrays = window_arrays(chosen, limits.source)
     return _whole({**arrays, "start": np.array(starts, np.int32), "end": np.array(ends, np.int32)})
 
 
-def windows(place: int, row, tokenizer: TextTokenizer, length: int) -> list[Window]:
-    """The question with each stretch of its context that fits; stretches overlap by a half.
+def windows(index: int, row, tokenizer: TextTokenizer, length: int) -> list[Window]:
+    """The question with each part of its context that fits; neighbours overlap by a half.
 
-    A question is cut at half of `length`, so that every one leaves room.
+    A question longer than half of `length` is cut, to leave room for the context.
 
     Raises:
       ValueError: A `length` below 24.
     """
     if length < 24:
         raise ValueError(f"`max_length` must be at least 24 for questions, got {length}.")
-    asked = _cut(row.question, tokenizer, length // 2 - 4)
+    question = _cut(row.question, tokenizer, length // 2 - 4)
     spans = tokenizer.encode(row.context, special=False).offsets
-    alone = len(tokenizer.encode(asked, pair="").ids)
-    room = max(4, length - alone - 2)  # a stretch cut out of its text may take a piece or two more
+    question_length = len(tokenizer.encode(question, pair="").ids)
+    # A part that is cut out of its text may take a token or two more than inside it.
+    room = max(4, length - question_length - 2)
     starts = range(0, max(1, len(spans) - room // 2), max(1, room // 2))
-    stretches = [spans[start : start + room] for start in starts]
-    return [_window(place, row.context, asked, tokenizer, part, length) for part in stretches]
+    parts = [spans[start : start + room] for start in starts]
+    return [_window(index, row.context, question, tokenizer, part, length) for part in parts]
 
 
 def _cut(text: str, tokenizer: TextTokenizer, most: int) -> str:
@@ -133,19 +141,19 @@ def _cut(text: str, tokenizer: TextTokenizer, most: int) -> str:
     return text if len(spans) <= most else text[: spans[most - 1][1]]
 
 
-def _window(place, context, asked, tokenizer, spans, length) -> Window:
-    # A context of characters that the vocabulary drops has no spans.
+def _window(index, context, question, tokenizer, spans, length) -> Window:
+    # There are no spans if the vocabulary drops every character of the context.
     first, last = (spans[0][0], spans[-1][1]) if spans else (0, 0)
-    found = tokenizer.encode(asked, pair=context[first:last], max_length=length)
-    inside = [part == 1 for part in found.sequence]
-    moved = [(start + first, end + first) for start, end in found.offsets]
-    return Window(place, found.ids, found.types, inside, moved)
+    encoded = tokenizer.encode(question, pair=context[first:last], max_length=length)
+    inside = [part == 1 for part in encoded.sequence]
+    moved = [(start + first, end + first) for start, end in encoded.offsets]
+    return Window(index, encoded.ids, encoded.types, inside, moved)
 
 
 def _span_of(window: Window, span: tuple[int, int]) -> tuple[int, int] | None:
     touched = [
-        piece
-        for piece, (inside, (start, end)) in enumerate(
+        token
+        for token, (inside, (start, end)) in enumerate(
             zip(window.context, window.spans, strict=True)
         )
         if inside and start < span[1] and end > span[0]
@@ -165,23 +173,23 @@ def _margin(window: Window, inside: tuple[int, int]) -> int:
     return min(inside[0] - window.context.index(True), len(window.ids) - inside[1])
 
 
-def window_arrays(found: Sequence[Window], length: int) -> dict[str, np.ndarray]:
-    """What a network reads of windows."""
-    arrays = _inputs(found, length)
-    return {**arrays, "context_mask": padded([each.context for each in found], length, kind=bool)}
+def window_arrays(windows: Sequence[Window], length: int) -> dict[str, np.ndarray]:
+    """The arrays that a network reads, from windows."""
+    arrays = _inputs(windows, length)
+    return {**arrays, "context_mask": padded([each.context for each in windows], length, kind=bool)}
 
 
 def _documents(examples, tokenizer, limits) -> Encoded:
-    """Each document in tokens of at most `limits.source`, every one behind a start token."""
+    """Chunks of at most `limits.source` tokens of each document, each after a start token."""
     begin = [token for token in (tokenizer.bos_id,) if token is not None]
     end = [token for token in (tokenizer.eos_id,) if token is not None]
     chunks, owners = [], []
     room = limits.source - len(begin)
-    for place, row in enumerate(examples.rows):
+    for index, row in enumerate(examples.rows):
         ids = tokenizer.encode(row.text, special=False).ids + end
         for start in range(0, len(ids), room):
             chunks.append(begin + ids[start : start + room])
-            owners.append(place)
+            owners.append(index)
     arrays = {"ids": padded(chunks, limits.source), "mask": _mask(chunks, limits.source)}
     return Encoded(arrays, np.array(owners))
 
@@ -200,9 +208,9 @@ def _pairs(examples, tokenizer, limits) -> Encoded:
     return _whole(arrays)
 
 
-def _inputs(found: Sequence[Any], length: int) -> dict[str, np.ndarray]:
-    ids = [each.ids for each in found]
-    types = padded([each.types for each in found], length)
+def _inputs(encoded: Sequence[Any], length: int) -> dict[str, np.ndarray]:
+    ids = [each.ids for each in encoded]
+    types = padded([each.types for each in encoded], length)
     return {"ids": padded(ids, length), "mask": _mask(ids, length), "types": types}
 
 

@@ -1,7 +1,7 @@
 """Several rows as one unit: all that one person wrote, all questions on one paragraph.
 
-A unit's loss is the mean over the pieces that are there, so one unit counts as one, however much it
-holds; what it holds beyond a fixed number is left out.
+A unit's loss is the mean over its examples, so every unit has the same weight, whatever its size.
+Examples beyond a fixed number are left out.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,55 +19,66 @@ PRESENT = "present"
 def group_pieces(
     encoded: Encoded, units: Sequence[Sequence[int]], most: int
 ) -> dict[str, np.ndarray]:
-    """Arrays [unit, most, ...] of the first pieces of each unit, and `present` [unit, most].
+    """Arrays [unit, most, ...] of the first examples of each unit, and `present` [unit, most].
 
-    Which pieces are kept follows from the unit alone.
+    The choice of examples depends on the unit alone. Absent examples are zeros, with a mask of
+    False throughout; the loss of such an example must be finite.
 
-    A place without a piece holds zeros: nothing is masked in true, and a loss there must be finite.
+    >>> encoded = Encoded({"ids": np.array([[1], [2], [3]])}, np.array([0, 0, 1]))
+    >>> group_pieces(encoded, [(0, 1)], 2)["ids"].tolist()
+    [[[1], [2]]]
 
     Args:
       encoded: Rows of the data.
       units: The rows of each unit.
-      most: Pieces kept of a unit. With 1, arrays are [unit, ...] and nothing marks presence.
+      most: Largest number of examples of a unit. With 1, arrays are [unit, ...] without `present`.
 
     Raises:
       ValueError: `most` is not positive, or a unit has no rows.
     """
     if not most >= 1:
         raise ValueError(f"`most` must be at least 1, got {most!r}.")
-    places, present = _places(encoded.row_of, units, most)
+    chosen, present = _first_examples(encoded.row_of, units, most)
     if most == 1:
-        return encoded.take(places[:, 0])
+        return encoded.take(chosen[:, 0])
     arrays = {}
     for name, leaf in encoded.arrays.items():
-        arrays[name] = leaf[places]
-        arrays[name][~present] = 0  # no row of another unit, not even unread
+        arrays[name] = leaf[chosen]
+        arrays[name][~present] = 0  # index 0 is a row of another unit: nothing of it may stay
     return arrays | {PRESENT: present}
 
 
-def _places(row_of, units, most):
+def _first_examples(row_of, units, most):
+    """Indices of each unit's first examples and which of them exist, both [unit, most]."""
     order = np.argsort(row_of, kind="stable")
     rows = 1 + max((row for unit in units for row in unit), default=0)
     starts = np.searchsorted(row_of[order], np.arange(rows + 1))
-    places, present = (np.zeros((len(units), most), kind) for kind in (np.int64, bool))
-    for place, rows in enumerate(units):
-        pieces = [piece for row in rows for piece in order[starts[row] : starts[row + 1]]][:most]
-        if not pieces:
-            raise ValueError(f"`units` must each have a row, got unit {place} without one.")
-        places[place, : len(pieces)] = pieces
-        present[place, : len(pieces)] = True
-    return places, present
+    chosen, present = (np.zeros((len(units), most), kind) for kind in (np.int64, bool))
+    for index, rows in enumerate(units):
+        examples = [one for row in rows for one in order[starts[row] : starts[row + 1]]][:most]
+        if not examples:
+            raise ValueError(f"`units` must each have a row, got unit {index} without one.")
+        chosen[index, : len(examples)] = examples
+        present[index, : len(examples)] = True
+    return chosen, present
 
 
 def unit_loss(loss: Callable) -> Callable:
-    """The loss of a unit of `group_pieces`: the mean of `loss` over the pieces that are there."""
+    """The loss of a unit of `group_pieces`: the mean of `loss` over the examples that are present.
+
+    >>> loss = unit_loss(lambda weight, example: weight * example["x"])
+    >>> unit = {"x": jnp.array([1.0, 3.0, 0.0]), PRESENT: jnp.array([True, True, False])}
+    >>> float(loss(2.0, unit))
+    4.0
+    """
 
     def mean(params, unit, *key) -> Float[Array, ""]:
-        pieces = {name: leaf for name, leaf in unit.items() if name != PRESENT}
-        there = unit[PRESENT].astype(jnp.float32)
-        keys = [jax.random.split(one, there.shape[0]) for one in key]
-        losses = jax.vmap(lambda piece, *own: loss(params, piece, *own))(pieces, *keys)
-        losses = jnp.where(there > 0, losses, 0.0)
-        return losses.sum() / jnp.maximum(there.sum(), 1.0)
+        examples = {name: leaf for name, leaf in unit.items() if name != PRESENT}
+        present = unit[PRESENT].astype(jnp.float32)
+        keys = [jax.random.split(one, present.shape[0]) for one in key]
+        losses = jax.vmap(lambda example, *own: loss(params, example, *own))(examples, *keys)
+        # `where`, not a product: its gradient at an absent example is 0 even if that loss is inf.
+        losses = jnp.where(present > 0, losses, 0.0)
+        return losses.sum() / jnp.maximum(present.sum(), 1.0)
 
     return mean

@@ -1,7 +1,7 @@
-"""Tasks on whole words: hashed ids, and the small networks of `trustml.models.joint.nlu`.
+"""Tasks on hashed words, with the small networks of `trustml.models.joint.nlu`.
 
-No vocabulary is read off the data, and training from random weights takes a minute: the way to
-start where there are no pretrained weights.
+The hash needs no vocabulary, which could reveal the data. Training from random weights takes a
+minute, so this is the way to start without pretrained weights.
 """
 
 import functools
@@ -42,18 +42,25 @@ def word_problem(
     start: Callable[[Any, int], Any] | None = None,
     disclosures: Sequence[str] = ("start: random weights",),
 ) -> Task:
-    """A problem for a network that sums hashed ids of words.
+    """A task for a network that sums hashed ids of words.
+
+    >>> from trustml.data import snips
+    >>> examples = snips.generated(3)
+    >>> sizes = {"features": 4, "layers": 1, "embedding": 4}
+    >>> task = word_problem(examples, sizes=sizes, buckets=16, max_length=5)
+    >>> task.encode(examples).arrays["mask"].shape
+    (3, 5)
 
     Args:
-      schema: Any part of the data: its task and its labels are read, its rows are not.
+      schema: Any part of the data; only its task and labels are read, not its rows.
       network: "conv", "bilstm" or "transformer".
       sizes: `features`, `layers` and `embedding` of the network.
       buckets: Rows of each table of embeddings.
-      max_length: Words kept of a row in training.
-      evaluation_length: Words read in evaluation; what lies beyond is tagged "O".
-      slot_weight: Of the loss per word against the loss of the label.
-      start: `(network, seed)` to the weights to start from; random ones by default.
-      disclosures: What the start has seen.
+      max_length: Number of words of a row that are read in training.
+      evaluation_length: The same in evaluation; later words are tagged "O".
+      slot_weight: Weight of the loss per word, relative to the loss of the label.
+      start: Maps `(network, seed)` to initial weights; random ones by default.
+      disclosures: What data the initial weights come from.
 
     Raises:
       ValueError: Another kind of task, or a number out of range.
@@ -61,7 +68,7 @@ def word_problem(
     kind = schema.task
     if kind not in KINDS:
         raise ValueError(
-            f"`schema` must be of a task that words can do ({', '.join(KINDS)}), got {kind!r}. "
+            f"`schema` must be of a task for hashed words ({', '.join(KINDS)}), got {kind!r}. "
             "Choose a language model for it."
         )
     tokenizer = hash_tokenizer(buckets)
@@ -79,7 +86,7 @@ def word_problem(
         arrays = _encode(examples, tokenizer, labels, tags, max_length)
         return Encoded(arrays, np.arange(len(examples)))
 
-    @functools.lru_cache(maxsize=4)  # a run evaluates the same parts again and again
+    @functools.lru_cache(maxsize=4)  # a run evaluates the same parts many times
     def read(examples: Examples):
         return token_arrays([_words_of(row) for row in examples.rows], tokenizer, evaluation_length)
 
@@ -100,8 +107,8 @@ def word_problem(
         "dtype": "float32",
     }
     begin = start or (lambda net, seed: net.init(jax.random.key(seed)))
-    told = (tokenizer.statement, *disclosures)
-    return Task(kind, made, encode, predict, lambda seed: begin(made, seed), config, told)
+    statements = (tokenizer.statement, *disclosures)
+    return Task(kind, made, encode, predict, lambda seed: begin(made, seed), config, statements)
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -116,24 +123,24 @@ def _words_of(row) -> Sequence[str]:
 def _encode(examples, tokenizer: Tokenizer, labels, tags, length: int) -> dict[str, np.ndarray]:
     arrays = token_arrays([_words_of(row) for row in examples.rows], tokenizer, length)
     if tags:
-        tag_ids = {tag: place for place, tag in enumerate(tags)}
+        tag_ids = {tag: index for index, tag in enumerate(tags)}
         arrays["tags"] = padded(
             [[tag_ids[tag] for tag in row.tags] for row in examples.rows], length
         )
     if labels:
-        ids = {label: place for place, label in enumerate(labels)}
+        ids = {label: index for index, label in enumerate(labels)}
         name = "label" if examples.task == "classify" else "intent"
         arrays["intent"] = np.array([ids[getattr(row, name)] for row in examples.rows], np.int32)
     return arrays
 
 
-def _in_words(found, examples: Examples, labels, tags):
-    chosen, spans = (None if part is None else np.asarray(part) for part in found)
-    named = None if chosen is None else [labels[place] for place in chosen]
-    if spans is None:
+def _in_words(predicted, examples: Examples, labels, tags):
+    label_of_rows, tags_of_rows = (None if part is None else np.asarray(part) for part in predicted)
+    named = None if label_of_rows is None else [labels[index] for index in label_of_rows]
+    if tags_of_rows is None:
         return named
     rows = []
-    for row, places in zip(examples.rows, spans, strict=True):
-        known = [tags[place] for place in places[: len(row.tokens)]]
-        rows.append((*known, *("O",) * (len(row.tokens) - len(known))))
+    for row, indices in zip(examples.rows, tags_of_rows, strict=True):
+        row_tags = [tags[index] for index in indices[: len(row.tokens)]]
+        rows.append((*row_tags, *("O",) * (len(row.tokens) - len(row_tags))))
     return rows if named is None else (named, rows)

@@ -1,4 +1,4 @@
-"""The steps around a vocabulary that classes of transformers build, by their options."""
+"""The steps that tokenizer classes of transformers build around a vocabulary."""
 
 import base64
 from collections.abc import Callable
@@ -12,11 +12,11 @@ class Family(NamedTuple):
     """One class of tokenizers.
 
     Attributes:
-      kind: Of the vocabulary, in tokenizer.json's word.
-      files: Those that hold the vocabulary where there is no tokenizer.json.
-      tokens: Special tokens where the options are silent.
-      start: `(folder, tokenizer.json or None, options)` to a tokenizer without added tokens.
-      frame: `(tokenizer, options, special tokens)` to the post-processor; None for that of
+      kind: Type of the vocabulary, as tokenizer.json names it.
+      files: Files with the vocabulary if there is no tokenizer.json.
+      tokens: Default special tokens.
+      start: Maps `(folder, tokenizer.json or None, options)` to a tokenizer without added tokens.
+      frame: Maps `(tokenizer, options, special tokens)` to the post-processor; None keeps that of
         tokenizer.json.
     """
 
@@ -69,19 +69,19 @@ def _bytes(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any]):
 
 
 def _processor(whole: dict[str, Any]):
-    """The post-processor of tokenizer.json, read by itself."""
+    """The post-processor of tokenizer.json alone."""
     from tokenizers import Tokenizer
 
     bare = whole | {"model": whole["model"] | {"vocab": {}, "merges": []}, "added_tokens": []}
     return Tokenizer.from_str(dumps(bare)).post_processor
 
 
-def _pieces(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any]):
+def _unigram(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any]):
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     del folder
-    scores = [(piece, score) for piece, score in (whole or {})["model"]["vocab"]]
-    # XLM-RoBERTa's vocabularies all have their unknown token there.
+    scores = [(token, score) for token, score in (whole or {})["model"]["vocab"]]
+    # transformers hard-codes 3 too: the id of the unknown token in all XLM-RoBERTa vocabularies.
     model = Tokenizer(models.Unigram(scores, unk_id=3, byte_fallback=False))
     if (table := _character_table((whole or {}).get("normalizer"))) is not None:
         model.normalizer = normalizers.Precompiled(table)
@@ -94,10 +94,10 @@ def _pieces(folder: Path, whole: dict[str, Any] | None, options: dict[str, Any])
 
 
 def _character_table(normalizer: dict[str, Any] | None) -> bytes | None:
-    """The table of SentencePiece's normalisation, the only step of it that the class keeps."""
+    """SentencePiece's table of characters, the only normalizer that the class keeps."""
     parts = (normalizer or {}).get("normalizers", [normalizer or {}])
-    held = [part for part in parts if part.get("type") == "Precompiled"]
-    return base64.b64decode(held[0]["precompiled_charsmap"]) if held else None
+    tables = [part for part in parts if part.get("type") == "Precompiled"]
+    return base64.b64decode(tables[0]["precompiled_charsmap"]) if tables else None
 
 
 def _xlm_frame(model, options: dict[str, Any], tokens: dict[str, Any]):
@@ -156,5 +156,5 @@ FAMILIES = {
     "bert": Family("WordPiece", ("vocab.txt",), _BERT, _wordpiece, _bert_frame),
     "roberta": Family("BPE", _MERGED, _ROBERTA, _bytes, _roberta_frame),
     "gpt2": Family("BPE", _MERGED, _GPT2, _bytes, None),
-    "xlm-roberta": Family("Unigram", ("tokenizer.json",), _ROBERTA, _pieces, _xlm_frame),
+    "xlm-roberta": Family("Unigram", ("tokenizer.json",), _ROBERTA, _unigram, _xlm_frame),
 }

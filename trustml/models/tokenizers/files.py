@@ -1,7 +1,7 @@
-"""Reads a folder's tokenizer as Hugging Face's transformers 5 does: all files, one vocabulary.
+"""Reads a folder's tokenizer files as Hugging Face's transformers 5 does.
 
-A class that config.json or tokenizer_config.json names builds its own steps around the vocabulary,
-by the options of tokenizer_config.json; without one, tokenizer.json says all.
+config.json or tokenizer_config.json may name a class. It builds its own steps around the
+vocabulary, with the options of tokenizer_config.json. Without a class, tokenizer.json is complete.
 """
 
 import json
@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from trustml.models.tokenizers.families import FAMILIES, Family
 from trustml.strict_json import dumps
 
-NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order in which they are added
+NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")  # in the order that adds them
 _WHOLE, _SETTINGS, _MAP = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 _ADDED = "added_tokens.json"
-# Classes of transformers that are one family; any other builds steps that are not known here.
+# Classes of transformers by family; other classes build steps that are not supported.
 _CLASSES = {
     **dict.fromkeys(("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert"), "bert"),
     **dict.fromkeys(("ConvBert", "LayoutLM"), "bert"),
@@ -40,12 +40,12 @@ _USUAL = {
 
 
 class Read(NamedTuple):
-    """What a folder's files say.
+    """A tokenizer read from files.
 
     Attributes:
-      model: tokenizers.Tokenizer.
+      model: A `tokenizers.Tokenizer`.
       specials: "pad" to "[PAD]", and so on.
-      settings: The options of tokenizer_config.json.
+      settings: Options of tokenizer_config.json.
     """
 
     model: Any
@@ -54,11 +54,10 @@ class Read(NamedTuple):
 
 
 def read_tokenizer(folder: Path) -> Read:
-    """Reads a folder.
+    """The tokenizer of a folder.
 
     Raises:
-      ValueError: No vocabulary, a file that cannot be read, a class that is not known, or ids that
-        contradict each other.
+      ValueError: No vocabulary, an unreadable file, an unsupported class, or contradictory ids.
     """
     settings, config = _json(folder / _SETTINGS), _json(folder / "config.json")
     whole = _json(folder / _WHOLE) if (folder / _WHOLE).exists() else None
@@ -92,34 +91,34 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} must be a readable JSON file: {error}.") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(found).__name__}.")
-    return found
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(fields).__name__}.")
+    return fields
 
 
 def _family(folder: Path, settings, config, whole) -> Family | None:
-    """The class that builds the steps; None where tokenizer.json says all."""
+    """The class that builds the steps; None if tokenizer.json is complete."""
     name = settings.get("tokenizer_class") or config.get("tokenizer_class")
     kind = _OF_MODELS.get(config.get("model_type", ""))
     if name is None and kind is None:
         kind = _guessed(folder) if whole is None else None
-    found = FAMILIES.get(kind or "") if name is None else _of_class(folder, str(name))
-    if whole is None and not (found and all((folder / file).exists() for file in found.files)):
+    family = FAMILIES.get(kind or "") if name is None else _of_class(folder, str(name))
+    if whole is None and not (family and all((folder / file).exists() for file in family.files)):
         raise ValueError(
             f"{folder} must hold tokenizer.json, vocab.txt, or vocab.json with merges.txt, got "
             f"none of them that {name or 'a model'} reads."
         )
-    held = (whole or {}).get("model", {}).get("type")
-    if found is not None and held not in (None, found.kind):
+    stored = (whole or {}).get("model", {}).get("type")
+    if family is not None and stored not in (None, family.kind):
         raise ValueError(
-            f"{folder / _WHOLE} must hold a vocabulary of {found.kind}, as its class reads it, got "
-            f"{held}. Where tokenizer.json is right, set `tokenizer_class` of {_SETTINGS} to "
+            f"{folder / _WHOLE} must hold a vocabulary of {family.kind}, as its class reads it, "
+            f"got {stored}. Where tokenizer.json is right, set `tokenizer_class` of {_SETTINGS} to "
             "PreTrainedTokenizerFast."
         )
-    return found
+    return family
 
 
 def _guessed(folder: Path) -> str | None:
@@ -143,18 +142,18 @@ def _of_class(folder: Path, name: str) -> Family | None:
 
 
 def _with_defaults(settings: dict[str, Any], whole, family: Family | None) -> dict[str, Any]:
-    """What tokenizer.json says of cutting and padding counts where the options are silent."""
+    """The options, with truncation and padding of tokenizer.json as defaults."""
     cut, pad = (whole or {}).get("truncation"), (whole or {}).get("padding")
-    found = dict(settings)
+    options = dict(settings)
     if cut:
-        found.setdefault("truncation_side", cut["direction"].lower())
+        options.setdefault("truncation_side", cut["direction"].lower())
     if pad and family is None:  # a class has a name of its own for it
-        found.setdefault("pad_token", pad["pad_token"])
-    return found
+        options.setdefault("pad_token", pad["pad_token"])
+    return options
 
 
 def _token(given: Any, **more: bool):
-    """A token of a file: a name, or a name with its flags."""
+    """A token from a file: its text, or its text with flags."""
     from tokenizers import AddedToken
 
     if not isinstance(given, dict):
@@ -163,7 +162,7 @@ def _token(given: Any, **more: bool):
 
 
 def _added(folder: Path, settings: dict[str, Any], whole) -> tuple[dict[int, Any], dict[str, Any]]:
-    """Tokens that were added to the vocabulary, and the options with those of older files."""
+    """Tokens added to the vocabulary, by id, and the options with those of older files."""
     settings = {
         key: _token(value) if key.endswith("_token") else value for key, value in settings.items()
     }
@@ -171,7 +170,7 @@ def _added(folder: Path, settings: dict[str, Any], whole) -> tuple[dict[int, Any
         settings["extra_special_tokens"] = settings["additional_special_tokens"]
     if "added_tokens_decoder" in settings:
         given = settings["added_tokens_decoder"].items()
-        return {int(place): _token(token) for place, token in given}, settings
+        return {int(number): _token(token) for number, token in given}, settings
     older = _json(folder / _MAP)
     settings |= {k: _token(v, special=True) for k, v in older.items() if k.endswith("_token")}
     if "extra_special_tokens" in older:
@@ -180,17 +179,17 @@ def _added(folder: Path, settings: dict[str, Any], whole) -> tuple[dict[int, Any
         settings["extra_special_tokens"] = before + [one for one in listed if one not in before]
     special = {str(settings[f"{name}_token"]) for name in NAMED if settings.get(f"{name}_token")}
     special |= {str(token) for token in _listed(settings)}
-    if "extra_special_tokens" not in settings:  # as in transformers, after what is special is known
+    if "extra_special_tokens" not in settings:  # after `special`, as in transformers
         settings["extra_special_tokens"] = [
             _token(one, special=True) for one in _values(older.get("additional_special_tokens"))
         ]
-    found = {}
-    for text, place in _json(folder / _ADDED).items():
+    tokens = {}
+    for text, number in _json(folder / _ADDED).items():
         flags = {"normalized": text not in special, "special": text in special}
-        found[place] = _token({"content": text}, **flags)
+        tokens[number] = _token({"content": text}, **flags)
     for one in (whole or {}).get("added_tokens", ()):
-        found[one["id"]] = _token(one)
-    return found, settings
+        tokens[one["id"]] = _token(one)
+    return tokens, settings
 
 
 def _values(given: Any) -> Iterable[Any]:
@@ -205,29 +204,29 @@ def _listed(settings: dict[str, Any]) -> list[Any]:
 def _named(
     settings: dict[str, Any], family: Family | None, added: dict[int, Any]
 ) -> dict[str, Any]:
-    """Special tokens by `pad_token` and so on, those of models of their own last."""
+    """Special tokens by role, such as `pad_token`; roles of single models come last."""
     defaults = {} if family is None else family.tokens
     roles = [f"{name}_token" for name in NAMED]
     whole = {str(token): token for token in added.values()}
-    found: dict[str, Any] = {}
+    tokens: dict[str, Any] = {}
     for role in [*roles, *(key for key in settings if key.endswith("_token"))]:
         token = settings[role] if role in settings else defaults.get(role)
         if token is None or isinstance(token, bool):
             continue
-        known = whole if role in settings and role in roles else {}
-        found.setdefault(role, known.get(str(token), token))
-    return found
+        with_flags = whole if role in settings and role in roles else {}
+        tokens.setdefault(role, with_flags.get(str(token), token))
+    return tokens
 
 
 def _add(model, added: dict[int, Any], named: dict[str, Any], listed: list[Any]) -> None:
     from tokenizers import AddedToken
 
-    tokens = [added[place] for place in sorted(added)]
-    known = {str(token.content) for token in model.get_added_tokens_decoder().values()}
-    known |= {str(token) for token in tokens}
+    tokens = [added[number] for number in sorted(added)]
+    texts = {str(token.content) for token in model.get_added_tokens_decoder().values()}
+    texts |= {str(token) for token in tokens}
     for token in [*named.values(), *listed]:
-        # Of one text with other flags the last counts.
-        if str(token) not in known and token not in tokens:
+        # The same text with other flags is added again: `add_tokens` uses the last.
+        if str(token) not in texts and token not in tokens:
             tokens.append(token)
     roles = {str(token) for token in named.values()}
     whole = [AddedToken(one, special=True) if isinstance(one, str) else one for one in tokens]
@@ -237,17 +236,17 @@ def _add(model, added: dict[int, Any], named: dict[str, Any], listed: list[Any])
 
 
 def _check_ids(model, added: dict[int, Any]) -> None:
-    for place, token in added.items():
-        if (found := model.token_to_id(str(token))) != place:
+    for number, token in added.items():
+        if (got := model.token_to_id(str(token))) != number:
             raise ValueError(
-                f"the added token {str(token)!r} must have the id {place} that its file says, got "
-                f"{found}, the next one that the vocabulary leaves; number added tokens from the "
+                f"the added token {str(token)!r} must have the id {number} that its file says, got "
+                f"{got}, the next one that the vocabulary leaves; number added tokens from the "
                 "vocabulary's size on."
             )
 
 
 def _frame(model, settings, whole, family: Family | None, named: dict[str, Any]) -> None:
-    """The special tokens around texts."""
+    """Sets the special tokens around texts."""
     from tokenizers import processors
 
     if family is not None and family.frame is not None:
@@ -273,7 +272,7 @@ def _frame(model, settings, whole, family: Family | None, named: dict[str, Any])
 
 
 def _without_implied(model, implied: set[str]):
-    """Without the tokens behind all others that a class names and no file: no model has them."""
+    """Without the last tokens that only the class names: the embedding has no rows for them."""
     import tokenizers
 
     described = json.loads(model.to_str())
@@ -288,11 +287,11 @@ def _without_implied(model, implied: set[str]):
 
 
 def _specials(model, named: dict[str, Any]) -> dict[str, str]:
-    found = {}
+    tokens = {}
     for name in NAMED:
         given = named.get(f"{name}_token")
         for token in (str(given),) if given is not None else _USUAL[name]:
             if model.token_to_id(token) is not None:
-                found[name] = token
+                tokens[name] = token
                 break
-    return found
+    return tokens

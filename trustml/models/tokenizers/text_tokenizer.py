@@ -32,37 +32,42 @@ _STATEMENT = "trustml_statement"
 
 
 class Encoded(NamedTuple):
-    """Pieces of one text or pair; entries of special tokens are None in `words`, `sequence`."""
+    """Tokens of one text or pair; `words` and `sequence` are None for special tokens."""
 
     ids: list[int]
-    types: list[int]  # 0, and 1 for a pair's second text where the model tells them apart
-    words: list[int | None]  # which word of its text a piece belongs to
-    offsets: list[tuple[int, int]]  # characters of its text, or of its word
-    sequence: list[int | None]  # which text: 0 or 1
+    types: list[int]  # 0; 1 for a pair's second text if the model has segments
+    words: list[int | None]  # index of the token's word in its text
+    offsets: list[tuple[int, int]]  # characters (start, end) in its text, or in its word
+    sequence: list[int | None]  # index of its text: 0 or 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextTokenizer:
-    """Text to ids and back. An id is None where the vocabulary has no such special token."""
+    """Converts text to ids and back. An id is None if the vocabulary lacks the special token.
+
+    >>> tokenizer = TextTokenizer.train(["a rose is a rose"], vocab_size=270)
+    >>> tokenizer.decode(tokenizer.encode("rose is").ids)
+    'rose is'
+    """
 
     model: Any  # tokenizers.Tokenizer
     specials: dict[str, str]  # "pad" to "[PAD]", ...
-    statement: str  # where the vocabulary is from
-    truncation_side: str = "right"  # where a text that is too long is cut: "left" or "right"
-    model_max_length: int | None = None  # tokens that the model was made for, as its files say
+    statement: str  # the source of the vocabulary
+    truncation_side: str = "right"  # the side where long texts are cut: "left" or "right"
+    model_max_length: int | None = None  # longest input of the model, from its files
 
     @property
     def vocab_size(self) -> int:
-        """Rows that an embedding needs: the largest id and one."""
+        """Number of rows of an embedding: the largest id plus one."""
         return max(self.model.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
     pad_id = property(lambda self: self._id("pad"), doc="Id of padding.")
     bos_id = property(lambda self: self._id("bos"), doc="Id of the start of a text.")
     eos_id = property(lambda self: self._id("eos"), doc="Id of the end of a text.")
-    unk_id = property(lambda self: self._id("unk"), doc="Id of what the vocabulary lacks.")
-    mask_id = property(lambda self: self._id("mask"), doc="Id of a piece to be guessed.")
-    cls_id = property(lambda self: self._id("cls"), doc="Id of the token that stands for all.")
-    sep_id = property(lambda self: self._id("sep"), doc="Id between and behind texts.")
+    unk_id = property(lambda self: self._id("unk"), doc="Id of unknown text.")
+    mask_id = property(lambda self: self._id("mask"), doc="Id of a masked token.")
+    cls_id = property(lambda self: self._id("cls"), doc="Id of the token that summarizes a text.")
+    sep_id = property(lambda self: self._id("sep"), doc="Id between and after texts.")
 
     def _id(self, name: str) -> int | None:
         return self.model.token_to_id(self.specials[name]) if name in self.specials else None
@@ -74,25 +79,25 @@ class TextTokenizer:
         max_length: int | None = None,
         special: bool = True,
     ) -> Encoded:
-        """Encodes a text, or two.
+        """The tokens of a text, or of two.
 
         Args:
           text: The text.
           pair: A second text.
-          max_length: Pieces at most, special tokens included; the longer text is cut, on
+          max_length: Largest number of tokens, with special ones. The longer text is cut on
             `truncation_side`.
-          special: Whether special tokens are added.
+          special: Whether to add special tokens.
 
         Raises:
-          ValueError: A `max_length` with no room for special tokens.
+          ValueError: `max_length` leaves no room beside special tokens.
         """
         return self._run(self.model, max_length, text, pair, special)
 
     def encode_words(self, tokens: Sequence[str], max_length: int | None = None) -> Encoded:
-        """Encodes a text that is split into words; a word may give no piece, as "" does.
+        """The tokens of a text that is split into words; a word such as "" may have none.
 
         Raises:
-          ValueError: A `max_length` with no room for special tokens.
+          ValueError: `max_length` leaves no room beside special tokens.
         """
         return self._run(self._words, max_length, list(tokens), None, True)
 
@@ -105,19 +110,18 @@ class TextTokenizer:
                 max_length, strategy="longest_first", direction=self.truncation_side
             )
         try:
-            found = model.encode(
+            encoded = model.encode(
                 text, pair, is_pretokenized=not isinstance(text, str), add_special_tokens=special
             )
         finally:
             model.no_truncation()
-        columns = (found.ids, found.type_ids, found.word_ids, found.offsets, found.sequence_ids)
-        # Special tokens belong to no word and no text, whatever a template says.
-        inner = [flag == 0 for flag in found.special_tokens_mask]
+        # Templates assign special tokens to a text; here they belong to none.
+        inner = [flag == 0 for flag in encoded.special_tokens_mask]
         words, sequence = (
             [entry if keep else None for entry, keep in zip(column, inner, strict=True)]
-            for column in (columns[2], columns[4])
+            for column in (encoded.word_ids, encoded.sequence_ids)
         )
-        return Encoded(found.ids, found.type_ids, words, found.offsets, sequence)
+        return Encoded(encoded.ids, encoded.type_ids, words, encoded.offsets, sequence)
 
     @functools.cached_property
     def _words(self) -> Any:
@@ -129,15 +133,14 @@ class TextTokenizer:
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> "TextTokenizer":
-        """Reads a folder's tokenizer; ids are those of Hugging Face's transformers.
+        """The tokenizer of a folder, with the same ids as in Hugging Face's transformers.
 
-        The vocabulary is tokenizer.json, or else vocab.txt (BERT), or vocab.json with merges.txt
-        (GPT-2, RoBERTa); tokenizer_config.json, special_tokens_map.json and added_tokens.json say
-        how it is used.
+        The vocabulary is tokenizer.json, else vocab.txt (BERT), else vocab.json with merges.txt
+        (GPT-2, RoBERTa). Options are in tokenizer_config.json, special_tokens_map.json and
+        added_tokens.json.
 
         Raises:
-          ValueError: No vocabulary, a file that cannot be read, or a `tokenizer_class` that is
-            not known.
+          ValueError: No vocabulary, an unreadable file, or an unsupported `tokenizer_class`.
         """
         folder = Path(folder)
         model, specials, settings = read_tokenizer(folder)
@@ -160,14 +163,13 @@ class TextTokenizer:
         *,
         source: str = "texts given to train it",
     ) -> "TextTokenizer":
-        """Learns a vocabulary; it tells of its texts, so they should be public.
+        """A tokenizer with a vocabulary learned from texts, which it reveals: use public texts.
 
         Args:
-          texts: What it is learnt from.
-          vocab_size: Pieces at most, special tokens included.
-          kind: "bpe" (byte-level, any text comes back whole) or "wordpiece" (BERT's,
-            lower-cased).
-          source: What `statement` says of the texts.
+          texts: Public texts.
+          vocab_size: Largest number of tokens, with special ones.
+          kind: "bpe" (byte-level; decoding restores any text) or "wordpiece" (BERT's, lower-cased).
+          source: Source of the texts, for `statement`.
 
         Raises:
           ValueError: An unknown kind, or a vocabulary with no room for the alphabet.
@@ -197,7 +199,7 @@ class TextTokenizer:
 
 
 def _of_words(model):
-    """A byte-level vocabulary writes a word's space in its first piece: each word needs one."""
+    """The model for text in words. A byte-level token begins with its space: each word gets one."""
     import tokenizers
 
     described = json.loads(model.to_str())
@@ -208,9 +210,9 @@ def _of_words(model):
             part["add_prefix_space"] = changed = True
     if not changed:
         return model
-    found = tokenizers.Tokenizer.from_str(dumps(described))
-    found.encode_special_tokens = model.encode_special_tokens
-    return found
+    spaced = tokenizers.Tokenizer.from_str(dumps(described))
+    spaced.encode_special_tokens = model.encode_special_tokens
+    return spaced
 
 
 def _untrained(kind: str, vocab_size: int):
@@ -239,7 +241,7 @@ def _frame(model, kind: str):
     from tokenizers import processors
 
     start, end = _TRAINED[kind]["cls"], _TRAINED[kind]["sep"]
-    second = 0 if kind == "bpe" else 1  # RoBERTa does not tell a pair's texts apart
+    second = 0 if kind == "bpe" else 1  # RoBERTa has no segments
     return processors.TemplateProcessing(
         single=f"{start} $A {end}",
         pair=f"{start} $A {end} $B:{second} {end}:{second}",

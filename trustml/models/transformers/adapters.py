@@ -1,8 +1,8 @@
-"""Which leaves of a pretrained network are trained: predicates on names, for `trainable=`.
+"""Predicates on names that choose the trained leaves of a pretrained network, for `trainable=`.
 
 A name is the path of a leaf with slashes, such as `encoder/layer_3/attention/query/kernel`. A
-predicate keeps to what a recipe trains; `head` is a regular expression that is searched in names,
-for the leaves that are trained anew in any case.
+predicate is true for the leaves that are trained. `head` is a regular expression for leaves that
+are trained too because they start from random weights.
 """
 
 import re
@@ -20,20 +20,20 @@ _STACKED = re.compile(r"(^|/)layers/")
 
 
 def matching(pattern: str) -> Trainable:
-    """The leaves in whose names the regular expression is found.
+    """True for names that contain a match of the regular expression.
 
     >>> matching("attention/(query|value)")("layer_0/attention/query/kernel")
     True
 
     Raises:
-      ValueError: Not a regular expression.
+      ValueError: `pattern` is not a regular expression.
     """
-    found = _compiled("pattern", pattern)
-    return lambda name: found.search(name) is not None
+    compiled = _compiled("pattern", pattern)
+    return lambda name: compiled.search(name) is not None
 
 
 def all_but(pattern: str) -> Trainable:
-    """The leaves in whose names the regular expression is not found.
+    """True for names that contain no match of the regular expression.
 
     >>> all_but("embeddings")("embeddings/word/embedding")
     False
@@ -43,7 +43,7 @@ def all_but(pattern: str) -> Trainable:
 
 
 def bitfit(*, head: str | None = None) -> Trainable:
-    """Biases, those of layer norms among them, and the head (Ben Zaken et al., 2022).
+    """True for biases, also of layer norms, and for the head (Ben Zaken et al., 2022).
 
     >>> bitfit(head="^classifier")("layer_0/output/bias")
     True
@@ -52,7 +52,7 @@ def bitfit(*, head: str | None = None) -> Trainable:
 
 
 def lora_only(*, head: str | None = None) -> Trainable:
-    """The low-rank factors `lora_a` and `lora_b`, and the head (Hu et al., 2022).
+    """True for the low-rank factors `lora_a` and `lora_b`, and for the head (Hu et al., 2022).
 
     >>> lora_only()("layer_0/attention/query/lora_a")
     True
@@ -61,16 +61,16 @@ def lora_only(*, head: str | None = None) -> Trainable:
 
 
 def last_layers(count: int, num_layers: int, *, head: str | None = None) -> Trainable:
-    """The last `count` of `num_layers` layers, named `layer_<i>`, and the head.
+    """True for the last `count` of `num_layers` layers, named `layer_<i>`, and for the head.
 
-    Of a model with an encoder and a decoder of as many layers these are the last of each.
+    With an encoder and a decoder of `num_layers` each, it is true for the last layers of both.
 
     >>> last_layers(2, 12)("encoder/layer_10/output/kernel")
     True
 
     Raises:
-      ValueError: A number out of range. The predicate raises it of a name that such layers do not
-        have: of stacked `layers`, which have one leaf for all, or of a layer after the last.
+      ValueError: A number out of range. The predicate raises it for a name of stacked `layers`,
+        where one leaf holds all layers, and for a layer number beyond `num_layers`.
     """
     if num_layers < 1:
         raise ValueError(f"`num_layers` must be positive, got {num_layers!r}.")
@@ -83,10 +83,10 @@ def last_layers(count: int, num_layers: int, *, head: str | None = None) -> Trai
                 f"`last_layers` needs a leaf for each layer, got the stacked {name!r}: build the "
                 f"network without `scan`."
             )
-        found = _LAYER.search(name)
-        if found is None:
+        layer = _LAYER.search(name)
+        if layer is None:
             return False
-        number = int(found[1])
+        number = int(layer[1])
         if number >= num_layers:
             raise ValueError(f"`num_layers` is {num_layers}, but the network has {name!r}.")
         return number >= num_layers - count
@@ -95,7 +95,11 @@ def last_layers(count: int, num_layers: int, *, head: str | None = None) -> Trai
 
 
 def count_trainable(params: Any, trainable: Trainable | None = None) -> tuple[int, int]:
-    """Numbers of parameters that are trained, and of all; None trains every floating leaf."""
+    """Number of trained parameters, and of all; None trains every floating-point leaf.
+
+    >>> count_trainable({"up": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}, bitfit())
+    (3, 9)
+    """
     trained = total = 0
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         size = int(jnp.size(leaf))

@@ -1,4 +1,4 @@
-"""BART: an encoder, and a decoder that reads it (Lewis et al. 2019, arXiv:1910.13461)."""
+"""BART: an encoder, and a decoder that attends to it (Lewis et al. 2019, arXiv:1910.13461)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,11 +19,13 @@ from trustml.models.transformers.layers import (
     run_layers,
 )
 
-_OFFSET = 2  # rows of BART's position tables that stand before position 0
+# Position 0 is row 2 of BART's tables. fairseq counted positions from its padding id 1 on, and the
+# published weights keep those two rows, though nothing reads them.
+_OFFSET = 2
 
 
 class CrossAttentionLayer(nn.Module):
-    """A decoder's layer: attention to itself, to the encoder, and a two-layer network."""
+    """A layer of the decoder: self-attention, cross-attention and a two-layer network."""
 
     config: ModelConfig
     options: Options
@@ -36,7 +38,7 @@ class CrossAttentionLayer(nn.Module):
         memory: Float[Array, "source features"],
         memory_mask: Bool[Array, " source"],
     ) -> tuple[Float[Array, "time features"], None]:
-        """Applies the layer; nobody reads padding."""
+        """Applies the layer; no token attends to padding."""
         config, options = self.config, self.options
         scale, eps, heads = config.initializer_range, config.layer_norm_eps, config.decoder_heads
         read = Attention(heads, options, scale, name="attention")(x, allowed)
@@ -51,7 +53,7 @@ class CrossAttentionLayer(nn.Module):
 
 
 class Stack(nn.Module):
-    """Positions and a first normalisation, then layers: BART's encoder or its decoder."""
+    """Positions and a first norm, then layers: BART's encoder or its decoder."""
 
     layer: type[nn.Module]
     count: int
@@ -59,25 +61,25 @@ class Stack(nn.Module):
     options: Options
 
     @nn.compact
-    def __call__(self, x, *context, places=None):
-        """Applies the side to embedded tokens, which stand at `places`: the first, by default."""
+    def __call__(self, x, *context, positions=None):
+        """Applies the stack to embedded tokens at `positions`, by default 0, 1, ...."""
         config, time = self.config, x.shape[0]
         rows, scale = config.max_positions + _OFFSET, config.initializer_range
         table = Table(rows, config.hidden_size, scale, name="position")
-        x = x + (table.first(time, _OFFSET) if places is None else table(places + _OFFSET))
+        x = x + (table.first(time, _OFFSET) if positions is None else table(positions + _OFFSET))
         x = Norm(config.layer_norm_eps, self.options, name="norm")(x)
         x = dropped(self, x)
         return run_layers(self.layer, self.count, config, self.options, x, *context)
 
 
 class Bart(nn.Module):
-    """Encoder and decoder: states [target, features], each of the target before its own token."""
+    """Encoder and decoder: states [target, features], each from the target tokens before it."""
 
     config: ModelConfig
     options: Options
 
     def setup(self):
-        """Makes the shared embedding and the two sides."""
+        """Makes the shared word embedding, the encoder and the decoder."""
         config, options = self.config, self.options
         scale = config.initializer_range
         self.word = Table(config.vocab_size, config.hidden_size, scale)
@@ -85,25 +87,26 @@ class Bart(nn.Module):
         self.decoder = Stack(CrossAttentionLayer, config.decoder_layers, config, options)
 
     def __call__(self, unit):
-        """Reads one unit with `ids`, `mask`, `target_ids`, `target_mask`; gives states and None."""
+        """States, and None, of one unit with `ids`, `mask`, `target_ids` and `target_mask`."""
         memory = self.encode(unit)
         ids, mask = unit["target_ids"], unit["target_mask"]
         start = jnp.full(1, self.config.decoder_start_id, ids.dtype)
-        # The decoder's token t is the target's token t - 1, and is padding where that is.
+        # Input t of the decoder is token t - 1 of the target, so state t predicts token t. Its
+        # mask moves along.
         shifted = jnp.concatenate([start, ids[:-1]])
         readable = jnp.concatenate([jnp.ones(1, bool), mask[:-1]])
         allowed = causal(ids.shape[0]) & readable[None, :]
         return self.decoder(self.embed(shifted), allowed, memory, unit["mask"]), None
 
-    def go_on(self, ids, places, allowed, memory, mask) -> Float[Array, "time features"]:
-        """States of a target's tokens, with a `cache` (see `Attention`) of those before them."""
-        return self.decoder(self.embed(ids), allowed, memory, mask, places=places)
+    def decode(self, ids, positions, allowed, memory, mask) -> Float[Array, "time features"]:
+        """States of a target's tokens, with a `cache` (see `Attention`) of earlier ones."""
+        return self.decoder(self.embed(ids), allowed, memory, mask, positions=positions)
 
     def encode(self, unit) -> Float[Array, "source features"]:
         """States of the source."""
         return self.encoder(self.embed(unit["ids"]), unit["mask"])
 
     def embed(self, ids: Int[Array, " time"]) -> Float[Array, "time features"]:
-        """Vectors of tokens, before positions."""
+        """Word embeddings of tokens, without positions."""
         factor = np.sqrt(self.config.hidden_size) if self.config.scale_embedding else 1.0
         return self.word(ids) * np.float32(factor)

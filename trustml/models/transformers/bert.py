@@ -1,4 +1,4 @@
-"""BERT, DistilBERT and RoBERTa: encoders whose layers normalise after each sum.
+"""BERT, DistilBERT and RoBERTa: encoders with post-norm layers.
 
 Devlin et al. 2018 (arXiv:1810.04805), Sanh et al. 2019 (arXiv:1910.01108), Liu et al. 2019
 (arXiv:1907.11692).
@@ -22,7 +22,7 @@ from trustml.models.transformers.layers import (
 
 
 class EncoderLayer(nn.Module):
-    """Attention and a two-layer network, each added to its input and then normalised."""
+    """Self-attention and a two-layer network, each with a residual sum and then a norm."""
 
     config: ModelConfig
     options: Options
@@ -31,7 +31,7 @@ class EncoderLayer(nn.Module):
     def __call__(
         self, x: Float[Array, "time features"], mask: Bool[Array, " time"]
     ) -> tuple[Float[Array, "time features"], None]:
-        """Applies the layer; nobody reads padding."""
+        """Applies the layer; no token attends to padding."""
         config, options = self.config, self.options
         scale, eps = config.initializer_range, config.layer_norm_eps
         read = Attention(config.num_heads, options, scale, name="attention")(x, mask[None, :])
@@ -43,29 +43,29 @@ class EncoderLayer(nn.Module):
 
 
 class BertEmbeddings(nn.Module):
-    """The sum of a token's, a position's and a segment's vector, normalised."""
+    """The sum of a token's, a position's and a segment's vector, with a norm."""
 
     config: ModelConfig
     options: Options
 
     @nn.compact
     def __call__(self, unit):
-        """Embeds `ids`, and `types` where the model has them; without `types` all are 0."""
+        """Embeds `ids`, with `types` if the model has segments; all are 0 by default."""
         config, time = self.config, unit["ids"].shape[0]
         scale, width = config.initializer_range, config.hidden_size
         x = Table(config.vocab_size, width, scale, name="word")(unit["ids"])
         if config.type_vocab_size:
             table = Table(config.type_vocab_size, width, scale, name="type")
             x = x + (table(unit["types"]) if "types" in unit else table.first(1))
-        # RoBERTa counts from behind its padding id. Padding is at the end, so that the ids of
-        # tokens are consecutive, and what padding gets does not matter.
+        # RoBERTa numbers positions from its padding id plus one, as fairseq did. transformers
+        # skips padding in that count; here it comes last, so the positions of tokens agree.
         offset = (config.pad_id or 0) + 1 if config.model_type == "roberta" else 0
         x = x + Table(config.max_positions, width, scale, name="position").first(time, offset)
         return dropped(self, Norm(config.layer_norm_eps, self.options, name="norm")(x))
 
 
 class Bert(nn.Module):
-    """An encoder: states [time, features] and, if `pool`, BERT's summary of the first one."""
+    """An encoder: states [time, features] and, with `pool`, BERT's pooled first state."""
 
     config: ModelConfig
     options: Options

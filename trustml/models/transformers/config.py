@@ -9,7 +9,7 @@ from trustml.models.transformers.activations import ACTIVATIONS
 from trustml.models.transformers.problem_types import PROBLEM_TYPES
 from trustml.strict_json import dumps
 
-# Our name of a field to that of config.json, per architecture. All of these must be there.
+# Our name of a field to that of config.json, by architecture; each one is required.
 _BERT = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
@@ -49,7 +49,7 @@ _REQUIRED: dict[str, dict[str, str]] = {
         "decoder_intermediate_size": "decoder_ffn_dim",
     },
 }
-# These have a default where config.json is silent: (name there, default).
+# Defaults of fields that config.json may omit.
 _IDS = {
     "bert": (0, None, None),
     "roberta": (1, 0, 2),
@@ -91,8 +91,8 @@ _FIXED_EPS = {"distilbert": 1e-12, "bart": 1e-5}  # these architectures have no 
 
 _FLAGS = ("tied", "scale_embedding", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
 
-# Options under which the arithmetic would be another, of the architectures and of their variants;
-# the value under which it is ours. None, as in a silent file, is always ours.
+# Options of the architectures and their variants that change the arithmetic, with the only value
+# that is supported. A file may omit them.
 _ONLY: dict[str, Any] = {
     "position_embedding_type": "absolute",
     **dict.fromkeys(
@@ -110,7 +110,7 @@ _ONLY: dict[str, Any] = {
     "pruned_heads": {},
     **dict.fromkeys(("inner_group_num", "num_feedforward_networks"), 1),
 }
-# Sizes that variants tell apart; they must equal those that decide them here.
+# Sizes that variants separate; here each must equal the size that it is listed under.
 _SAME: dict[str, tuple[str, ...]] = {
     "hidden_size": ("embedding_size", "true_hidden_size", "intra_bottleneck_size"),
     "num_heads": ("num_attention_heads", "num_key_value_heads"),
@@ -123,10 +123,14 @@ _NOT_KEPT = ("architectures", "id2label", "label2id", "num_labels", "dtype", "to
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What fixes a network's shapes and arithmetic.
+    """The sizes and options that determine a network's shapes and arithmetic.
 
     `labels` are the classes of a head, `tags` its tags. `rest` holds, as JSON, the fields of a
     config.json that the network does not depend on.
+
+    >>> sizes = {"vocab_size": 8, "n_embd": 4, "n_layer": 1, "n_head": 1, "n_positions": 8}
+    >>> ModelConfig.from_hf({"model_type": "gpt2", **sizes}).intermediate_size
+    16
     """
 
     model_type: str  # "bert", "distilbert", "roberta", "gpt2" or "bart"
@@ -152,7 +156,7 @@ class ModelConfig:
     scale_attn_weights: bool = True  # GPT-2: scores are divided by the root of a head's width
     scale_attn_by_inverse_layer_idx: bool = False  # GPT-2: and by the layer's number, from 1
     logits_bias: bool = False  # BART: whether the checkpoint's final_logits_bias is not zero
-    problem_type: str | None = None  # one of `PROBLEM_TYPES`; None leaves it to the labels
+    problem_type: str | None = None  # one of `PROBLEM_TYPES`; by default it follows from the labels
     labels: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     written_for: str = dataclasses.field(default="", compare=False)  # transformers' class
@@ -160,8 +164,8 @@ class ModelConfig:
 
     def __post_init__(self):
         if self.model_type not in _REQUIRED:
-            known = ", ".join(_REQUIRED)
-            raise ValueError(f"`model_type` must be one of {known}, got {self.model_type!r}.")
+            supported = ", ".join(_REQUIRED)
+            raise ValueError(f"`model_type` must be one of {supported}, got {self.model_type!r}.")
         for name in _REQUIRED[self.model_type] | {"intermediate_size": ""}:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -182,7 +186,7 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, fields: dict[str, Any]) -> "ModelConfig":
-        """Reads the fields of a config.json.
+        """The configuration from the fields of a config.json.
 
         Raises:
           ValueError: An unknown architecture, a missing field, or an option that changes the
@@ -190,33 +194,33 @@ class ModelConfig:
         """
         kind = fields.get("model_type")
         if kind not in _REQUIRED:
-            known = ", ".join(_REQUIRED)
-            raise ValueError(f"`model_type` must be one of {known}, got {kind!r}.")
+            supported = ", ".join(_REQUIRED)
+            raise ValueError(f"`model_type` must be one of {supported}, got {kind!r}.")
         _check_arithmetic(kind, fields)
-        found: dict[str, Any] = {"model_type": kind}
+        values: dict[str, Any] = {"model_type": kind}
         for ours, theirs in _REQUIRED[kind].items():
             if theirs not in fields:
                 raise ValueError(f"`{theirs}` of config.json is missing, which {kind} needs.")
-            found[ours] = fields[theirs]
+            values[ours] = fields[theirs]
         for ours, (theirs, default) in _OPTIONAL[kind].items():
-            found[ours] = fields.get(theirs, default)
+            values[ours] = fields.get(theirs, default)
         if kind in _FIXED_EPS:
-            found["layer_norm_eps"] = _FIXED_EPS[kind]
-        if found["intermediate_size"] is None:
-            found["intermediate_size"] = 4 * found["hidden_size"]
-        if isinstance(found["eos_id"], list):
-            found["eos_id"] = found["eos_id"][0]
-        found |= {name: bool(found[name]) for name in _FLAGS if name in found}
-        _check_sizes(kind, fields, found)
-        known_names = {*_REQUIRED[kind].values(), *(n for n, _ in _OPTIONAL[kind].values())}
-        rest = {k: v for k, v in fields.items() if k not in known_names and k not in _NOT_KEPT}
-        found |= {"labels": _labels(fields), "tags": tuple(fields.get(_TAGS) or ())}
-        found["written_for"] = str(next(iter(fields.get("architectures") or ()), ""))
-        return cls(**found, rest=dumps(rest, sort_keys=True))
+            values["layer_norm_eps"] = _FIXED_EPS[kind]
+        if values["intermediate_size"] is None:
+            values["intermediate_size"] = 4 * values["hidden_size"]
+        if isinstance(values["eos_id"], list):
+            values["eos_id"] = values["eos_id"][0]
+        values |= {name: bool(values[name]) for name in _FLAGS if name in values}
+        _check_sizes(kind, fields, values)
+        read = {*_REQUIRED[kind].values(), *(n for n, _ in _OPTIONAL[kind].values())}
+        rest = {k: v for k, v in fields.items() if k not in read and k not in _NOT_KEPT}
+        values |= {"labels": _labels(fields), "tags": tuple(fields.get(_TAGS) or ())}
+        values["written_for"] = str(next(iter(fields.get("architectures") or ()), ""))
+        return cls(**values, rest=dumps(rest, sort_keys=True))
 
     @classmethod
     def from_file(cls, path: Path) -> "ModelConfig":
-        """Reads a config.json.
+        """The configuration from a config.json.
 
         Raises:
           ValueError: As `from_hf`, or a file that cannot be read or is not JSON.
@@ -240,8 +244,8 @@ class ModelConfig:
         for ours, (theirs, _) in _OPTIONAL[self.model_type].items():
             fields[theirs] = getattr(self, ours)
         if self.labels:
-            fields["id2label"] = {str(place): name for place, name in enumerate(self.labels)}
-            fields["label2id"] = {name: place for place, name in enumerate(self.labels)}
+            fields["id2label"] = {str(index): name for index, name in enumerate(self.labels)}
+            fields["label2id"] = {name: index for index, name in enumerate(self.labels)}
         if self.tags:
             fields[_TAGS] = list(self.tags)
         return fields
@@ -263,9 +267,9 @@ def _check_arithmetic(kind: str, fields: dict[str, Any]) -> None:
             )
 
 
-def _check_sizes(kind: str, fields: dict[str, Any], found: dict[str, Any]) -> None:
-    sizes = {name: (found[ours], ours) for ours, names in _SAME.items() for name in names}
-    heads, width = found["num_heads"], found["hidden_size"]
+def _check_sizes(kind: str, fields: dict[str, Any], values: dict[str, Any]) -> None:
+    sizes = {name: (values[ours], ours) for ours, names in _SAME.items() for name in names}
+    heads, width = values["num_heads"], values["hidden_size"]
     if type(heads) is type(width) is int and heads > 0:
         sizes |= dict.fromkeys(("head_dim", "attention_head_size"), (width // heads, "num_heads"))
     for name, (size, ours) in sizes.items():
@@ -279,8 +283,8 @@ def _check_sizes(kind: str, fields: dict[str, Any], found: dict[str, Any]) -> No
 def _labels(fields: dict[str, Any]) -> tuple[str, ...]:
     named = fields.get("id2label") or {}
     try:
-        found = {int(place): str(label) for place, label in named.items()}
-        return tuple(found[place] for place in range(len(named)))
+        by_index = {int(index): str(label) for index, label in named.items()}
+        return tuple(by_index[index] for index in range(len(named)))
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ValueError(
             f"`id2label` of config.json must map the numbers from 0 on, got {named!r}."

@@ -1,6 +1,6 @@
-"""Writes with GPT-2 and BART: a batch of prompts, one compiled loop, keys and values kept.
+"""Generation with GPT-2 and BART: a batch of prompts in one compiled loop with a key-value cache.
 
-A sequence is independent of those beside it, its draws too: row and position give the key.
+Sequences of a batch are independent, also their draws: row and position determine the key.
 """
 
 import dataclasses
@@ -20,19 +20,19 @@ from trustml.models.transformers.language import make_head
 from trustml.models.transformers.layers import Options
 from trustml.models.transformers.sampling_rules import SamplingRule
 
-_ROUND = 16  # lengths of prompts are rounded up to multiples: few programs for many batches
+_ROUND = 16  # prompts are padded to a multiple of it: otherwise each length compiles a program
 
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
     """One sequence of a language model, token by token.
 
-    A cache is a tree of arrays; a place counts the decoder's tokens from 0.
+    A cache is a tree of arrays; a position counts the decoder's tokens from 0.
 
     Attributes:
-      config: Of GPT-2 or BART.
-      options: Of the network.
-      capacity: Places of the decoder that a cache has room for.
+      config: Configuration of GPT-2 or BART.
+      options: Options of the network.
+      capacity: Number of positions in the cache of the decoder.
     """
 
     config: ModelConfig
@@ -42,15 +42,15 @@ class Writer:
     def start(
         self, params: Any, ids: Int[Array, " time"], length: Int[Array, ""]
     ) -> tuple[Float[Array, " token"], Any, Int[Array, ""]]:
-        """Reads a prompt in one pass.
+        """Scores of the first new token, after one pass over the prompt.
 
         Args:
-          params: Of the network with the head "lm" or "seq2seq".
+          params: Parameters of the network with the head "lm" or "seq2seq".
           ids: The prompt, then padding.
-          length: Tokens of the prompt.
+          length: Number of tokens of the prompt.
 
         Returns:
-          Scores of the first new token, the cache, and that token's place.
+          Scores of the first new token, the cache, and the position of that token.
         """
         if self.config.model_type == "gpt2":
             states, cache = self._read(params, {}, ids, jnp.int32(0))
@@ -66,31 +66,31 @@ class Writer:
         return scores, cache, jnp.int32(1)
 
     def step(
-        self, params: Any, cache: Any, token: Int[Array, ""], place: Int[Array, ""]
+        self, params: Any, cache: Any, token: Int[Array, ""], position: Int[Array, ""]
     ) -> tuple[Float[Array, " token"], Any]:
-        """Reads one token at its place; gives scores of the next one and the cache."""
-        states, cache = self._read(params, cache, token[None], place)
+        """Scores of the next token, and the cache, after one token at its position."""
+        states, cache = self._read(params, cache, token[None], position)
         return self._scores(params, states), cache
 
-    def _read(self, params, cache, ids, place):
-        places = place + jnp.arange(ids.shape[0], dtype=jnp.int32)
-        # What stands behind a token in the cache, padding of the prompt too, is not read before
-        # it is written anew.
-        allowed = jnp.arange(self.capacity, dtype=jnp.int32)[None, :] <= places[:, None]
+    def _read(self, params, cache, ids, start):
+        positions = start + jnp.arange(ids.shape[0], dtype=jnp.int32)
+        # Later positions of the cache may hold the prompt's padding: each is overwritten by a new
+        # token before a query may read it.
+        allowed = jnp.arange(self.capacity, dtype=jnp.int32)[None, :] <= positions[:, None]
         own = {"params": _body(params)}
         if self.config.model_type == "gpt2":
-            model, context = Gpt2(self.config, self.options), (places, allowed)
-            (states, _), kept = model.apply(
+            model, context = Gpt2(self.config, self.options), (positions, allowed)
+            (states, _), variables = model.apply(
                 own | {"cache": cache}, {"ids": ids}, *context, mutable=["cache"]
             )
-            return states, kept["cache"]
-        states, kept = Bart(self.config, self.options).apply(
+            return states, variables["cache"]
+        states, variables = Bart(self.config, self.options).apply(
             own | {"cache": cache["layers"]},
-            *(ids, places, allowed, cache["memory"], cache["mask"]),
+            *(ids, positions, allowed, cache["memory"], cache["mask"]),
             mutable=["cache"],
-            method="go_on",
+            method="decode",
         )
-        return states, cache | {"layers": kept["cache"]}
+        return states, cache | {"layers": variables["cache"]}
 
     def _scores(self, params, states):
         kind = "lm" if self.config.model_type == "gpt2" else "seq2seq"
@@ -113,27 +113,37 @@ def generate(
     eos_id: int | None = None,
     seed: int = 0,
 ) -> list[list[int]]:
-    """Continues prompts (GPT-2), or writes what sources are to become (BART).
+    """New token ids: continuations of prompts (GPT-2), or targets of sources (BART).
+
+    >>> from trustml.models import build_language_model
+    >>> sizes = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "max_positions": 8}
+    >>> config = ModelConfig(model_type="gpt2", num_layers=1, num_heads=1, **sizes)
+    >>> network = build_language_model(config, "lm")
+    >>> shapes = jax.eval_shape(network.init, jax.random.key(0))
+    >>> zeros = jax.tree.map(jnp.zeros_like, shapes)  # all tokens tie: the first is taken
+    >>> generate(config, zeros, [[1, 2], [3]], max_new_tokens=2)
+    [[0, 0], [0, 0]]
 
     Args:
-      config: Of the network.
-      params: Of the network with the head "lm" or "seq2seq".
-      prompts: Ids of each, of any lengths.
-      max_new_tokens: After as many a sequence ends in any case.
-      options: Those that the network was built with; dropout is left out.
-      method: "greedy" or "sample"; this and the next three as `SamplingRule` says.
-      temperature: Divides the scores.
-      top_k: Tokens that are kept; 0 for all.
-      top_p: Probability that is kept.
+      config: Configuration of the network.
+      params: Parameters of the network with the head "lm" or "seq2seq".
+      prompts: Token ids of each prompt, of any length.
+      max_new_tokens: Largest number of new tokens of a sequence.
+      options: Options that the network was built with; dropout is off.
+      method: "greedy" or "sample"; `SamplingRule` explains this and the next three.
+      temperature: Divisor of the scores.
+      top_k: Number of best tokens to draw from; 0 for all.
+      top_p: Probability mass of the tokens to draw from.
       eos_id: A sequence ends before this token; `config.eos_id` by default, -1 for never.
-      seed: Of the draws. A row's draws depend on the seed, its place in the batch, and its prompt.
+      seed: Seed of the draws. A row's draws depend on the seed, its index in the batch and its
+        prompt.
 
     Returns:
       The new ids of each prompt, without `eos_id`.
 
     Raises:
-      ValueError: A prompt that is empty or too long or has an id that the model lacks, an option
-        out of range, or scores that are not finite.
+      ValueError: A prompt that is empty, is too long or has an unknown id; an option out of
+        range; or scores that are not finite.
     """
     rule = SamplingRule(method=method, temperature=temperature, top_k=top_k, top_p=top_p)
     options = options or Options()
@@ -161,23 +171,23 @@ def generate(
 
 
 class _State(NamedTuple):
-    """A batch between two tokens."""
+    """State of a batch between two tokens."""
 
     made: Int[Array, ""]  # new tokens of each row so far
     token: Int[Array, " row"]  # the last one
     written: Int[Array, "row new"]
     sizes: Int[Array, " row"]  # new tokens before the row's end
     ended: Bool[Array, " row"]
-    finite: Bool[Array, " row"]  # all scores that mattered
+    finite: Bool[Array, " row"]  # whether all scores before the row's end were
     cache: Any
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _write(writer: Writer, rule: SamplingRule, new: int, eos: int, params, ids, lengths, key):
-    """New tokens [row, new], how many of them count, and whether all scores were finite."""
+    """New tokens [row, new], their number before the end, and whether all scores were finite."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(ids.shape[0]))
 
-    def taken(state: _State, scores) -> _State:
+    def append(state: _State, scores) -> _State:
         drawn = jax.vmap(lambda row, one: rule.choose(jax.random.fold_in(row, state.made), one))
         token = drawn(keys, scores)
         written = jax.lax.dynamic_update_slice_in_dim(state.written, token[:, None], state.made, 1)
@@ -186,20 +196,20 @@ def _write(writer: Writer, rule: SamplingRule, new: int, eos: int, params, ids, 
         sizes = state.sizes + (~ended).astype(jnp.int32)
         return _State(state.made + 1, token, written, sizes, ended, finite, state.cache)
 
-    def goes_on(state: _State):
+    def unfinished(state: _State):
         return (state.made < new) & ~state.ended.all()
 
     def body(state: _State) -> _State:
         step = jax.vmap(writer.step, (None, 0, 0, 0))
-        scores, cache = step(params, state.cache, state.token, places + state.made - 1)
-        return taken(state._replace(cache=cache), scores)
+        scores, cache = step(params, state.cache, state.token, positions + state.made - 1)
+        return append(state._replace(cache=cache), scores)
 
-    scores, cache, places = jax.vmap(writer.start, (None, 0, 0))(params, ids, lengths)
+    scores, cache, positions = jax.vmap(writer.start, (None, 0, 0))(params, ids, lengths)
     rows = ids.shape[0]
     zeros, none = jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool)
     empty = jnp.zeros((rows, new), jnp.int32)
     state = _State(jnp.int32(0), zeros, empty, zeros, none, ~none, cache)
-    state = jax.lax.while_loop(goes_on, body, taken(state, scores))
+    state = jax.lax.while_loop(unfinished, body, append(state, scores))
     return state.written, state.sizes, state.finite
 
 
@@ -208,24 +218,24 @@ def _body(params):
 
 
 def _padded(prompts, config: ModelConfig, new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts in one array, each with padding behind, and their lengths."""
-    writes_behind = config.model_type == "gpt2"
-    most = config.max_positions - (new if writes_behind else 0)
-    if not writes_behind and new > config.max_positions:
+    """Prompts in one array, each with padding at its end, and their lengths."""
+    decoder_only = config.model_type == "gpt2"
+    most = config.max_positions - (new if decoder_only else 0)
+    if not decoder_only and new > config.max_positions:
         raise ValueError(
             f"`max_new_tokens` must be at most {config.max_positions}, the positions of the "
             f"model, got {new}."
         )
-    for place, prompt in enumerate(prompts):
+    for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= most:
-            room = f", which leaves room for {new} new ones" if writes_behind else ""
+            room = f", which leaves room for {new} new ones" if decoder_only else ""
             raise ValueError(
-                f"`prompts[{place}]` must have 1 to {most} tokens{room}, got {len(prompt)}."
+                f"`prompts[{index}]` must have 1 to {most} tokens{room}, got {len(prompt)}."
             )
         wrong = [int(token) for token in prompt if not 0 <= token < config.vocab_size]
         if wrong:
             raise ValueError(
-                f"`prompts[{place}]` must hold ids from 0 to {config.vocab_size - 1}, "
+                f"`prompts[{index}]` must hold ids from 0 to {config.vocab_size - 1}, "
                 f"got {wrong[0]}."
             )
     lengths = np.array([len(prompt) for prompt in prompts], np.int32)

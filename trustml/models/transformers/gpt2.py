@@ -1,4 +1,4 @@
-"""GPT-2 and DistilGPT-2: decoders whose layers normalise before each sum (Radford et al. 2019)."""
+"""GPT-2 and DistilGPT-2: decoders with pre-norm layers (Radford et al. 2019)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from trustml.models.transformers.layers import (
 
 
 class DecoderLayer(nn.Module):
-    """Attention and a two-layer network, each on normalised input, added to the input."""
+    """Self-attention and a two-layer network, each after a norm and with a residual sum."""
 
     config: ModelConfig
     options: Options
@@ -34,7 +34,8 @@ class DecoderLayer(nn.Module):
         """Applies the layer."""
         config, options = self.config, self.options
         scale, eps = config.initializer_range, config.layer_norm_eps
-        # Starts as GPT-2 does: sums of many layers keep their size.
+        # GPT-2's initial scale: the residual stream sums two terms per layer, and its variance
+        # must not grow with the depth.
         last = float(scale / np.sqrt(2 * config.num_layers))
         attention = Attention(config.num_heads, options, scale, True, last, name="attention")
         normed = Norm(eps, options, name="attention_norm")(x)
@@ -48,22 +49,23 @@ class DecoderLayer(nn.Module):
 
 
 class Gpt2(nn.Module):
-    """A causal decoder: states [time, features], each of the tokens up to its own."""
+    """A causal decoder: states [time, features], each from the tokens up to its own."""
 
     config: ModelConfig
     options: Options
 
     @nn.compact
-    def __call__(self, unit, places=None, allowed=None):
-        """Reads one unit with `ids` and `mask`; gives states and None.
+    def __call__(self, unit, at=None, allowed=None):
+        """States, and None, of one unit with `ids` and `mask`.
 
-        With a `cache` (see `Attention`) the tokens stand at `places` and read what is `allowed`.
+        With a `cache` (see `Attention`) `at` gives the tokens' positions, and `allowed` which
+        positions of the cache they read.
         """
         config, options = self.config, self.options
         scale, width, time = config.initializer_range, config.hidden_size, unit["ids"].shape[0]
         x = Table(config.vocab_size, width, scale, name="word")(unit["ids"])
         positions = Table(config.max_positions, width, scale, name="position")
-        x = x + (positions.first(time) if places is None else positions(places))
+        x = x + (positions.first(time) if at is None else positions(at))
         x = dropped(self, x.astype(options.dtype))
         stack = Stack(DecoderLayer, config.num_layers, config, options, name="decoder")
         if allowed is None:
@@ -73,7 +75,7 @@ class Gpt2(nn.Module):
 
 
 def _score_scales(config: ModelConfig) -> tuple[Float[Array, " layer"], ...]:
-    """What each layer's scores are multiplied by, where it is not 1 / sqrt(width) in all."""
+    """The factor of each layer's attention scores; none if all are 1 / sqrt(width)."""
     if config.scale_attn_weights and not config.scale_attn_by_inverse_layer_idx:
         return ()
     width = config.hidden_size // config.num_heads
@@ -84,5 +86,5 @@ def _score_scales(config: ModelConfig) -> tuple[Float[Array, " layer"], ...]:
 
 
 def causal(time: int) -> Bool[Array, "time time"]:
-    """Which positions each may read: itself and those before."""
+    """Which positions each one attends to: itself and earlier ones."""
     return jnp.tril(jnp.ones((time, time), bool))

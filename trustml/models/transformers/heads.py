@@ -1,7 +1,8 @@
-"""What is read off a network's states: module, loss and prediction of each task.
+"""The head of each task: its module, loss and prediction.
 
-A head module maps `(states, pooled, table, unit)` to float32 scores; `table` is the word
-embedding, which language models read their scores with.
+A head module maps `(states, pooled, table, unit)` to float32 scores, whatever the dtype of the
+states: softmax and loss need the digits. `table` is the word embedding, which gives the scores of
+tied language models.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ _MAX_ANSWER = 30  # tokens of an answer
 
 
 class Head(NamedTuple):
-    """One task: `module` gives scores; `loss` and `predict` read them."""
+    """The head of one task: `module` gives scores; `loss` and `predict` take them."""
 
     module: nn.Module
     loss: Callable  # (scores, unit, head params) -> scalar
@@ -30,7 +31,7 @@ class Head(NamedTuple):
 
 
 class ClassifyHead(nn.Module):
-    """Scores of classes from one state: the first, BERT's summary, or GPT-2's last token."""
+    """Scores of classes from one state: the first, BERT's pooled one, or GPT-2's last."""
 
     config: ModelConfig
     options: Options
@@ -74,7 +75,7 @@ class TagHead(nn.Module):
 
 
 class JointHead(nn.Module):
-    """A class of the whole and a tag per position."""
+    """Scores of classes for the text and of tags per position."""
 
     config: ModelConfig
     options: Options
@@ -105,7 +106,7 @@ class AnswerHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Scores of the vocabulary by the word embedding itself, where they are tied: GPT-2, BART."""
+    """Scores of the vocabulary by the tied word embedding: GPT-2 and BART."""
 
     config: ModelConfig
     options: Options
@@ -121,7 +122,7 @@ class TokenHead(nn.Module):
 
 
 class MaskedTokenHead(nn.Module):
-    """The same after a dense layer and a normalisation: the BERT family."""
+    """Scores of the vocabulary after a dense layer and a norm: the BERT family."""
 
     config: ModelConfig
     options: Options
@@ -131,7 +132,7 @@ class MaskedTokenHead(nn.Module):
         """Scores [time, vocabulary]."""
         config = self.config
         x = Dense(config.hidden_size, self.options, config.initializer_range, name="dense")(states)
-        # RoBERTa's head has its own activation, whatever that of its layers is.
+        # RoBERTa's head in transformers always uses GELU, whatever `activation` its layers have.
         name = "gelu" if config.model_type == "roberta" else config.activation
         x = Norm(config.layer_norm_eps, self.options, name="norm")(ACTIVATIONS[name](x))
         scores = _by_table(x, _output_table(config, table))
@@ -140,7 +141,7 @@ class MaskedTokenHead(nn.Module):
 
 
 def _output_table(config: ModelConfig, table) -> Float[Array, "vocabulary features"]:
-    """The word embedding, or, in a compact head of a model that is not tied, a table of its own."""
+    """The word embedding if tied, else an own table of the compact module that calls this."""
     if config.tied:
         return table
     rows, width = table.shape
@@ -155,12 +156,13 @@ def _by_table(states, table) -> Float[Array, "time vocabulary"]:
 
 
 def tag_loss(scores, unit, params):
-    """Mean cross-entropy over the positions that bear a tag, or the CRF's per such position."""
+    """Mean cross-entropy over the positions with a tag, or the CRF's loss per such position."""
     mask = unit["tag_mask"] & unit["mask"]
     if "transitions" not in params:
         return masked_mean(cross_entropy(scores, unit["tags"]), mask)
     from trustml.models.joint.crf import crf_loss
 
+    # Only first tokens of words have a tag; the CRF needs them next to each other.
     scores, tags, kept = _together(mask, scores, unit["tags"])
     chain = (params["transitions"], params["start"], params["end"])
     loss = crf_loss(scores, tags, kept, *chain)
@@ -176,8 +178,8 @@ def tag_predict(scores, unit, params):
     mask = unit["tag_mask"] & unit["mask"]
     order = jnp.argsort(~mask, stable=True)
     chain = (params["transitions"], params["start"], params["end"])
-    found = crf_decode(scores[order], mask[order], *chain)
-    return jnp.zeros_like(found).at[order].set(found)
+    tags = crf_decode(scores[order], mask[order], *chain)
+    return jnp.zeros_like(tags).at[order].set(tags)
 
 
 def _together(mask, *arrays):
@@ -187,7 +189,7 @@ def _together(mask, *arrays):
 
 
 def joint_loss(scores, unit, params):
-    """The loss of the class and that of the tags."""
+    """The sum of the losses of the class and of the tags."""
     return class_loss(scores[0], unit, params) + tag_loss(scores[1], unit, params["slots"])
 
 
@@ -198,17 +200,19 @@ def joint_predict(scores, unit, params):
 
 
 def answer_loss(scores, unit, params):
-    """Mean of the cross-entropies of start and end; 0 where the answer is not in the context."""
+    """Mean of the cross-entropies of start and end; 0 if the answer is not in the context."""
     mask = unit["context_mask"]
     ends = [unit["start"], unit["end"]]
     chosen = [jax.nn.one_hot(end, mask.shape[0], dtype=jnp.float32) for end in ends]
     least = jnp.finfo(jnp.float32).min
-    held = [jnp.where(mask, found, least) for found in scores]
+    # Masked before the softmax, so that other positions get no probability and no gradient. The
+    # least float, not -inf: without any context -inf would give NaN.
+    masked = [jnp.where(mask, each, least) for each in scores]
     losses = [
-        jax.nn.logsumexp(one) - jnp.where(mask, one * place, 0.0).sum()
-        for one, place in zip(held, chosen, strict=True)
+        jax.nn.logsumexp(each) - jnp.where(mask, each * hot, 0.0).sum()
+        for each, hot in zip(masked, chosen, strict=True)
     ]
-    inside = [(mask & (place > 0)).any() for place in chosen]
+    inside = [(mask & (hot > 0)).any() for hot in chosen]
     return jnp.where(inside[0] & inside[1], (losses[0] + losses[1]) * 0.5, 0.0)
 
 
@@ -216,32 +220,32 @@ def answer_predict(scores, unit, params):
     """The best start and end with start <= end < start + 30, in the context."""
     mask = unit["context_mask"]
     time = mask.shape[0]
-    places = jnp.arange(time)
-    far = places[None, :] - places[:, None]
-    legal = (far >= 0) & (far < _MAX_ANSWER) & mask[None, :] & mask[:, None]
+    positions = jnp.arange(time)
+    length = positions[None, :] - positions[:, None]
+    legal = (length >= 0) & (length < _MAX_ANSWER) & mask[None, :] & mask[:, None]
     pairs = jnp.where(legal, scores[0][:, None] + scores[1][None, :], -jnp.inf)
     best = jnp.argmax(pairs).astype(jnp.int32)
     return best // time, best % time
 
 
 def causal_targets(unit) -> tuple[Array, Bool[Array, " time"]]:
-    """Targets of a causal model and which count: the score at t is for the token at t + 1."""
+    """Targets of a causal model and their mask: the scores at t are for the token at t + 1."""
     counted = unit["mask"] & unit["loss_mask"] if "loss_mask" in unit else unit["mask"]
     return jnp.roll(unit["ids"], -1), jnp.roll(counted.at[0].set(False), -1)
 
 
 def masked_targets(unit):
-    """Targets of a masked model and which count."""
+    """Targets of a masked model and their mask."""
     return unit["labels"], unit["label_mask"]
 
 
 def pair_targets(unit):
-    """Targets of a model of pairs and which count."""
+    """Targets of a sequence-to-sequence model and their mask."""
     return unit["target_ids"], unit["target_mask"]
 
 
 def token_losses(targets: Callable) -> tuple[Callable, Callable]:
-    """Loss (mean) and prediction (sum, number) of language models by their targets."""
+    """The loss (a mean) and the prediction (sum and number of tokens) of a language model."""
 
     def loss(scores, unit, params):
         ids, mask = targets(unit)

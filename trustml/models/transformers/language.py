@@ -35,20 +35,25 @@ def build_language_model(
     crf: bool = False,
     options: Options | None = None,
 ) -> Network:
-    """Builds a network of an architecture and a head, to be started or to take pretrained weights.
+    """The network of an architecture with a head, for random or pretrained weights.
+
+    >>> sizes = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "max_positions": 8}
+    >>> config = ModelConfig(model_type="gpt2", num_layers=1, num_heads=1, **sizes)
+    >>> network = build_language_model(config, "classify", labels=("no", "yes"))
+    >>> jax.eval_shape(network.init, jax.random.key(0))["head"]["classifier"]["kernel"].shape
+    (4, 2)
 
     Args:
       config: Sizes and arithmetic.
-      head: "classify", "tag", "nlu", "qa", "lm", "mlm" or "seq2seq"; `HEADS` says which an
-        architecture has.
+      head: "classify", "tag", "nlu", "qa", "lm", "mlm" or "seq2seq"; `HEADS` lists those of each
+        architecture.
       labels: The classes, for "classify" and "nlu".
       tags: The tags, for "tag" and "nlu".
       crf: Whether "tag" and "nlu" score neighbouring tags.
-      options: How the network is computed.
+      options: How to compute the network.
 
     Raises:
-      ValueError: A head that the architecture lacks, or labels or tags that the head needs, or
-        has no use for.
+      ValueError: The architecture lacks the head, or labels or tags are missing or superfluous.
     """
     options = options or Options()
     body = _body(config, head, options)
@@ -65,10 +70,10 @@ def build_language_model(
 
 
 def _body(config: ModelConfig, head: str, options: Options) -> nn.Module:
-    known = HEADS[config.model_type]
-    if head not in known:
+    supported = HEADS[config.model_type]
+    if head not in supported:
         raise ValueError(
-            f"`head` must be one of {', '.join(known)} for {config.model_type}, got {head!r}."
+            f"`head` must be one of {', '.join(supported)} for {config.model_type}, got {head!r}."
         )
     if config.model_type == "gpt2":
         return Gpt2(config, options)
@@ -133,8 +138,8 @@ def _network(config: ModelConfig, options: Options, body: nn.Module, head: Head)
         own_key, head_key = jax.random.split(key)
         params = body.init(own_key, dummy)["params"]
         states, pooled = body.apply({"params": params}, dummy)
-        found = head.module.init(head_key, states, pooled, _table(params), dummy)
-        return {**params, **({"head": found["params"]} if found.get("params") else {})}
+        variables = head.module.init(head_key, states, pooled, _table(params), dummy)
+        return {**params, **({"head": variables["params"]} if variables.get("params") else {})}
 
     def loss_with(params, unit, key):
         return head.loss(apply(params, unit, key), unit, params.get("head", {}))
@@ -151,7 +156,7 @@ def _network(config: ModelConfig, options: Options, body: nn.Module, head: Head)
     def logits(params, unit):
         return apply(params, unit)
 
-    # Who trains asks by the signature whether a loss takes a key.
+    # The training step inspects the signature: a loss with three arguments gets a key.
     return Network(init, loss_with if options.dropout > 0 else loss, jax.jit(predict), logits)
 
 

@@ -1,6 +1,8 @@
 """Layers of pretrained transformers, for one sequence without a batch axis.
 
-Parameters are float32; products run in `Options.dtype`, statistics and softmax in float32.
+Parameters are float32, and products run in `Options.dtype`. Statistics of norms, attention scores
+and softmax are float32 in any case: sums and exponentials in bfloat16, with 8 bits of precision,
+lose too much.
 """
 
 import dataclasses
@@ -18,8 +20,11 @@ from jaxtyping import Array, Bool, Float, Int
 class Lora:
     """Low-rank adapters: y = x W + b + (x A) B alpha / rank (Hu et al. 2021, arXiv:2106.09685).
 
-    `targets` is a pattern searched in the paths of dense layers,
-    such as `encoder/layer_0/attention/query`.
+    `targets` is a regular expression that is searched in the paths of dense layers, such as
+    `encoder/layer_0/attention/query`.
+
+    >>> Lora(rank=4).targets
+    'attention/(query|value|qkv)$'
     """
 
     rank: int = 8
@@ -41,10 +46,13 @@ class Lora:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a network is computed; nothing but dropout changes results beyond rounding.
+    """How to compute a network; only dropout changes results beyond rounding.
 
-    `scan` stacks the layers and runs them by one loop: shorter compilation. `remat` keeps only
-    each layer's input and computes the rest again in the backward pass: less memory.
+    `scan` stacks the layers and runs them in one loop, for a shorter compilation. `remat` keeps
+    only each layer's input and recomputes the rest in the backward pass, for less memory.
+
+    >>> Options(dtype="bfloat16", lora=Lora(rank=4)).lora.rank
+    4
     """
 
     dtype: str = "float32"  # or "bfloat16", of products; parameters are float32
@@ -62,8 +70,8 @@ class Options:
 
 def as_row(vector: Float[Array, " features"], like: Array) -> Array:
     """A vector of parameters in the rank of `like`."""
-    # Not broadcast to its shape: the parameter then meets the data as it is, and its gradient per
-    # unit is a sum over rows, not an array of all of them.
+    # Reshaped, not broadcast to the shape of `like`: book-keeping then sees the parameter itself
+    # meet the data. Its gradient per unit is a sum over rows, without an array of all of them.
     return vector.reshape((1,) * (like.ndim - 1) + (-1,))
 
 
@@ -88,6 +96,7 @@ class Dense(nn.Module):
         lora = self.options.lora
         if lora is None or not re.search(lora.targets, "/".join(self.path)):
             return y
+        # `lora_b` starts at zero: at first the network is the pretrained one.
         start = nn.initializers.normal(1 / np.sqrt(width))
         a = self.param("lora_a", start, (width, lora.rank), jnp.float32)
         b = self.param("lora_b", nn.initializers.zeros, (lora.rank, self.features), jnp.float32)
@@ -127,7 +136,7 @@ class Table(nn.Module):
         self.embedding = self.param("embedding", start, (self.rows, self.features), jnp.float32)
 
     def __call__(self, ids: Int[Array, " time"]) -> Float[Array, "time features"]:
-        """Looks ids up; one that has no row gives NaN, which no later layer hides."""
+        """Looks ids up; an id without a row gives NaN, so that the mistake shows in the loss."""
         return self.embedding.at[ids].get(mode="fill", fill_value=jnp.nan)
 
     def first(self, time: int, offset: int = 0) -> Float[Array, "time features"]:
@@ -145,18 +154,18 @@ class Table(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of several heads; `fused` makes queries, keys and values by one product.
+    """Multi-head attention; `fused` computes queries, keys and values in one product.
 
-    Applied with a mutable collection `cache`, it keeps keys and values for the calls that follow:
-    of itself as many as `allowed` has columns, the new ones behind those that are there; of
-    `memory` those of the first call, for all calls.
+    With a mutable collection `cache` it keeps keys and values for later calls. Self-attention keeps
+    one per column of `allowed` and appends new ones. Cross-attention keeps those of `memory` from
+    the first call.
     """
 
     heads: int
     options: Options
     scale: float = 0.02
     fused: bool = False
-    output_scale: float | None = None  # of the output's start; `scale` by default
+    output_scale: float | None = None  # initial scale of the output; `scale` by default
 
     @nn.compact
     def __call__(
@@ -166,7 +175,7 @@ class Attention(nn.Module):
         memory: Float[Array, "key features"] | None = None,
         score_scale: Float[Array, ""] | None = None,
     ) -> Float[Array, "time features"]:
-        """Reads `memory`, or `x` itself, where `allowed`; scores are scaled as `_attend` says."""
+        """Attends to `memory`, or to `x` itself, where `allowed`; `_attend` explains the scale."""
         features = x.shape[-1]
         make = lambda name, size: Dense(size, self.options, self.scale, name=name)  # noqa: E731
         k: Any = None
@@ -187,7 +196,7 @@ class Attention(nn.Module):
         return Dense(features, self.options, scale, name="output")(read)
 
     def split(self, y: Float[Array, "time features"]) -> Float[Array, "time head width"]:
-        """Heads apart."""
+        """Splits features into heads."""
         return y.reshape(y.shape[0], self.heads, -1)
 
     def drop(self, weights):
@@ -198,11 +207,12 @@ class Attention(nn.Module):
 def _attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=None):
     """Softmax attention: queries [time, head, width], keys and values [key, head, width].
 
-    Scores and softmax are float32; scores are multiplied by `scale`, by default 1 / sqrt(width). A
-    query that may read nothing reads the mean of all.
+    Scores and softmax are float32; scores are multiplied by `scale`, by default 1 / sqrt(width).
     """
     scores = jnp.einsum("qhd,khd->hqk", queries, keys, preferred_element_type=jnp.float32)
     scores = scores * (np.float32(queries.shape[-1] ** -0.5) if scale is None else scale)
+    # Masked before the softmax, so that the weights of allowed keys sum to 1. The least float, not
+    # -inf: a query of padding alone then reads the mean of all keys, where -inf would give NaN.
     least = jnp.finfo(jnp.float32).min
     weights = nn.softmax(jnp.where(jnp.broadcast_to(allowed, scores.shape), scores, least))
     read = jnp.einsum("hqk,khd->qhd", drop(weights).astype(values.dtype), values)
@@ -210,26 +220,26 @@ def _attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=
 
 
 def _kv_cache(module: nn.Module, keys, values, allowed):
-    """All keys and values of an attention, new ones and those in its collection `cache`.
+    """All keys and values of an attention: those in its collection `cache` and new ones.
 
-    The first of the new ones stands at the last place that the first query may read. Without
-    `allowed` the first call's are kept as they are.
+    Without `allowed` the cache holds those of the first call.
     """
-    found = []
+    cached = []
     for name, new in (("keys", keys), ("values", values)):
         if allowed is None:
-            whole = module.variable("cache", name, lambda y=new: y)
+            entry = module.variable("cache", name, lambda y=new: y)
         else:
             shape, dtype = (allowed.shape[1], new.shape[1]), new.dtype
-            whole = module.variable("cache", name, jnp.zeros, shape, dtype)
-            place = allowed[0].sum(dtype=jnp.int32) - 1
-            whole.value = jax.lax.dynamic_update_slice_in_dim(whole.value, new, place, 0)
-        found.append(whole.value)
-    return found
+            entry = module.variable("cache", name, jnp.zeros, shape, dtype)
+            # The first query reads itself last, so its row of `allowed` gives its position.
+            position = allowed[0].sum(dtype=jnp.int32) - 1
+            entry.value = jax.lax.dynamic_update_slice_in_dim(entry.value, new, position, 0)
+        cached.append(entry.value)
+    return cached
 
 
 def dropped(module: nn.Module, x):
-    """Dropout at the rate of `module.options` where a key for it was given."""
+    """Dropout at the rate of `module.options`; nothing without a key for it."""
     rate = module.options.dropout
     if not rate or not module.has_rng("dropout"):
         return x
@@ -240,20 +250,22 @@ def dropped(module: nn.Module, x):
 def run_layers(
     layer: type[nn.Module], count: int, config, options: Options, x, *context, per_layer=()
 ):
-    """Layers one after the other, as submodules of the compact module that calls this.
+    """The output of consecutive layers, submodules of the compact module that calls this.
 
-    They are `layer_0`, `layer_1`, ..., or stacked along a leading axis as `layers`.
+    Their names are `layer_0`, `layer_1`, ...; with `scan` they are stacked as `layers`.
 
     Args:
-      layer: Module class with fields `config` and `options`: `(x, *context)` to `(x, None)`.
+      layer: Module class with fields `config` and `options`. It maps `(x, *context)` to
+        `(x, None)`, the form that `nn.scan` needs.
       count: Number of layers.
       config: The layers' `config`.
-      options: The layers' `options`; `scan` and `remat` say how they run.
-      x: What the first layer gets.
-      *context: What every layer gets beside it.
-      per_layer: Arrays with a leading axis of layers; each layer gets its entries after `context`.
+      options: The layers' `options`, with `scan` and `remat`.
+      x: Input of the first layer.
+      *context: Further inputs of every layer.
+      per_layer: Arrays [layer, ...]; each layer gets its entries after `context`.
     """
     if options.remat:
+        # Inside a loop XLA merges no computations anyway; the barriers would only cost time.
         layer = nn.remat(layer, prevent_cse=not options.scan)
     if options.scan:
         stacked = nn.scan(
@@ -264,14 +276,14 @@ def run_layers(
             length=count,
         )
         return stacked(config, options, name="layers")(x, *context, *per_layer)[0]
-    for place in range(count):
-        own = (array[place] for array in per_layer)
-        x, _ = layer(config, options, name=f"layer_{place}")(x, *context, *own)
+    for index in range(count):
+        own = (array[index] for array in per_layer)
+        x, _ = layer(config, options, name=f"layer_{index}")(x, *context, *own)
     return x
 
 
 class Stack(nn.Module):
-    """`run_layers` under a name of its own."""
+    """`run_layers` as a module, for a name of its own."""
 
     layer: type[nn.Module]
     count: int

@@ -1,4 +1,4 @@
-"""Low-rank adapters folded into the weights that they adapt."""
+"""Merges low-rank adapters into the weights that they adapt."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
     [[4.0, 4.0], [4.0, 4.0]]
 
     Raises:
-      ValueError: Adapters of another rank than `lora` has.
+      ValueError: The adapters' rank is not that of `lora`.
     """
     leaves = flatten_dict(params, sep="/")
     merged = {}
@@ -32,7 +32,8 @@ def merge_lora(params: dict[str, Any], lora: Lora) -> dict[str, Any]:
                     f"`lora` must have the rank of `{module}/lora_a`, {a.shape[-1]}, "
                     f"got {lora.rank}."
                 )
-            # Leading axes are stacked layers.
+            # `matmul`, not `@`, for the precision: TF32 would change the merged weights. Leading
+            # axes are stacked layers.
             added = jnp.matmul(a, b, precision="highest")
             leaf = leaf + added * jnp.asarray(lora.alpha / lora.rank, added.dtype)
         merged[name] = leaf

@@ -1,8 +1,8 @@
 """Losses and predictions of a classifier by its problem type, as transformers chooses them.
 
-A unit's `label` is an integer for one class out of several, else a number per class. Where the
-type is left open, one class means regression, an integer label one class out of several, and any
-other label several classes at once.
+A unit's `label` is the integer of one class, or a number per class. By default one class means
+regression, an integer label means one class out of several, and any other label means several
+classes at once.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SINGLE, MULTIPLE, REGRESSION = PROBLEM_TYPES
 
 
 def classification(problem_type: str | None, classes: int) -> tuple[Callable, Callable]:
-    """Loss and prediction, each of `(scores, unit, head params)`.
+    """The loss and the prediction of a classifier, both of `(scores, unit, head params)`.
 
     Predictions are the best class, one truth value per class, or, in regression, the scores.
     """
@@ -34,12 +34,12 @@ def classification(problem_type: str | None, classes: int) -> tuple[Callable, Ca
 
 
 def problem_type_of(problem_type: str | None, classes: int, label=None) -> str:
-    """The problem type, found from the classes and the label where the configuration is silent."""
+    """The problem type; if the configuration has none, it follows from classes and label."""
     if problem_type is not None:
         return problem_type
     if classes == 1:
         return REGRESSION
-    # Without a label, as in prediction, only the type itself could tell of several at once.
+    # Predictions have no label: then several classes at once need an explicit type.
     if label is None or jnp.issubdtype(jnp.asarray(label).dtype, jnp.integer):
         return SINGLE
     return MULTIPLE
@@ -55,7 +55,7 @@ def class_loss(scores, unit, params):
     if label.shape or not jnp.issubdtype(label.dtype, jnp.integer):
         raise ValueError(
             f"`label` must be the integer of one class for {SINGLE}, got {label.dtype} of shape "
-            f"{list(label.shape)}; `problem_type` of the configuration names other problems."
+            f"{list(label.shape)}; `problem_type` of config.json selects other problems."
         )
     return jnp.where(unit["mask"].any(), cross_entropy(scores, label), 0.0)
 
@@ -67,8 +67,8 @@ def best_class(scores, unit, params):
 
 def _multiple_loss(scores, unit, params):
     """Mean binary cross-entropy over the classes; 0 for a unit of padding alone."""
-    wanted = _numbers(scores, unit, MULTIPLE)
-    losses = jax.nn.softplus(scores) - wanted * scores
+    targets = _numbers(scores, unit, MULTIPLE)
+    losses = jax.nn.softplus(scores) - targets * scores
     return jnp.where(unit["mask"].any(), losses.mean(), 0.0)
 
 
@@ -84,7 +84,7 @@ def _numbers(scores, unit, kind: str):
     if label.shape != scores.shape:
         raise ValueError(
             f"`label` must have a number per class, shape {list(scores.shape)}, for {kind}, got "
-            f"shape {list(label.shape)}; `problem_type` of the configuration names other problems."
+            f"shape {list(label.shape)}; `problem_type` of config.json selects other problems."
         )
     return label
 

@@ -1,4 +1,4 @@
-"""How the next token is chosen from scores: the best, or a draw after temperature, top-k, top-p."""
+"""The choice of the next token: the best, or a draw with temperature, top-k and top-p."""
 
 import dataclasses
 import math
@@ -12,11 +12,11 @@ _METHODS = ("greedy", "sample")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingRule:
-    """A rule for one position.
+    """A rule that chooses the token of one position.
 
-    "greedy" takes the best token. "sample" divides scores by `temperature`, keeps the `top_k`
-    best (0: all), of these the fewest that hold `top_p` of the probability, and draws one.
-    Tokens that tie with the last one kept are kept too.
+    "greedy" takes the best token. "sample" divides scores by `temperature` and keeps the `top_k`
+    best (0: all). Of these it keeps the fewest with probability `top_p`, and draws one. Tokens that
+    tie with the last one are kept too.
     """
 
     method: str = "greedy"
@@ -26,8 +26,8 @@ class SamplingRule:
 
     def __post_init__(self):
         if self.method not in _METHODS:
-            known = ", ".join(_METHODS)
-            raise ValueError(f"`method` must be one of {known}, got {self.method!r}.")
+            methods = ", ".join(_METHODS)
+            raise ValueError(f"`method` must be one of {methods}, got {self.method!r}.")
         if not 0 < self.temperature < math.inf:
             raise ValueError(
                 f"`temperature` must be positive and finite, got {self.temperature!r}; "
@@ -68,7 +68,7 @@ def top_p(scores: Float[Array, " token"], share: float) -> Float[Array, " token"
     """Keeps the fewest best scores whose softmax holds `share`, at least one; others are -inf."""
     falling = jnp.sort(scores, descending=True)
     chances = jax.nn.softmax(falling)
-    # What stands before a token, not with it: the one that reaches the share is kept.
+    # The sum before each token, without itself: the token that reaches the share is kept.
     needed = jnp.cumsum(chances) - chances < share
     least = jnp.min(jnp.where(needed, falling, jnp.inf))
     return jnp.where(scores >= least, scores, -jnp.inf)

@@ -1,1 +1,1 @@
-"""Private training beside its baseline, from settings to the trust report."""
+"""Training with privacy and without, from settings to the trust report."""

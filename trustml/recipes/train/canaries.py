@@ -1,4 +1,4 @@
-"""Canaries of a training: rows that coins put in or out, and what `--audit` adds to them."""
+"""Canaries of a training: rows that fair coins put in or leave out, and those of `--audit`."""
 
 import json
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from trustml.clipping.sums import check_units
 from trustml.recipes.train.config import TrainConfig
 from trustml.training.runs.folder import RunFolder
 
-VECTOR = "canaries"  # the weights of gradient canaries
+VECTOR = "canaries"  # name of the weights of gradient canaries
 _MOST_ROWS = 1000
 _FEWEST_ROWS = 20  # of an audit
 GRADIENTS = 1000  # gradient canaries of `--audit`
-_LONGER = 10  # times the clip norm: a canary's gradient tests the bound too
-_TARGETS = ("intent", "label")  # what a mislabelled row has a wrong one of
+_LONGER = 10  # norm of a canary's gradient over the clip norm: so the audit tests clipping too
+_TARGETS = ("intent", "label")  # arrays that `flip_labels` may change
 
 
 class Canaries(NamedTuple):
-    """What a fair coin each put into the training or left out. Private.
+    """Units that a fair coin each put into the training or left out. Private.
 
-    Rows are indices into the training part. Of mislabelled ones `labels` holds the wrong target,
-    members first.
+    Rows are indices into the training part. `labels` holds the wrong targets of `wrong_members`,
+    then of `wrong_nonmembers`.
     """
 
     members: np.ndarray
@@ -33,21 +33,21 @@ class Canaries(NamedTuple):
     wrong_members: np.ndarray
     wrong_nonmembers: np.ndarray
     labels: np.ndarray
-    gradients: np.ndarray  # of each gradient canary, whether it is in: 0 or 1
+    gradients: np.ndarray  # whether each gradient canary is in: 0 or 1
 
     @property
     def left_out(self) -> np.ndarray:
-        """Rows that are not trained on."""
+        """Rows that the training leaves out."""
         return np.concatenate([self.nonmembers, self.wrong_nonmembers])
 
     @property
     def rows(self) -> int:
-        """Rows that coins were tossed for."""
+        """Number of rows with a coin."""
         wrong = len(self.wrong_members) + len(self.wrong_nonmembers)
         return len(self.members) + len(self.nonmembers) + wrong
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON, marked."""
+        """Plain values for JSON, marked as private."""
         private = "who was in the training data, of what the audit looks at"
         return {
             "private": private,
@@ -56,12 +56,19 @@ class Canaries(NamedTuple):
 
 
 def sample_canaries(config: TrainConfig, units: dict[str, np.ndarray], classes: int) -> Canaries:
-    """Chooses the canaries and tosses their coins; one-run audits rest on fair coins.
+    """The canaries of a training, each in or out by a fair coin.
 
     Args:
       config: The settings.
       units: The whole training part.
-      classes: How many targets a row may have; with fewer than two, none is mislabelled.
+      classes: Number of targets; with fewer than two, no row gets a wrong one.
+
+    Guarantee:
+      The bounds of one-run audits rest on these coins: independent, fair, and tossed before
+      training.
+
+    Raises:
+      ValueError: `audit_rows` is out of range.
     """
     size = check_units(units)
     rows = min(_MOST_ROWS, size // 10) if config.audit_rows is None else config.audit_rows
@@ -72,7 +79,7 @@ def sample_canaries(config: TrainConfig, units: dict[str, np.ndarray], classes: 
     if config.audit and rows < _FEWEST_ROWS:
         raise ValueError(
             f"`--audit-rows` must be at least {_FEWEST_ROWS} with `--audit`, got {rows}, "
-            "which tell nothing."
+            "which are too few for a bound."
         )
     rng = np.random.default_rng(config.seed)
     chosen = np.sort(rng.choice(size, rows, replace=False))
@@ -98,7 +105,7 @@ def sample_canaries(config: TrainConfig, units: dict[str, np.ndarray], classes: 
 
 
 def flip_labels(units: dict[str, np.ndarray], canaries: Canaries) -> dict[str, np.ndarray]:
-    """`units` with the wrong targets of the canaries that have one."""
+    """`units` with the wrong targets of the mislabelled canaries."""
     target = _target(units)
     if target is None or not len(canaries.labels):
         return units
@@ -112,54 +119,54 @@ def _target(units) -> str | None:
 
 
 def read_canaries(folder: Path) -> Canaries:
-    """Those of the run in `folder`.
+    """The canaries of the run in `folder`.
 
     Raises:
       ValueError: The file is missing or damaged.
     """
     path = RunFolder(folder).canaries
     try:
-        found = json.loads(path.read_text())
-        needed = Canaries._fields[:2]  # runs of earlier versions had no others
+        stored = json.loads(path.read_text())
+        needed = Canaries._fields[:2]  # earlier versions wrote no others
         parts = [
-            found[name] if name in needed else found.get(name, []) for name in Canaries._fields
+            stored[name] if name in needed else stored.get(name, []) for name in Canaries._fields
         ]
         return Canaries(*(np.array(part, int) for part in parts))
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(
             f"{path} must say which rows were left out of the training; it is missing or damaged. "
-            "Restore it from a backup: without it the data of the run are not known."
+            "Restore it from a backup: the data of the run depend on it."
         ) from None
 
 
 class TrainingObjective(NamedTuple):
-    """What the private training trains: the model, with gradient canaries where there are any."""
+    """Loss, units and weights of a training: the model alone, or with gradient canaries."""
 
     loss: Callable
     units: dict[str, Any]
     trainable: Any
     shorten: Callable | None
-    number: int  # of gradient canaries, in and out
+    number: int  # gradient canaries, in or out
 
     def params(self, model: Any) -> Any:
-        """The weights to start from."""
+        """Initial weights."""
         if not self.number:
             return model
         return {"model": model, VECTOR: np.zeros(self.number, np.float32)}
 
     def model(self, params: Any) -> Any:
-        """The weights without canaries."""
+        """The model's weights, without those of canaries."""
         return model_of(params, self.number)
 
     def optimizer(self, optimizer: Any) -> Any:
-        """The optimizer of both."""
+        """`optimizer` for the model and the canaries."""
         return canary_optimizer(optimizer) if self.number else optimizer
 
 
 def with_canaries(
     plain: TrainingObjective, canaries: Canaries, clip_norm: float, start: Callable
 ) -> TrainingObjective:
-    """`plain` with the gradient canaries; `start` gives public weights."""
+    """`plain` with gradient canaries; `start` returns public weights."""
     number = len(canaries.gradients)
     if not number:
         return plain
@@ -182,22 +189,22 @@ def with_canaries(
 
 
 def _of_units(shorten: Callable) -> Callable:
-    """`shorten` for the rows beside which canaries are marked."""
+    """`shorten` for rows with canary marks."""
     return lambda rows, taken: {**rows, "unit": shorten(rows["unit"], taken)}
 
 
 def model_of(params: Any, number: int) -> Any:
-    """The model of weights that hold `number` gradient canaries."""
+    """The model's weights among those with `number` gradient canaries."""
     return params["model"] if number else params
 
 
 def shapes_with(model: Any, number: int) -> Any:
-    """Shapes of weights that hold `number` gradient canaries beside the model."""
+    """Shapes of the model's weights and those of `number` gradient canaries."""
     vector = jax.ShapeDtypeStruct((number,), np.float32)
     return {"model": model, VECTOR: vector} if number else model
 
 
 def without_canaries(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Of tensors by name, those of the model under names of their own."""
+    """The model's tensors by name, without canaries and without the prefix."""
     rest = (name for name in tensors if name != VECTOR)
     return {name.removeprefix("model."): tensors[name] for name in rest}

@@ -15,7 +15,7 @@ _DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
 
 @settings
 class TrainConfig(Settings):
-    """What to train, on which data, within which budget; None means: as the preset has it.
+    """What to train, on which data, within which budget; None takes the value of the preset.
 
     >>> config = TrainConfig(task="classify", data="ag_news", epsilon=3.0)
     >>> config.epsilon, config.repeats

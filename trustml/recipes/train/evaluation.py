@@ -1,4 +1,4 @@
-"""Evaluates trained models: utility, membership attack and audit, groups."""
+"""Evaluates trained models: utility, membership attack, audit and groups."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -44,8 +44,8 @@ _NO_BOUND = (
     "replacing one."
 )
 _LABELS = {"classify": "class", "nlu": "intent"}
-_OFTEN = 3  # steps that a unit takes part in, so that hardly any takes part in none
-_FEWEST = 10  # canaries of each kind that the area under a group's curve needs
+_OFTEN = 3  # mean steps per unit; with it, about 5 % take part in no step
+_FEWEST = 10  # members, and others, that the area under a group's curve needs
 
 
 Pair = tuple[np.ndarray, np.ndarray]  # of members, of others
@@ -53,20 +53,20 @@ _Guessed = Literal["both", "members"]
 
 
 class ArmResult(NamedTuple):
-    """One training that has ended, of the private or the baseline arm, evaluated. Private."""
+    """One finished training of the private or the baseline arm, with its evaluation. Private."""
 
     result: FitResult
     metrics: dict[str, Estimate]
     scores: dict[str, float]
     counts: np.ndarray  # of the evaluated rows, as their scoring counts
-    losses: Pair  # of rows that coins put in or left out
-    wrong: Pair  # of mislabelled ones
-    gradients: Pair  # scores of gradient canaries; none of the baseline
-    guessed: _Guessed  # of gradient canaries, which ones the audit guesses
+    losses: Pair  # of canary rows
+    wrong: Pair  # of mislabelled canary rows
+    gradients: Pair  # scores of gradient canaries; empty for the baseline
+    guessed: _Guessed  # which gradient canaries the audit guesses
 
 
 def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitResult) -> ArmResult:
-    """Scores a training on the evaluated part, and takes what attacks read."""
+    """Scores of a training on the evaluated part, and the inputs of attacks."""
     task, plan, coins = experiment.task, experiment.plan, experiment.canaries
     params = objective.model(result.params)
     counts = task.counts(params, experiment.evaluated)
@@ -89,8 +89,9 @@ def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitRe
 def _guessed(experiment: Experiment) -> _Guessed:
     """Which gradient canaries the audit guesses.
 
-    Who took part in no step looks like who was left out: then only members can be told. All rows
-    count, not those that are in: how many coins fell must not choose the attack.
+    A member that was never sampled looks like a canary that was left out; if there are many, only
+    members can be guessed. The choice counts all rows, not the members: it must not depend on the
+    coins.
     """
     plan, rows = experiment.plan, len(next(iter(experiment.units.values())))
     return "both" if plan.steps * plan.expected_batch >= _OFTEN * rows else "members"
@@ -101,12 +102,12 @@ def _pair(experiment: Experiment, params: Any, members: np.ndarray, others: np.n
 
 
 def _owners(examples: Examples) -> np.ndarray | None:
-    """Rows that share an owner err together: intervals resample owners."""
+    """The owner of each row; intervals resample owners, whose rows err together."""
     return None if examples.owners is None else np.array(examples.owners)
 
 
 def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray:
-    """Losses of some units; of a model that diverged they are infinite, which orders them."""
+    """Losses of some units; NaN of a diverged model becomes infinite, since attacks sort losses."""
     if not len(rows):
         return np.zeros(0)
     taken = {name: leaf[rows] for name, leaf in experiment.units.items()}
@@ -115,7 +116,7 @@ def _losses(experiment: Experiment, params: Any, rows: np.ndarray) -> np.ndarray
 
 
 def utility(experiment: Experiment, params: Any, examples: Examples) -> dict[str, float]:
-    """The scores on a part of the data that do not take long."""
+    """The quick scores on a part of the data."""
     task = experiment.task
     scores = task.scoring.scores(task.counts(params, examples, quick=True))
     return {name: value for name, value in scores.items() if not math.isnan(value)}
@@ -159,7 +160,8 @@ def _audits(arm: ArmResult, delta: float) -> tuple[CanaryAudit, ...]:
     """A one-run audit by each kind of canary.
 
     Guarantee:
-      All bounds hold together with `_CONFIDENCE`: each has its share of the error.
+      All bounds hold together with probability `_CONFIDENCE`: each has an equal share of the error
+      (Bonferroni).
     """
     every: dict[str, Pair] = {
         "rows": (-arm.losses[0], -arm.losses[1]),
@@ -199,7 +201,7 @@ def _audit(
 
 
 def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group, ...]:
-    """Utility and attack by protected group, where the data know any, and by class or intent."""
+    """Utility and attack by protected group, if the data have any, and by class or intent."""
     groups = []
     for kind, names in _kinds(experiment.evaluated).items():
         evaluated_of = _group_of_rows(experiment.evaluated, kind)
@@ -208,15 +210,15 @@ def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group,
             rows = np.flatnonzero(evaluated_of == value)
             if len(rows):
                 canaries = [np.flatnonzero(of_unit == value) for of_unit in canaries_of]
-                found = {arm: _group(experiment, one, rows, canaries) for arm, one in arms}
-                groups.append(Group(kind, name, len(rows), Arms(**found)))
+                by_arm = {arm: _group(experiment, one, rows, canaries) for arm, one in arms}
+                groups.append(Group(kind, name, len(rows), Arms(**by_arm)))
     return tuple(groups)
 
 
 def _canaries_by_group(experiment: Experiment, kind: str) -> list[np.ndarray]:
     """The group of each canary that was in, and of each that was left out.
 
-    A unit of several rows may have several groups: it counts in none.
+    A unit of several rows may have several groups, so it counts in none.
     """
     train, canaries = experiment.parts.train, experiment.canaries
     if experiment.unit != train.unit:

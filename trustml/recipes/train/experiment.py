@@ -1,4 +1,4 @@
-"""An experiment: all that the trainings of one run share, complete before the first step."""
+"""The experiment of a run: everything that its trainings share, complete before the first step."""
 
 import dataclasses
 import functools
@@ -23,23 +23,23 @@ from trustml.training.checks import AUTO
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What was asked for and all that follows from it; made by `resolve`, only read afterwards.
+    """The settings of a run and everything that follows from them, as `resolve` makes it.
 
     Args:
-      config: What was asked for, with data, task, strategy and canaries settled.
-      model: What is trained.
+      config: The settings, with data, task, strategy and canaries filled in.
+      model: The model to train.
       private: Training of the private arm.
       baseline: Training of the baseline arm.
       epsilon: Privacy budget.
       delta: Privacy budget.
       tuned_on: How the settings were chosen, for the report.
       parts: The data.
-      generated: Generated rows that decide when to stop, if `patience` asks for that.
+      generated: Generated rows that decide when to stop, with `patience`.
       task: Network, encoding and scoring.
-      unit: What the privacy unit is.
-      units: The whole training part, ready for `loss`: arrays [unit, ...].
+      unit: The privacy unit.
+      units: The whole training part as input of `loss`: arrays [unit, ...].
       canaries: Units that coins put in or left out.
-      plan: Of the private arm.
+      plan: Plan of the private arm.
     """
 
     config: TrainConfig
@@ -64,18 +64,18 @@ class Experiment:
 
     @functools.cached_property
     def training_units(self) -> dict[str, np.ndarray]:
-        """The units that are trained on: all but those that coins left out."""
+        """The units of the training: all but those that coins left out."""
         inside = np.delete(np.arange(self._size), self.canaries.left_out)
         return {name: leaf[inside] for name, leaf in self.units.items()}
 
     @property
     def num_units(self) -> int:
-        """How many units are trained on. Public: the coins know nothing of the rows."""
+        """Number of units of the training. Public: coins do not depend on the data."""
         return self._size - len(self.canaries.left_out)
 
     @property
     def num_private_units(self) -> int:
-        """How many units the private arm has, gradient canaries included."""
+        """Number of units of the private arm, with gradient canaries."""
         return self.num_units + int(self.canaries.gradients.sum())
 
     @property
@@ -86,30 +86,30 @@ class Experiment:
 
     @property
     def trainable(self) -> Any:
-        """The leaves that are trained, as `private_step` takes them."""
+        """The trained leaves, as `private_step` takes them."""
         return self.model.trainable_leaves(self.task.config)
 
     @functools.cached_property
     def baseline_objective(self) -> TrainingObjective:
-        """What the baseline arm trains: the model alone."""
-        # Where the micro-batch is found by compiling, one shape must serve.
+        """The objective of the baseline arm: the model alone."""
+        # `auto` finds the physical batch by compiling one shape; shorter rows would be others.
         automatic = self.config.physical_batch_size == AUTO
         shorten = None if automatic else shortener(self.units)
         return TrainingObjective(self.loss, self.training_units, self.trainable, shorten, 0)
 
     @functools.cached_property
     def private_objective(self) -> TrainingObjective:
-        """What the private arm trains: the model, and gradient canaries if there are any."""
+        """The objective of the private arm: the model, with gradient canaries if there are any."""
         network, bound = self.task.network, self.private.clip_norm
         start = lambda: network.init(jax.random.key(0))  # noqa: E731
         return with_canaries(self.baseline_objective, self.canaries, bound, start)
 
     def objective(self, step: TrainStep) -> TrainingObjective:
-        """What an arm trains, by its step."""
+        """The objective of the arm of a step."""
         return self.private_objective if step.private else self.baseline_objective
 
     def steps(self) -> dict[str, TrainStep]:
-        """The step of each arm: "private", and "baseline" unless it is not wanted."""
+        """The step of each arm: "private", and "baseline" if the settings ask for it."""
         private = self._private_step()
         return {
             "private": private,

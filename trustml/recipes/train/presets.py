@@ -1,8 +1,8 @@
-"""Settings that work: for each task and data set, training with a guarantee and without.
+"""Presets for each task and data set: settings of training with privacy and without.
 
-Public numbers, all of them; how they were chosen is part of what the report says. The settings of
-"snips" were chosen by runs on its training part, judged on its validation part: tuning on the data,
-which no guarantee covers. Those of "synthetic" were chosen on rows that are nobody's.
+All are public numbers, and the report says how they were chosen. The settings of "snips" were
+chosen by runs on its training part, evaluated on its validation part; no guarantee covers such
+tuning. Those of "synthetic" were chosen on generated rows.
 
 Measured on the test part, mean of three seeds (intent accuracy, slot F1), epsilon 3, delta 1e-5:
 
@@ -11,8 +11,8 @@ Measured on the test part, mean of three seeds (intent accuracy, slot F1), epsil
     snips-scratch    93.95 % 0.672   96.7 %  0.867
     synthetic        94.2 %  0.626   99.2 %  0.926
 
-Before any row of SNIPS is read, the pretrained start of "snips" reaches about 91 % and 0.63 there:
-what the private rows add is the difference, and "snips-scratch" is what they do alone.
+The pretrained start of "snips" reaches about 91 % and 0.63 there before it reads any row of SNIPS.
+The private rows add the difference; "snips-scratch" shows what they reach alone.
 """
 
 import dataclasses
@@ -33,17 +33,17 @@ SCHEDULES = ("cosine", "linear", "constant")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """How long, how fast, how many rows at a time.
+    """Batch size, steps and learning rate of one arm.
 
     Args:
-      expected_batch: Rows per step on average.
-      steps: Steps of the run.
+      expected_batch: Mean number of rows per step.
+      steps: Number of steps.
       learning_rate: Peak of the schedule.
-      schedule: What follows the rise: "cosine" (half a cosine down to a twentieth), "linear" (a
-        straight line there) or "constant".
+      schedule: Decay after the warm-up: "cosine" (half a cosine to a twentieth of the peak),
+        "linear" (a straight line there) or "constant".
       warmup: Steps of the rise from a twentieth to the peak.
-      clip_norm: Bound of one unit's gradient; not read without privacy. Well below most norms,
-        so that nearly every unit counts alike; Adam makes the scale itself irrelevant.
+      clip_norm: Bound of one unit's gradient; unused without privacy. It is well below most norms,
+        so nearly all units have the same weight. Adam makes its scale irrelevant.
     """
 
     expected_batch: int
@@ -74,21 +74,21 @@ class Training:
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with the schedule."""
-        # The bound is small and so are sums of bounded gradients: an `eps` of 1e-8 would count.
+        # Clipped gradients are small, so the default `eps` of 1e-8 would change the updates.
         return optax.adam(self.learning_rates(), eps=1e-10)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Everything that a run on one data set needs.
+    """Model, training and budget for one task or data set.
 
     Args:
-      model: What is trained.
+      model: The model to train.
       private: Training under the budget `epsilon`, `delta`.
       baseline: Training without privacy, chosen with the same care.
-      task: The kind of task it is for.
-      max_examples_per_unit: Examples of one privacy unit that are trained on.
-      epsilon: Budget the private settings were chosen for.
+      task: Kind of task.
+      max_examples_per_unit: Largest number of training examples of one privacy unit.
+      epsilon: Budget that the private settings were chosen for.
       delta: See `epsilon`.
       tuned_on: How the settings were chosen.
     """
@@ -104,13 +104,13 @@ class Preset:
 
 
 _TUNED_ON_SNIPS = (
-    "chosen by about thirty runs on the training part, judged on the validation part; this tuning "
-    "saw the data and is outside the guarantee"
+    "chosen by about thirty runs on the training part, evaluated on the validation part; this "
+    "tuning saw the data and is outside the guarantee"
 )
 
 _TUNED_HERE = (
-    "guessed, and changed after at most three runs judged on the validation parts of the data sets "
-    "in the README's table; there this tuning saw the data and is outside the guarantee"
+    "guessed, and changed after at most three runs evaluated on the validation parts of the data "
+    "sets in the README's table; there this tuning saw the data and is outside the guarantee"
 )
 
 PRESETS: dict[str, Preset] = {
@@ -193,13 +193,13 @@ PRESETS: dict[str, Preset] = {
 
 
 def resolve_preset(config: TrainConfig) -> Preset:
-    """The preset that `config` names, or that of its data or task, with what it changes.
+    """The preset of `config`, or that of its data or task, with the settings of `config`.
 
     Args:
-      config: With data and task, as `trustml.recipes.train.resolve.with_task` gives it.
+      config: Settings with data and task, from `trustml.recipes.train.resolve.with_task`.
 
     Raises:
-      ValueError: The preset is for another task, or a setting is not one of its kind of model.
+      ValueError: The preset is for another task, or its model does not support a setting.
     """
     name = _name(config)
     preset = _changed(PRESETS[name], epsilon=config.epsilon, delta=config.delta)
@@ -234,7 +234,7 @@ def _changed(settings, **values):
 
 
 def _name(config: TrainConfig) -> str:
-    """The preset that is asked for, or the data's for this task, or the task's."""
+    """Name of the preset: the one in `config`, else that of the data, else that of the task."""
     if config.preset is not None:
         if config.preset not in PRESETS:
             raise ValueError(
@@ -249,7 +249,7 @@ def _name(config: TrainConfig) -> str:
 
 
 def _for_model(preset: Preset, model: TaskModel) -> Preset:
-    """The preset for another model: with rates that are usual for it, where it is pretrained."""
+    """The preset with another model; a pretrained one gets usual learning rates."""
     if model == preset.model:
         return preset
     rates = {}
@@ -258,14 +258,14 @@ def _for_model(preset: Preset, model: TaskModel) -> Preset:
             arm: dataclasses.replace(getattr(preset, arm), learning_rate=rate)
             for arm, rate in _RATES.items()
         }
-    told = preset.tuned_on
+    tuned_on = preset.tuned_on
     if rates or getattr(model, "name", None) != getattr(preset.model, "name", None):
-        told = "not tuned for this model, but usual for its kind"
-    return dataclasses.replace(preset, model=model, tuned_on=told, **rates)
+        tuned_on = "not tuned for this model, but usual for its kind"
+    return dataclasses.replace(preset, model=model, tuned_on=tuned_on, **rates)
 
 
 def _model(preset: Preset, config: TrainConfig, name: str) -> TaskModel:
-    """The preset's model with what `config` changes."""
+    """The preset's model with the settings of `config`."""
     model = preset.model
     if config.model in ENCODERS:
         if preset.task not in _WORD_TASKS:

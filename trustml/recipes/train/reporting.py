@@ -1,4 +1,4 @@
-"""The report of `trustml train`, from what its trainings gave."""
+"""The report of `trustml train`, from the results of its trainings."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from trustml.training.timing import SideTiming
 
 
 def describe(experiment: Experiment) -> Description:
-    """What is known of a run before it begins, as the report shows it."""
+    """The part of the report that is fixed before the run begins."""
     config, train = experiment.config, experiment.parts.train
     return Description(
         delta=experiment.delta,
@@ -55,7 +55,7 @@ def describe(experiment: Experiment) -> Description:
 
 
 def _notes_on_units(experiment: Experiment) -> list[str]:
-    """What is protected, and how much of it is read."""
+    """Notes on the privacy unit, and on the share of its text that is read."""
     train, most = experiment.parts.train, experiment.config.max_examples_per_unit
     notes = []
     if experiment.unit == train.unit and train.owner_kind is not None:
@@ -64,9 +64,9 @@ def _notes_on_units(experiment: Experiment) -> list[str]:
             f"protected, not the {train.owner_kind}; `--unit` protects that"
         )
     if PRESENT in experiment.units or experiment.task.kind == "lm":
-        pieces = "piece" if most == 1 else "pieces"
+        examples = "example" if most == 1 else "examples"
         notes.append(
-            f"of one {experiment.unit} at most {most} {pieces} of text of "
+            f"of one {experiment.unit} at most {most} {examples} of "
             f"{experiment.model.max_length} tokens are trained on; the rest is left out, in "
             "the baseline too"
         )
@@ -74,7 +74,7 @@ def _notes_on_units(experiment: Experiment) -> list[str]:
 
 
 def _notes_on_canaries(experiment: Experiment) -> list[str]:
-    """What the audit put into the training."""
+    """Notes on the canaries of the audit in the training."""
     coins, units, notes = experiment.canaries, plural(experiment.unit), []
     if wrong := len(coins.wrong_members):
         notes.append(
@@ -86,7 +86,8 @@ def _notes_on_canaries(experiment: Experiment) -> list[str]:
         notes.append(
             f"the private training carried {number} gradient canaries, of which {inside} "
             "took part as units of their own: they are counted in the plan, move no weight of the "
-            "model, and lie beside it in weights.safetensors, which `trustml export` leaves out"
+            "model, and have weights of their own in weights.safetensors, which `trustml export` "
+            "leaves out"
         )
     return notes
 
@@ -98,13 +99,13 @@ def make_report(
     folder: Path,
     first_run: Path,
 ) -> Report:
-    """The whole report of a run that has ended.
+    """The complete report of a finished run.
 
     Args:
-      experiment: Shared by all trainings.
-      arms: What each training gave, one entry a repeat.
-      timing: By `time_steps`.
-      folder: Of the run, which names it.
+      experiment: The experiment of all trainings.
+      arms: Results of the trainings, one entry per repeat.
+      timing: Result of `time_steps`.
+      folder: Folder of the run, which names it.
       first_run: Folder of the first private training, with its ledger.
     """
     first = Arms(**{name: results[0] for name, results in arms})
@@ -145,7 +146,7 @@ def make_report(
 
 
 def _status(runs: list[ArmResult]):
-    """How all private trainings ended; where they differ, one stopped early."""
+    """How all private trainings ended; if they differ, one stopped early."""
     stopped = {run.result.stopped for run in runs}
     return stopped.pop() if len(stopped) == 1 else "stopped early"
 

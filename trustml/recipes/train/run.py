@@ -56,6 +56,11 @@ def run(
 ) -> TrainResult:
     """Trains the private arm and the baseline arm, attacks and compares both, and writes it all.
 
+    >>> run(TrainConfig(task="translate"))
+    Traceback (most recent call last):
+        ...
+    ValueError: `--task` must be one of classify, tag, nlu, qa, lm, seq2seq, got 'translate'.
+
     Args:
       config: What to train, on which data, within which budget.
       out: A new folder; by default the next free runs/DATA-N.
@@ -89,6 +94,11 @@ def resume(
     accept_charge: bool = False,
 ) -> TrainResult:
     """Goes on with the run in `folder`, or shows its report if it has ended.
+
+    >>> resume("none")
+    Traceback (most recent call last):
+        ...
+    ValueError: `--resume` must name the folder of a run, got none, which holds no resolved.yaml.
 
     Args:
       folder: Of an earlier run.

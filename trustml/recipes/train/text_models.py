@@ -1,4 +1,4 @@
-"""Language models for `trustml train`: pretrained ones, and small ones made from public text."""
+"""Language models for `trustml train`: pretrained ones, and small ones trained on public text."""
 
 import dataclasses
 import re
@@ -16,9 +16,9 @@ from trustml.models.transformers.problem_types import SINGLE, problem_type_of
 from trustml.recipes.train.models import PublicData
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
-TEXT = "wikitext2"  # what the small ones are made from
-_UNPUBLISHED = "NOT the published"  # in the source of files whose checksum is another
-_HEAD = "^(head|pooler)/"  # trained in any case: it may be new
+TEXT = "wikitext2"  # training text of the small models
+_UNPUBLISHED = "NOT the published"  # in the source of files with another checksum
+_HEAD = "^(head|pooler)/"  # always trained: it may start from random weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class TextModel:
 
     Args:
       name: "mini-bert", "mini-gpt2" or "mini-bart", or the folder or name of pretrained weights.
-      trainable: What is trained: "all", "lora", "bitfit", "last-K", or a pattern of names.
-      max_length: Tokens read of a row.
-      target_length: Tokens that may be written.
-      from_scratch: Start from random weights of the same network.
+      trainable: The trained leaves: "all", "lora", "bitfit", "last-K", or a pattern of names.
+      max_length: Largest number of tokens of a row.
+      target_length: Largest number of generated tokens.
+      from_scratch: Whether the same network starts from random weights.
       lora_rank: Rank of the adapters of "lora".
     """
 
@@ -42,49 +42,49 @@ class TextModel:
     lora_rank: int = 8
 
     def build(self, schema: Examples, public: PublicData) -> Task:
-        """The model for data under the schema of `schema`.
+        """The task for data with the schema of `schema`.
 
         Raises:
-          ValueError: The model cannot do the task, or cannot be read.
+          ValueError: The model does not support the task, or cannot be read.
         """
         from trustml.models.tasks.language import language_problem
         from trustml.models.tasks.tokens import Limits
         from trustml.models.transformers.generation import generate
 
-        found, told = self._load(schema, public)
-        self._check(found)
+        model, disclosure = self._load(schema, public)
+        self._check(model)
 
         def start(seed: int):
             if self.from_scratch:
-                return found.network.init(jax.random.key(seed))
-            return self._load(schema, public, seed)[0].params if seed else found.params
+                return model.network.init(jax.random.key(seed))
+            return self._load(schema, public, seed)[0].params if seed else model.params
 
         def write(params, sources, most: int):
-            end = found.config.eos_id
+            end = model.config.eos_id
             options = self._options()
             return generate(
-                found.config, params, sources, max_new_tokens=most, options=options, eos_id=end
+                model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
             )
 
         return language_problem(
             schema,
-            network=found.network,
-            tokenizer=found.tokenizer,
+            network=model.network,
+            tokenizer=model.tokenizer,
             start=start,
             limits=Limits(self.max_length, self.target_length),
-            config=self._facts(schema, found),
-            disclosures=("start: random weights" if self.from_scratch else told,),
+            config=self._facts(schema, model),
+            disclosures=("start: random weights" if self.from_scratch else disclosure,),
             write=write if schema.task == "seq2seq" else None,
         )
 
-    def _check(self, found: Any) -> None:
-        """Refuses what would show too late: no tokenizer, another problem, lengths it lacks."""
-        if found.tokenizer is None:
+    def _check(self, model: Any) -> None:
+        """Refuses before training a model without tokenizer, another problem type, and long rows."""
+        if model.tokenizer is None:
             raise ValueError(
                 f"`--model` must hold its tokenizer (tokenizer.json), got {self.name} without."
             )
-        config = found.config
-        if found.head == "classify":
+        config = model.config
+        if model.head == "classify":
             problem = problem_type_of(config.problem_type, len(config.labels))
             if problem != SINGLE:
                 raise ValueError(
@@ -92,7 +92,7 @@ class TextModel:
                     f"{self.name}, a model for {problem}. Change `problem_type` of its "
                     "config.json, or name another model."
                 )
-        # RoBERTa counts positions from behind its padding id.
+        # RoBERTa numbers positions from its padding id plus one.
         lost = config.pad_id + 1 if config.model_type == "roberta" else 0
         most = config.max_positions - lost
         for name in ("max_length", "target_length"):
@@ -104,13 +104,13 @@ class TextModel:
                 )
 
     def _load(self, schema: Examples, public: PublicData, seed: int = 0) -> tuple[Any, str]:
-        """The model, and what its start has seen, for the statement."""
+        """The model, and the line about its initial weights in the statement."""
         from trustml.models.pretrained.loading import from_pretrained
         from trustml.models.pretrained.public_text import PublicModel, public_model
         from trustml.models.transformers.language import HEADS
 
         folder: str | Path = self.name
-        told = f"start: pretrained weights of {Path(self.name).name}, taken to be public"
+        disclosure = f"start: pretrained weights of {Path(self.name).name}, taken to be public"
         if self.name in MINI:
             kind = MINI[self.name]
             if schema.task not in HEADS[kind]:
@@ -122,13 +122,13 @@ class TextModel:
             rows, source = _public_text(self.name, schema.name, public)
             model = PublicModel(kind=kind)
             if self.from_scratch:
-                return self._unlearned(schema, model, model.tokenizer(rows, source)), told
+                return self._untrained(schema, model, model.tokenizer(rows, source)), disclosure
             progress = None if public.quiet else _progress
             folder = public_model(model, rows, source, progress=progress)
-            told = f"start: pretrained on {source}"
+            disclosure = f"start: pretrained on {source}"
         labels, tags = _labels_and_tags(schema)
         try:
-            found = from_pretrained(
+            pretrained = from_pretrained(
                 folder,
                 head=schema.task,
                 labels=labels,
@@ -138,14 +138,14 @@ class TextModel:
                 download=public.download,
             )
         except ValueError as error:
-            known = ", ".join(MINI)
+            small = ", ".join(MINI)
             raise ValueError(
                 f"`--model` must be the folder or name of a model for the task {schema.task!r}, or "
-                f"one of {known}, conv, bilstm, transformer, got {self.name}: {error}"
+                f"one of {small}, conv, bilstm, transformer, got {self.name}: {error}"
             ) from None
-        return found, told + _anew(found)
+        return pretrained, disclosure + _random_parts(pretrained)
 
-    def _unlearned(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
+    def _untrained(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
         labels, tags = _labels_and_tags(schema)
         config = dataclasses.replace(model.config(tokenizer), labels=labels, tags=tags)
         return _without_weights(config, schema.task, self._options(), tokenizer)
@@ -153,14 +153,14 @@ class TextModel:
     def _options(self) -> Options:
         return Options(lora=Lora(rank=self.lora_rank) if self.trainable == "lora" else None)
 
-    def _facts(self, schema: Examples, found: Any) -> dict[str, Any]:
+    def _facts(self, schema: Examples, model: Any) -> dict[str, Any]:
         return {
             "architectures": ["trustml.models.transformers.language"],
             "task": schema.task,
-            "model": found.config.to_hf(),
-            "labels": list(found.config.labels),
-            "tags": list(found.config.tags),
-            "logits_bias": found.config.logits_bias,
+            "model": model.config.to_hf(),
+            "labels": list(model.config.labels),
+            "tags": list(model.config.tags),
+            "logits_bias": model.config.logits_bias,
             "train": self.trainable,
             "lora_rank": self.lora_rank if self.trainable == "lora" else None,
             "max_length": self.max_length,
@@ -169,7 +169,7 @@ class TextModel:
         }
 
     def trainable_leaves(self, config: dict[str, Any]) -> Trainable | None:
-        """The leaves of the network of `config` that are trained; None for all."""
+        """The trained leaves of the network of `config`; None for all."""
         from trustml.models.transformers.config import ModelConfig
 
         last = re.fullmatch(r"last-(\d+)", self.trainable)
@@ -185,13 +185,13 @@ class TextModel:
         return lambda name: head(name) or chosen(name)
 
     def check_names(self, names: list[str]) -> None:
-        """Refuses a pattern that is found in no name: a typing error would train the head alone."""
-        known = self.trainable in ("all", "lora", "bitfit") or re.fullmatch(
+        """Refuses a pattern without any match: a typing error would train the head alone."""
+        named = self.trainable in ("all", "lora", "bitfit") or re.fullmatch(
             r"last-\d+", self.trainable
         )
-        if not known and not any(map(matching(self.trainable), names)):
+        if not named and not any(map(matching(self.trainable), names)):
             raise ValueError(
-                "must be all, lora, bitfit, last-K, or a pattern that is found in the name of a "
+                "must be all, lora, bitfit, last-K, or a pattern that matches the name of a "
                 f"parameter, such as {names[0]}."
             )
 
@@ -202,26 +202,26 @@ class TextModel:
 
     @property
     def pretraining_steps(self) -> str | None:
-        """None: public text is learned when the model is built."""
+        """None: `build` trains the small models on public text."""
         return None
 
     def with_pretraining(self, pretrain: bool | None, preset: str) -> "TextModel":
-        """The model that starts from random weights, if `pretrain` is False."""
+        """The model from random weights if `pretrain` is False."""
         del preset
         return dataclasses.replace(self, from_scratch=pretrain is False)
 
     def with_max_length(self, length: int) -> "TextModel":
-        """The model that reads `length` tokens of a row."""
+        """The model with another `max_length`."""
         return dataclasses.replace(self, max_length=length)
 
     def with_trainable(self, trainable: str | None) -> "TextModel":
-        """The model with another choice of what is trained."""
+        """The model with another choice of trained leaves."""
         return self if trainable is None else dataclasses.replace(self, trainable=trainable)
 
 
-def _anew(found: Any) -> str:
-    """Which parts of a pretrained model start from random weights after all."""
-    modules = {leaf.rpartition("/")[0] for leaf in found.fresh if "/lora_" not in leaf}
+def _random_parts(pretrained: Any) -> str:
+    """The parts of a pretrained model that start from random weights."""
+    modules = {leaf.rpartition("/")[0] for leaf in pretrained.fresh if "/lora_" not in leaf}
     return f"; random at the start: {', '.join(sorted(modules))}" if modules else ""
 
 
@@ -229,8 +229,8 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
     """The network of a run from its `resolved.yaml`, as `Pretrained` without weights.
 
     Args:
-      config: What `Task.config` said.
-      tokenizer: The folder that the run keeps it in.
+      config: The `Task.config` of the run.
+      tokenizer: The folder of the run's tokenizer.
 
     Raises:
       ValueError: The tokenizer is missing or broken.
@@ -246,8 +246,9 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
         logits_bias=config["logits_bias"],
     )
     options = Options(lora=None if rank is None else Lora(rank=rank))
-    kept = TextTokenizer.from_folder(tokenizer)
-    return _without_weights(sizes, config["task"], options, kept)
+    return _without_weights(
+        sizes, config["task"], options, TextTokenizer.from_folder(tokenizer)
+    )
 
 
 def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:
@@ -260,7 +261,7 @@ def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -
 
 
 def _last_of_each(count: int, config: Any) -> Trainable:
-    """The last layers of the encoder and, where there is one, of the decoder."""
+    """The last layers of the encoder and, if there is one, of the decoder."""
     layers, others = config.num_layers, config.decoder_layers
     if not others:
         return last_layers(count, layers, head=_HEAD)
@@ -270,36 +271,35 @@ def _last_of_each(count: int, config: Any) -> Trainable:
 
 
 def _public_text(model: str, data: str, public: PublicData) -> tuple[list[str], str]:
-    """Text that is nobody's secret, with where it is from.
+    """Public text, and its source.
 
     Raises:
-      ValueError: It is the very data that are trained on, is not to be found, or is not what was
-        published.
+      ValueError: It is the training data itself, is missing, or differs from the published files.
     """
     if data == TEXT:
         raise ValueError(
             f"`--model` must not be {model} for the data {TEXT}, from which that model is made: "
-            "what it knows of them is outside every guarantee. Name another model or other data."
+            "what it learned of them is outside every guarantee. Name another model or other data."
         )
     folder = public.data_dir
     if folder is not None and not Path(folder, TEXT).is_dir():
-        folder = None  # the folder of one set: the text may lie where TRUSTML_DATA says
+        folder = None  # a folder of other data: look in TRUSTML_DATA
     try:
         parts = load(TEXT, folder, download=public.download)
     except ValueError as error:
         raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
-    known = [part for part in parts if _UNPUBLISHED not in part.source]
-    if not known:
+    published = [part for part in parts if _UNPUBLISHED not in part.source]
+    if not published:
         raise ValueError(
             f"`--model` {model} is made from {TEXT} as it was published, got other files. Name "
             "another model, or restore the files by `trustml data get`."
         )
-    rows = [row.text for part in known for row in part.rows]
+    rows = [row.text for part in published for row in part.rows]
     return rows, "the public WikiText-2 (its valid and test parts)"
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the head of a task is told of the schema."""
+    """Labels and tags of the head for a task."""
     labels = schema.labels if schema.task in ("classify", "nlu") else ()
     return labels, schema.tags if schema.task in ("tag", "nlu") else ()
 

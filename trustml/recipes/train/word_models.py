@@ -1,4 +1,4 @@
-"""Small networks on hashed words for `trustml train`, from random weights or generated rows."""
+"""Small networks on hashed words for `trustml train`, with or without pretraining."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ from trustml.recipes.train.models import PublicData
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """Training on generated rows before the data's own: nobody's rows, so it costs no privacy."""
+    """Pretraining on generated rows, which belong to nobody; it costs no privacy."""
 
     rows: int
     steps: int
@@ -25,7 +25,7 @@ class Pretraining:
 
     @property
     def disclosure(self) -> str:
-        """What a statement says about it."""
+        """The line about it in a statement."""
         return (
             f"start: pretrained on {self.rows:,} generated rows; no row of the "
             "data was read, but the grammar's authors know the SNIPS corpus: its schema, its "
@@ -33,7 +33,7 @@ class Pretraining:
         )
 
     def start(self, network: Network, buckets: int, seed: int) -> Any:
-        """Weights trained on generated rows under the labels of SNIPS."""
+        """Weights trained on generated rows with the labels of SNIPS."""
         return pretrain(
             network,
             snips.generated(self.rows, seed=seed),
@@ -47,16 +47,16 @@ class Pretraining:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordModel:
-    """A small network on hashed words, trained from random weights or from generated rows.
+    """A small network on hashed words, from random weights or pretrained on generated rows.
 
     Args:
-      network: As `trustml.models.joint.nlu.build` knows it.
+      network: Kind of network, for `trustml.models.joint.nlu.build`.
       sizes: `features`, `layers` and `embedding` of the network.
-      buckets: Rows of the table of embeddings; tokens are hashed.
+      buckets: Number of hash values, the rows of each embedding table.
       pretraining: None to start from random weights.
-      max_length: Tokens kept of a row in training. Evaluation reads more.
-      evaluation_length: Tokens read in evaluation.
-      slot_weight: Of the loss per token against the loss of the label.
+      max_length: Largest number of words of a row in training.
+      evaluation_length: The same in evaluation.
+      slot_weight: Weight of the loss per word, relative to the loss of the label.
     """
 
     network: str = "conv"
@@ -70,7 +70,7 @@ class WordModel:
     slot_weight: float = 1.0
 
     def build(self, schema: Examples, public: PublicData | None = None) -> Task:
-        """The network for data under the schema of `schema`; it needs no public text."""
+        """The task for data with the schema of `schema`; it needs no public text."""
         del public
         chosen = self.pretraining
         if chosen is not None and (schema.labels, schema.slots) != snips.SCHEMA[:2]:
@@ -101,16 +101,16 @@ class WordModel:
         return {"network": self.network, **self.sizes, "buckets": self.buckets}
 
     def trainable_leaves(self, config: dict[str, Any]) -> None:
-        """None: all of them."""
+        """None, for all."""
 
     def check_names(self, names: list[str]) -> None:
-        """Accepts all: nothing is chosen by name."""
+        """Accepts all names, since all leaves are trained."""
 
     def with_pretraining(self, pretrain: bool | None, preset: str) -> "WordModel":
-        """From random weights, if that is asked for.
+        """The model without pretraining if `pretrain` is False.
 
         Raises:
-          ValueError: It is asked to pretrain and has no recipe.
+          ValueError: `pretrain` is True, and the preset has no pretraining.
         """
         if pretrain and self.pretraining is None:
             raise ValueError(
@@ -119,15 +119,15 @@ class WordModel:
         return dataclasses.replace(self, pretraining=None) if pretrain is False else self
 
     def with_max_length(self, length: int) -> "WordModel":
-        """The model that reads `length` words of a row."""
+        """The model with another `max_length`; evaluation reads at least as much."""
         longest = max(length, self.evaluation_length)
         return dataclasses.replace(self, max_length=length, evaluation_length=longest)
 
     def with_trainable(self, trainable: str | None) -> "WordModel":
-        """The same: small networks are trained whole.
+        """The same model, since all leaves are trained.
 
         Raises:
-          ValueError: Something else is asked for.
+          ValueError: `trainable` is another choice.
         """
         if trainable not in (None, "all"):
             raise ValueError(
@@ -138,6 +138,6 @@ class WordModel:
 
     @property
     def pretraining_steps(self) -> str | None:
-        """The training on generated rows, in words; None from random weights."""
+        """Description of the pretraining; None for random weights."""
         chosen = self.pretraining
         return f"{chosen.steps:,} steps on {chosen.rows:,} generated rows" if chosen else None
