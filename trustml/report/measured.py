@@ -4,12 +4,13 @@ They were computed on people's rows without noise. A null is a value that was no
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 T = TypeVar("T")
+U = TypeVar("U")
 Count = Annotated[int, Field(ge=0)]
 # A whole number stays one when it is read again, as `float` alone would not keep it.
 Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
@@ -52,6 +53,14 @@ class Arms(Documented, Generic[T]):
         yield "private", self.private
         if self.baseline is not None:
             yield "baseline", self.baseline
+
+    def map(self, function: Callable[[T], U]) -> "Arms[U]":
+        """What the function makes of each arm.
+
+        >>> Arms(2, 3).map(float)
+        Arms(private=2.0, baseline=3.0)
+        """
+        return Arms(**{name: function(arm) for name, arm in self})
 
     def get(self, name: str) -> T | None:
         """The arm of that name, or None where it was not run.

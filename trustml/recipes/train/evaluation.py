@@ -1,5 +1,6 @@
 """Evaluates trained models: utility, membership attack, audit and groups."""
 
+import functools
 import math
 from typing import Any, Literal, NamedTuple
 
@@ -133,7 +134,7 @@ def attack_report(experiment: Experiment, arms: Arms[ArmResult], delta: float) -
         confidence=_CONFIDENCE,
         members=members,
         nonmembers=others,
-        arms=Arms(**{name: _attack(arm, delta, bound=adds) for name, arm in arms}),
+        arms=arms.map(lambda arm: _attack(arm, delta, bound=adds)),
     )
 
 
@@ -210,8 +211,8 @@ def groups_report(experiment: Experiment, arms: Arms[ArmResult]) -> tuple[Group,
             rows = np.flatnonzero(evaluated_of == value)
             if len(rows):
                 canaries = [np.flatnonzero(of_unit == value) for of_unit in canaries_of]
-                by_arm = {arm: _group(experiment, one, rows, canaries) for arm, one in arms}
-                groups.append(Group(kind, name, len(rows), Arms(**by_arm)))
+                of_group = functools.partial(_group, experiment, rows, canaries)
+                groups.append(Group(kind, name, len(rows), arms.map(of_group)))
     return tuple(groups)
 
 
@@ -243,7 +244,7 @@ def _group_of_rows(examples: Examples, kind: str) -> np.ndarray:
     return np.array([indices[getattr(row, field)] for row in examples.rows])
 
 
-def _group(experiment: Experiment, arm: ArmResult, rows: np.ndarray, canaries) -> ArmGroup:
+def _group(experiment: Experiment, rows: np.ndarray, canaries, arm: ArmResult) -> ArmGroup:
     members, others = (losses[of] for losses, of in zip(arm.losses, canaries, strict=True))
     area = None
     if min(len(members), len(others)) >= _FEWEST:

@@ -20,37 +20,46 @@ from trustml.training.timing import SideTiming
 
 def describe(experiment: Experiment) -> Description:
     """The part of the report that is fixed before the run begins."""
-    config, train = experiment.config, experiment.parts.train
     return Description(
         delta=experiment.delta,
         budget_epsilon=experiment.epsilon,
         plan=Plan(**experiment.plan.to_dict()),
-        data=Data(
-            name=train.name,
-            privacy_unit=experiment.unit,
-            fingerprint=train.fingerprint,
-            synthetic=train.synthetic,
-            source=train.source,
-            train=experiment.num_units,
-            held_out=len(experiment.canaries.left_out),
-            eval_split=config.eval_split,
-            evaluated=len(experiment.evaluated),
-            max_examples_per_unit=config.max_examples_per_unit,
-        ),
+        data=_data(experiment),
         model=experiment.model.describe(),
-        training=Training(
-            private=dataclasses.asdict(experiment.private),
-            baseline=dataclasses.asdict(experiment.baseline) if config.baseline else None,
-            pretraining=experiment.model.pretraining_steps,
-            strategy=config.strategy,
-            physical_batch_size=config.physical_batch_size,
-        ),
+        training=_training(experiment),
         notes=(
             *experiment.task.disclosures,
             f"settings: {experiment.tuned_on}",
             *_notes_on_units(experiment),
             *_notes_on_canaries(experiment),
         ),
+    )
+
+
+def _data(experiment: Experiment) -> Data:
+    config, train = experiment.config, experiment.parts.train
+    return Data(
+        name=train.name,
+        privacy_unit=experiment.unit,
+        fingerprint=train.fingerprint,
+        synthetic=train.synthetic,
+        source=train.source,
+        train=experiment.num_units,
+        held_out=len(experiment.canaries.left_out),
+        eval_split=config.eval_split,
+        evaluated=len(experiment.evaluated),
+        max_examples_per_unit=config.max_examples_per_unit,
+    )
+
+
+def _training(experiment: Experiment) -> Training:
+    config = experiment.config
+    return Training(
+        private=dataclasses.asdict(experiment.private),
+        baseline=dataclasses.asdict(experiment.baseline) if config.baseline else None,
+        pretraining=experiment.model.pretraining_steps,
+        strategy=config.strategy,
+        physical_batch_size=config.physical_batch_size,
     )
 
 
@@ -108,38 +117,32 @@ def make_report(
       folder: Folder of the run, which names it.
       first_run: Folder of the first private training, with its ledger.
     """
-    first = Arms(**{name: results[0] for name, results in arms})
-    described = describe(experiment)
+    first = arms.map(lambda results: results[0])
+    described, plan = describe(experiment), experiment.plan
     report = report_frame(
         name=folder.resolve().name,
         summary=summarize(read_ledger(first_run)),
-        plan=experiment.plan,
+        plan=plan,
         delta=described.delta,
         status=_status(arms.private),
         repeats=experiment.config.repeats,
         budget_epsilon=described.budget_epsilon,
     )
-    epsilons = Arms(report.privacy.epsilon)
+    epsilons = {"private": report.privacy.epsilon}
     return dataclasses.replace(
         report,
         data=described.data,
         model=described.model,
         training=described.training,
         results=Arms(
-            **{
-                name: _results(results, timing[name], getattr(epsilons, name))
-                for name, results in arms
-            }
+            **{name: _results(runs, timing[name], epsilons.get(name)) for name, runs in arms}
         ),
         metrics=_metrics(experiment),
         attack=attack_report(experiment, first, described.delta),
         groups=groups_report(experiment, first),
-        timing=Timing(
-            experiment.plan.expected_batch,
-            Arms(**{name: ArmTiming(*arm) for name, arm in timing.items()}),
-        ),
+        timing=Timing(plan.expected_batch, Arms(**timing).map(lambda arm: ArmTiming(*arm))),
         clipping=clipping(first.private.result.history, report.plan.clip_norm),
-        learning=Arms(**{name: learning(arm.result.history) for name, arm in first}),
+        learning=first.map(lambda arm: learning(arm.result.history)),
         notes=(*described.notes, *_notes(experiment, arms)),
         versions=versions(),
     )

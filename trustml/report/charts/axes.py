@@ -73,7 +73,7 @@ def limits_of(axis: Axis, values: Iterable[Any]) -> Limits:
     low, high = (b if a is None else a for a, b in ((axis.low, low), (axis.high, high)))
     if not (high > low):
         high = low * 10 if axis.log else low + 1.0
-    return low, high
+    return float(low), float(high)
 
 
 def inside(points: Iterable[Point], across: Limits, upward: Limits) -> list[Point]:
@@ -81,9 +81,9 @@ def inside(points: Iterable[Point], across: Limits, upward: Limits) -> list[Poin
     return [(clamp(a, across), clamp(b, upward)) for a, b in points if is_drawn(a, b)]
 
 
-def clamp(value: float, limits: Limits) -> float:
+def clamp(value: int | float, limits: Limits) -> float:
     """The value, or the end of the axis that it is beyond."""
-    return min(max(value, limits[0]), limits[1])
+    return float(min(max(value, limits[0]), limits[1]))
 
 
 def is_drawn(*values: Any) -> bool:
