@@ -106,6 +106,11 @@ def fit(examples, seed, letters):
     return trained(NET.init(jax.random.key(seed)), units)
 
 
+@functools.cache
+def saw_it(letters):
+    return fit(planted().train, 0, letters)
+
+
 @pytest.fixture(
     scope="module",
     params=[
@@ -115,13 +120,13 @@ def fit(examples, seed, letters):
 )
 def leaky(request):
     """A tagger that saw the secret often, and the letters that it reads."""
-    return fit(planted().train, 0, request.param), request.param
+    return saw_it(request.param), request.param
 
 
 @pytest.fixture(scope="module")
 def words_only():
     """A tagger that saw the secret often and reads no letters."""
-    return fit(planted().train, 0, 0)
+    return saw_it(0)
 
 
 @pytest.fixture(scope="module")

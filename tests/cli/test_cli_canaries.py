@@ -135,7 +135,7 @@ def test_a_trainer_that_forgets_the_noise_is_caught(tmp_path, monkeypatch, capsy
     assert "The audit contradicts the claim" in (tmp_path / "run" / "report.html").read_text()
 
 
-@pytest.mark.parametrize("bounds", ["layer", "block"])
+@pytest.mark.parametrize("bounds", ["layer", pytest.param("block", marks=pytest.mark.slow)])
 def test_bounds_by_part_give_the_canaries_one_of_their_own(bounds):
     chosen = config(bounds=bounds, steps=2, batch=64, pretrain=False, seed=0)
     plan = resolve(chosen, quiet=True).plan

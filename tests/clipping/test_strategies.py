@@ -176,7 +176,7 @@ def test_values_that_are_the_same_for_all_units_leave_each_unit_its_own_gradient
             np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(jnp.float32, marks=pytest.mark.slow), jnp.float64])
 def test_ghost_keeps_to_float32_where_jax_may_use_float64(dtype):
     with jax.enable_x64(True):
         loss, params, units = network(remat=True, units=3)

@@ -209,6 +209,7 @@ def test_a_program_over_a_cap_is_said_and_not_timed(bench):
     assert growth._too_much(programs, growth.parsed([])) is None
 
 
+@pytest.mark.slow
 def test_finished_trainings_are_read_back_and_not_repeated(bench, capsys, tmp_path):
     utility, path = bench("utility"), tmp_path / "runs.jsonl"
     arguments = ["--quick", "--seeds", "1", "--out", str(path)]

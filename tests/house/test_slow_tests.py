@@ -26,8 +26,8 @@ LEFT_OUT = "2 slow tests left out: run them with -m slow"
     ("arguments", "passed", "left_out"),
     [
         (["-n", "1"], 1, True),
-        (["-m", "slow"], 2, False),
-        (["test_it.py::test_slow"], 2, False),
+        pytest.param(["-m", "slow"], 2, False, marks=pytest.mark.slow),
+        pytest.param(["test_it.py::test_slow"], 2, False, marks=pytest.mark.slow),
     ],
 )
 def test_slow_tests_are_left_out_and_counted(arguments, passed, left_out, tmp_path):

@@ -397,9 +397,8 @@ def test_dropout_takes_a_key(scan):
         plain.loss(params, unit, jax.random.key(0))
 
 
-@pytest.mark.parametrize(
-    "build", [trustml.private_step, pytest.param(trustml.baseline_step, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [trustml.private_step, trustml.baseline_step])
 def test_a_network_with_dropout_trains_as_it_is(build):
     network, units = (
         network_of("bert", "classify", Options(dropout=0.3)),

@@ -30,6 +30,7 @@ def network(corpus):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
 def test_pretraining_learns_from_generated_rows(corpus):
     net = network(corpus)
@@ -79,6 +80,7 @@ def test_every_preset_on_words_builds(name, corpus):
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) > 10_000
 
 
+@pytest.mark.slow
 def test_a_model_starts_from_public_rows_or_from_chance():
     schema = snips.generated(2)
     chance = WordModel(sizes=SIZES, buckets=64)

@@ -60,13 +60,13 @@ def test_flags_give_values_of_their_kind_and_leave_no_trace_of_others():
         (["--steps", "2.5"], "`--steps` must be a whole number, got '2.5'."),
         (["--step", "2"], "`--step` is no flag of `trustml tiny`. Did you mean `--steps`?"),
         (["--zzzz"], "`--zzzz` is no flag of `trustml tiny`. `trustml tiny --help` names them."),
-        (["--budget"], "Missing value for argument '--budget'."),
+        (["--budget"], "Missing value for argument '--budget'. Expected 1 values. For full"),
     ],
 )
 def test_bad_flags_are_one_line(arguments, message):
     with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
         given(*arguments)
-    assert message in str(caught.value)
+    assert str(caught.value).startswith(message)
 
 
 def test_help_names_every_setting_with_its_group_and_default(capsys):

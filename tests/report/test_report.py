@@ -18,7 +18,16 @@ from trustml.formatting import round_down, round_up
 from trustml.report import digits, from_json, load_schema, make_schema, to_json, words
 from trustml.report import render as render_reports
 from trustml.report import sections as section_table
-from trustml.report.charts import Axis, Row, Series, bar_chart, dot_chart, line_chart, to_svg
+from trustml.report.charts import (
+    COLOURS,
+    Axis,
+    Row,
+    Series,
+    bar_chart,
+    dot_chart,
+    line_chart,
+    to_svg,
+)
 from trustml.report.document import SCHEMA_VERSION
 from trustml.report.measured import Estimate
 from trustml.report.summary_table import summary_table
@@ -539,6 +548,15 @@ def test_ticks_are_round_and_long_series_are_thinned():
     assert {"0", "50k", "100k", "-1", "-0.5", "0.5", "1"} <= set(ticks)
 
 
+def test_a_curve_keeps_the_corners_that_a_logarithmic_axis_shows():
+    rates = [index / 2000 for index in range(2001)]
+    curve = [(rate, rate if index % 2 else max(rate - 1e-3, 0)) for index, rate in enumerate(rates)]
+    axis = Axis("Rate", log=True, low=1e-3, high=1.0)
+    (line,) = line_chart([Series("a", curve, "private")], axis, axis).axes[0].lines
+    assert set(rates[2:60]) <= {*line.get_xdata()}  # further than a pixel apart
+    assert len(line.get_xdata()) < 1000
+
+
 @pytest.mark.parametrize(
     "text", ["$x_{", "back\\slash $a$", "a\nb\x00c", "\u4e2d\u6587", "_under", HOSTILE]
 )
@@ -553,17 +571,26 @@ def test_any_text_is_drawn_as_it_is(text):
 def test_a_figure_is_the_same_each_time_and_free_of_names():
     def draw():
         bars = [Row("private step", "9 ms", [("noise", 4.0, "part-2"), ("rest", 5.0, "part-rest")])]
-        return to_svg(bar_chart(bars, Axis("Milliseconds")), "time")
+        dots = [Row("F1", "", [("private", Estimate(0.5, 0.4, 0.6, ""), "private")])]
+        return "".join(
+            to_svg(figure, "figure")
+            for figure in (bar_chart(bars, Axis("Milliseconds")), dot_chart(dots, Axis("F1")))
+        )
 
-    assert draw() == draw()
-    assert not re.search(
-        r"<(metadata|defs|use|style)\b| (id|style|width|clip-path)=\"[a-z]", draw()
-    )
+    drawn = draw()
+    assert drawn == draw()
+    tags = Page(drawn).tags
+    assert {tag for tag, _ in tags} == {"svg", "title", "g", "path", "text"}
+    keys = {key for _, attributes in tags for key in attributes}
+    assert not keys & {"id", "style", "width", "height", "clip-path", "href"}
     # Every colour is one of the style sheet's, which knows light and dark.
-    assert set(re.findall(r'(?:fill|stroke)="(.*?)"', draw())) - {"none"} == {
-        f"var(--{name})"
-        for name in ("rule", "soft", "ink", "paper", "part-2", "part-rest", "on-part")
-    }
+    colours = set(re.findall(r'(?:fill|stroke)="(.*?)"', drawn)) - {"none"}
+    names = ("rule", "soft", "ink", "paper", "private", "part-2", "part-rest", "on-part")
+    assert colours == {f"var(--{name})" for name in names}
+    style = re.search("<style>(.*?)</style>", render([sample()]), re.DOTALL)[1]
+    light, dark = (set(re.findall("--([a-z0-9-]+):", part)) for part in style.split("@media")[:2])
+    assert set(COLOURS) <= light
+    assert set(COLOURS) <= dark
 
 
 def test_a_figure_can_be_shown_by_itself_and_leaves_no_state():

@@ -206,6 +206,7 @@ def test_a_run_in_a_folder_chooses_alike_when_it_is_continued(small, tmp_path):
     assert len(summarize(read_ledger(tmp_path / "run")).segments) == 1
 
 
+@pytest.mark.slow
 def test_another_choice_is_another_program(small, tmp_path, monkeypatch):
     def stop(event):
         if event.step == 2:

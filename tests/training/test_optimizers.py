@@ -230,7 +230,13 @@ def close(found, wanted):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5 * np.max(np.abs(other)))
 
 
-@pytest.mark.parametrize("name", ADAPTIVE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if place == 0 else pytest.mark.slow)
+        for place, name in enumerate(ADAPTIVE)
+    ],
+)
 def test_scales_come_from_any_chain_that_holds_a_second_moment(name):
     make, field = ADAPTIVE[name]
     params, _ = made()

@@ -19,6 +19,7 @@ def rows():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accounting", "noise"])
 def test_every_row_holds(rows, name):
     assert name in CHECKS
@@ -26,6 +27,7 @@ def test_every_row_holds(rows, name):
     assert len({row.check for row in rows[name]}) == len(rows[name]) >= 20
 
 
+@pytest.mark.slow
 def test_rows_can_be_written_as_json(rows):
     every = [*rows["accounting"], *rows["noise"]]
     text = json.dumps([row._asdict() | {"holds": row.holds} for row in every])
@@ -33,6 +35,7 @@ def test_rows_can_be_written_as_json(rows):
     assert "Infinity" not in text
 
 
+@pytest.mark.slow
 def test_a_wrong_published_value_does_not_hold(rows):
     for row in rows["accounting"]:
         factor = 0.9 if row.rule == "at most" else 1.1
@@ -41,6 +44,7 @@ def test_a_wrong_published_value_does_not_hold(rows):
         assert not row._replace(published=factor * row.published).holds, row
 
 
+@pytest.mark.slow
 def test_values_that_are_not_numbers_never_hold(rows):
     for row in rows["accounting"]:
         assert not row._replace(ours=float("nan")).holds, row
@@ -56,11 +60,13 @@ def test_a_wrong_convention_does_not_hold(monkeypatch):
     assert not any(row.holds for row in accounting._conventions() if "told" not in row.check)
 
 
+@pytest.mark.slow
 def test_planted_errors_are_in_the_table(rows):
     assert sum(row.rule.startswith("planted") for row in rows["accounting"]) >= 2
     assert sum(row.planted for row in rows["noise"]) >= 6
 
 
+@pytest.mark.slow
 def test_a_row_whose_planted_error_goes_unnoticed_does_not_hold(rows):
     for row in rows["noise"]:
         assert not row._replace(planted=not row.planted).holds, row

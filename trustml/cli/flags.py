@@ -5,6 +5,8 @@ import dataclasses
 import difflib
 import io
 import re
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -15,8 +17,9 @@ from rich.table import Table
 from trustml.recipes.settings import Field, Settings, default_in_words, fields_of
 
 _NOT_GIVEN = "\0"  # a text that no command line can hold
+_ABOUT = "[about]"  # tyro joins the lines of a description
 _LETTERS = {int: "N", float: "X", str: "NAME"}
-_FRAME = re.compile("[─│╭╮╰╯]")
+_FRAME = re.compile("[─│╭╮╰╯]|-{3,}")
 _T = TypeVar("_T", bound=Settings)
 
 
@@ -58,22 +61,23 @@ def _given(fields, arguments, prog, about) -> dict[str, Any]:
     for field in fields:
         groups.setdefault(field.knob.group, []).append(field)
     every = dataclasses.make_dataclass("Flags", [_group(name, groups[name]) for name in groups])
-    printed = io.StringIO()
+    printed, errors = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
             parsed: Any
             parsed, unknown = tyro.cli(
                 every,
                 args=list(arguments),
                 prog=prog,
-                description=about,
+                description=_ABOUT,
                 config=(tyro.conf.OmitArgPrefixes,),
                 return_unknown_args=True,
             )
     except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(_one_line(printed.getvalue())) from None
+        if stop.code:
+            raise ValueError(_one_line(errors.getvalue())) from None
+        print(printed.getvalue().replace(_ABOUT, _wrapped(about or "")), end="")
+        raise
     if unknown:
         raise ValueError(_unknown(unknown[0], fields, prog))
     switched = {argument.replace("_", "-") for argument in arguments}
@@ -120,9 +124,19 @@ def _unknown(argument: str, fields: Sequence[Field], prog: str) -> str:
     return f"`{argument}` is no {kind} of `{prog}`. {way}"
 
 
+def _wrapped(about: str) -> str:
+    """Paragraphs as wide as the terminal; examples, which are indented, as they are."""
+    width = min(100, shutil.get_terminal_size().columns)
+    return "\n\n".join(
+        text if "\n  " in text else textwrap.fill(" ".join(text.split()), width)
+        for text in about.split("\n\n")
+    )
+
+
 def _one_line(printed: str) -> str:
-    lines = [line for line in printed.splitlines() if not line.startswith("╭")]  # the title
-    return " ".join(_FRAME.sub(" ", " ".join(lines)).split())
+    lines = [" ".join(_FRAME.sub(" ", line).split()) for line in printed.splitlines()]
+    _title, *rest = filter(None, lines)
+    return " ".join(rest)
 
 
 def run_command(

@@ -30,8 +30,8 @@ examples:
   trustml train --data snips --data-dir DATA --epsilon 3 --repeats 3 --seed 0
   trustml train --data snips --data-dir DATA --audit
   trustml train --task classify --data ag_news --data-dir DATA --model bert-base/ --epsilon 8
-  trustml train --task lm --data shakespeare_roles --unit role --max-examples-per-unit 4 --data-dir
-  DATA trustml train --config run.yaml --epsilon 8 --out runs/snips-8
+  trustml train --task lm --data shakespeare_roles --unit role --max-examples-per-unit 4
+  trustml train --config run.yaml --epsilon 8 --out runs/snips-8
   trustml train --resume runs/snips-8"""
 
 

@@ -61,8 +61,12 @@ def _with_shadows(given: ShadowScores) -> AttackScores:
 
 def _lira(given: ShadowScores) -> _Attack:
     variance = "global" if len(given.shadows) < _FEW_SHADOWS else "per_example"
-    arrays = (given.target, given.shadows, given.members)
-    return _Attack("LiRA", lira, arrays, {"variance": variance})
+    return _on_confidences("LiRA", lira, given, variance=variance)
+
+
+def _on_confidences(name: str, attack: Callable, given: ShadowScores, **options: Any) -> _Attack:
+    """An attack that takes the confidences of target and shadows, and who is a member of which."""
+    return _Attack(name, attack, (given.target, given.shadows, given.members), options)
 
 
 def _rmia(given: ShadowScores) -> _Attack:
@@ -84,5 +88,6 @@ def _probability(confidence):
     return expit(confidence)
 
 
-# What `trustml audit scores` runs where there are shadow models: an attack is one more row.
+# What `trustml audit scores` runs where there are shadow models. An attack is one more row, such as
+# functools.partial(_on_confidences, "its name", its_function).
 _ATTACKS: tuple[Callable[[ShadowScores], _Attack], ...] = (_lira, _rmia)

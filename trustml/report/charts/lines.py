@@ -76,7 +76,7 @@ def line_chart(
 def _draw_series(axes: "Axes", series: Series, across: Limits, upward: Limits) -> None:
     look = LOOKS[series.look]
     colour = COLOURS[look.colour]
-    points = _thinned(inside(series.points, across, upward))
+    points = _thinned(axes, inside(series.points, across, upward))
     ends = [
         (clamp(pair[0], across), clamp(low, upward), clamp(high, upward))
         for pair, (low, high) in zip(series.points, series.spread, strict=False)
@@ -96,10 +96,15 @@ def _draw_series(axes: "Axes", series: Series, across: Limits, upward: Limits) -
         axes.plot(xs, ys, **mark_style(look))
 
 
-def _thinned(points: list[Point]) -> list[Point]:
-    """As many as the eye can tell apart, the last among them."""
-    kept = points[:: math.ceil(len(points) / _MOST_POINTS)]
-    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+def _thinned(axes: "Axes", points: list[Point]) -> list[Point]:
+    """Leaves out what the eye cannot tell from its neighbour, then what is still too many."""
+    pixels = axes.transData.transform(points).tolist()
+    kept = [0]
+    for index, pixel in enumerate(pixels):
+        if math.dist(pixel, pixels[kept[-1]]) >= 1:
+            kept.append(index)
+    kept = kept[:: math.ceil(len(kept) / _MOST_POINTS)]
+    return [points[index] for index in dict.fromkeys([*kept, len(points) - 1])]
 
 
 def _draw_region(axes: "Axes", edge: Sequence[Point], top: float) -> None:

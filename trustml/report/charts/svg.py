@@ -22,6 +22,12 @@ _HREF = "{http://www.w3.org/1999/xlink}href"
 def to_svg(figure: "Figure", title: str) -> Markup:
     """A figure as one element of HTML, as wide as its box; the same figure gives the same text.
 
+    >>> from trustml.report.charts import Axis, Series, line_chart
+    >>> loss = Series("loss", [(1, 2.0), (2, 1.0)], "private")
+    >>> figure = line_chart([loss], Axis("Step"), Axis("Loss"))
+    >>> to_svg(figure, "Loss over steps")[:37]
+    Markup('<svg class="plot" viewBox="0 0 345.6 ')
+
     Args:
       figure: Its colours are those of `charts.COLOURS`.
       title: For who cannot see it.
@@ -33,9 +39,6 @@ def to_svg(figure: "Figure", title: str) -> Markup:
     for part in root.iter():
         part.tag = part.tag.rpartition("}")[2]
         _plain_attributes(part)
-    for kind in ("metadata", "defs", "title"):
-        for part in root.findall(kind):
-            root.remove(part)
     name, box = ElementTree.Element("title"), root.get("viewBox", "")
     name.text = one_line(title)
     root.attrib = {"class": "plot", "viewBox": box, "role": "img", "aria-label": name.text}
@@ -56,18 +59,16 @@ def _drawn(figure: "Figure") -> str:
     return drawn.getvalue()
 
 
-def _expand_marks(part: ElementTree.Element, ids: dict) -> None:
+def _expand_marks(part: ElementTree.Element, ids: dict[str | None, ElementTree.Element]) -> None:
     """Draws each mark in place of its reference, whose name would have to be unique in the page."""
-    for index, child in enumerate(part):
+    for index, child in reversed(list(enumerate(part))):
         if child.tag.endswith("}use"):
-            drawn = ids[child.get(_HREF, "").removeprefix("#")]
+            mark = ids[child.get(_HREF, "").removeprefix("#")]
             at = f"translate({child.get('x')} {child.get('y')})"
-            style = {"style": child.get("style", "")}
-            part[index] = ElementTree.Element(
-                drawn.tag, {"d": drawn.get("d", ""), "transform": at, **style}
-            )
-        elif child.tag.endswith("}defs"):
-            child.clear()
+            shape = {"d": mark.get("d", ""), "transform": at, "style": child.get("style", "")}
+            part[index] = ElementTree.Element(mark.tag, shape)
+        elif child.tag.endswith(("}defs", "}metadata")):
+            part.remove(child)
 
 
 def _plain_attributes(part: ElementTree.Element) -> None:
