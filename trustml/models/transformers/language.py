@@ -165,6 +165,6 @@ def _table(params):
 
 
 def _dummy(config: ModelConfig):
-    time = min(2, config.max_positions)
+    time = min(2, config.max_positions)  # no parameter depends on the length
     ids, mask = jnp.zeros(time, jnp.int32), jnp.ones(time, bool)
     return {"ids": ids, "mask": mask, "target_ids": ids, "target_mask": mask}
