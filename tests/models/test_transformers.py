@@ -471,5 +471,5 @@ def test_options_out_of_range_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             Lora(**lora)
-    with pytest.raises(ValueError, match="`targets` of `lora` must be found"):
+    with pytest.raises(ValueError, match="`targets` of `lora` must match"):
         network_of("bert", "classify", Options(lora=Lora(targets="qkv$")))

@@ -110,7 +110,7 @@ def test_yaml_keys_are_the_settings(tmp_path):
 def test_the_docstring_lists_every_setting_of_training():
     for field in dataclasses.fields(TrainConfig):
         assert f"\n  {field.name}: " in TrainConfig.__doc__
-    assert "clip_norm: Bound of one unit's gradient." in TrainConfig.__doc__
+    assert "clip_norm: Largest l2 norm of one unit's gradient." in TrainConfig.__doc__
 
 
 def test_a_resumed_run_may_change_only_where_and_how_a_step_is_computed():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-_FORBIDDEN = -1e9  # not -inf: `best_path` adds scores to it, and inf - inf is NaN
+_FORBIDDEN = -1e9  # finite: -inf plus an infinite score of a diverged model is NaN
 
 
 def allowed_transitions(tags: tuple[str, ...]) -> Bool[np.ndarray, "tag tag"]:

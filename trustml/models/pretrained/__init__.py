@@ -1,1 +1,1 @@
-"""Pretrained weights: found, read, checked and written in the files of Hugging Face."""
+"""Pretrained weights in the files of Hugging Face: search, download, reading and writing."""

@@ -78,7 +78,7 @@ def _opened(path: Path):
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework="flax")
+        return safe_open(path, framework="flax")  # NumPy lacks bfloat16
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} must be a whole safetensors file: {error}.") from None
 

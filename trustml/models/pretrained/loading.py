@@ -57,9 +57,8 @@ def from_pretrained(
       endpoint: Address to download from.
 
     Raises:
-      ValueError: A file is missing or broken; a tensor is missing, has the wrong shape, is
-        quantized, or belongs to a body that config.json does not describe; or copies differ. The
-        message names it.
+      ValueError: A file or a tensor is missing or broken, is quantized, contradicts config.json,
+        or has copies that differ. The message names it.
     """
     options = options or Options()
     folder = find_model(folder_or_name, download=download, endpoint=endpoint)

@@ -77,10 +77,11 @@ def save_pretrained(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"`folder` must be new or empty, got {str(folder)!r}, which is not.")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when it is complete: neither a reader nor a crash meets half a model.
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         _write(partial, whole)
-        os.chmod(partial, 0o755)
+        os.chmod(partial, 0o755)  # mkdtemp shuts all other users out
         os.replace(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -112,6 +113,7 @@ def _write(folder: Path, pretrained: Pretrained) -> None:
     tensors = to_hf_tensors(
         pretrained.params, pretrained.config, pretrained.head, pretrained.options
     )
+    # transformers 4 refuses files without a format.
     _put(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     fields = _to_hf_fields(pretrained.config, pretrained.head)
     _put(folder / CONFIG, (dumps(fields, indent=2, sort_keys=True) + "\n").encode())

@@ -63,5 +63,5 @@ class Task(NamedTuple):
     def counts(
         self, params: Any, examples: Examples, *, quick: bool = False
     ) -> Float[np.ndarray, "row count"]:
-        """Counts of right and wrong predictions, by row; private if the rows are."""
+        """The counts of each row that `scoring` sums, from predictions; private if the rows are."""
         return self.scoring.counts(examples.rows, self.predict(params, examples, quick))

@@ -89,7 +89,7 @@ class TextTokenizer:
           special: Whether to add special tokens.
 
         Raises:
-          ValueError: `max_length` leaves no room beside special tokens.
+          ValueError: `max_length` leaves no room for text.
         """
         return self._run(self.model, max_length, text, pair, special)
 
@@ -97,7 +97,7 @@ class TextTokenizer:
         """The tokens of a text that is split into words; a word such as "" may have none.
 
         Raises:
-          ValueError: `max_length` leaves no room beside special tokens.
+          ValueError: `max_length` leaves no room for text.
         """
         return self._run(self._words, max_length, list(tokens), None, True)
 

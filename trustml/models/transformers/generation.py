@@ -156,6 +156,7 @@ def generate(
         return []
     ids, lengths = _padded(prompts, config, max_new_tokens)
     eos = config.eos_id if eos_id is None else eos_id
+    # Without a backward pass `remat` has nothing to save.
     options = dataclasses.replace(options, dropout=0.0, remat=False)
     before = ids.shape[1] if config.model_type == "gpt2" else 0
     writer = Writer(config, options, before + max_new_tokens)

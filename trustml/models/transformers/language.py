@@ -63,7 +63,7 @@ def build_language_model(
         shapes = jax.eval_shape(network.init, jax.random.key(0))
         if not any(path[-1].key == "lora_a" for path, _ in jax.tree.leaves_with_path(shapes)):
             raise ValueError(
-                f"`targets` of `lora` must be found in the path of a layer, such as "
+                f"`targets` of `lora` must match the path of a layer, such as "
                 f"encoder/layer_0/attention/query, got {options.lora.targets!r}."
             )
     return network
@@ -165,6 +165,6 @@ def _table(params):
 
 
 def _dummy(config: ModelConfig):
-    time = min(2, config.max_positions)
+    time = min(2, config.max_positions)  # no parameter depends on the length
     ids, mask = jnp.zeros(time, jnp.int32), jnp.ones(time, bool)
     return {"ids": ids, "mask": mask, "target_ids": ids, "target_mask": mask}

@@ -80,7 +80,7 @@ class Dense(nn.Module):
 
     features: int
     options: Options
-    scale: float = 0.02  # of the normal start
+    scale: float = 0.02  # standard deviation of initial weights
     use_bias: bool = True
 
     @nn.compact

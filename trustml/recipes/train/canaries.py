@@ -15,7 +15,7 @@ from trustml.training.runs.folder import RunFolder
 
 VECTOR = "canaries"  # name of the weights of gradient canaries
 _MOST_ROWS = 1000
-_FEWEST_ROWS = 20  # of an audit
+_FEWEST_ROWS = 20  # fewest canary rows of an audit
 GRADIENTS = 1000  # gradient canaries of `--audit`
 _LONGER = 10  # norm of a canary's gradient over the clip norm: so the audit tests clipping too
 _TARGETS = ("intent", "label")  # arrays that `flip_labels` may change

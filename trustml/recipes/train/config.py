@@ -51,9 +51,11 @@ class TrainConfig(Settings):
         of_cell=True,
     )
     trainable: str | None = knob(
-        None, "what is trained: all, lora, bitfit, last-K, or a pattern of names", _MODEL
+        None, "trained weights: all, lora, bitfit, last-K, or a pattern of names", _MODEL
     )
-    max_length: int | None = knob(None, "words or tokens read of a row", _MODEL, least=1)
+    max_length: int | None = knob(
+        None, "largest number of words or tokens of a row", _MODEL, least=1
+    )
     pretrain: bool | None = knob(
         None, "start from weights trained on generated rows or on public text", _MODEL
     )
@@ -63,19 +65,23 @@ class TrainConfig(Settings):
     )
     delta: float | None = knob(None, "privacy budget", _PRIVACY, shown="the preset's")
     unit: str | None = knob(
-        None, "what is protected: a row, or what rows share, such as user", _PRIVACY, shown="a row"
+        None, "privacy unit: a row, or what rows share, such as user", _PRIVACY, shown="a row"
     )
     max_examples_per_unit: int | None = knob(
-        None, "examples of one unit that are trained on", _PRIVACY, least=1
+        None, "largest number of training examples of one unit", _PRIVACY, least=1
     )
-    clip_norm: float | None = knob(None, "bound of one unit's gradient", _PRIVACY)
+    clip_norm: float | None = knob(None, "largest l2 norm of one unit's gradient", _PRIVACY)
     clipping: str = knob("flat", "flat, automatic or automatic_v", _PRIVACY, of_cell=True)
     bounds: str = knob("flat", "flat, or one bound for each layer or block", _PRIVACY, of_cell=True)
     clip_quantile: float | None = knob(
-        None, "adapt bounds so that this part of the units stays whole", _PRIVACY, of_cell=True
+        None, "adapt bounds to this quantile of the gradient norms", _PRIVACY, of_cell=True
     )
     num_microbatches: int = knob(
-        0, "means to bound instead of units (eDP-SGD)", _PRIVACY, least=0, of_cell=True
+        0,
+        "microbatches whose mean gradients are clipped instead of units' (eDP-SGD)",
+        _PRIVACY,
+        least=0,
+        of_cell=True,
     )
     noise: str = knob(
         "independent",
@@ -114,7 +120,7 @@ class TrainConfig(Settings):
 
     batch: int | None = knob(None, "units per private step on average", _TRAINING, least=1)
     steps: int | None = knob(None, "private steps", _TRAINING, least=1)
-    learning_rate: float | None = knob(None, "peak of the private arm", _TRAINING)
+    learning_rate: float | None = knob(None, "peak learning rate of the private arm", _TRAINING)
     schedule: str | None = knob(None, "cosine, linear or constant, after the warm-up", _TRAINING)
     warmup: int | None = knob(None, "steps of rising learning rate", _TRAINING, least=0)
     strategy: str = knob(
@@ -135,27 +141,29 @@ class TrainConfig(Settings):
     )
     baseline: bool = knob(True, "train without privacy too", _TRAINING)
     baseline_steps: int | None = knob(None, "steps of the baseline", _TRAINING, least=1)
-    baseline_learning_rate: float | None = knob(None, "peak of the baseline", _TRAINING)
+    baseline_learning_rate: float | None = knob(
+        None, "peak learning rate of the baseline", _TRAINING
+    )
     repeats: int = knob(1, "runs, with a mean over them", _TRAINING, least=1, of_cell=True)
     seed: int | None = knob(
         None,
-        "makes the run repeatable, and voids the promise against whoever guesses it; two runs "
-        "with one seed show each other's differences to anybody",
+        "makes the run repeatable, but voids the guarantee against whoever guesses it; two runs "
+        "with one seed reveal to anybody how their data differ",
         _TRAINING,
         least=0,
     )
 
     audit_rows: int | None = knob(
         None,
-        "units that a coin puts in or out, to attack; 0 for none",
+        "units that fair coins put in or leave out, for attacks; 0 for none",
         _AUDIT,
         least=0,
         shown="a tenth, 1000 at most",
     )
     audit: bool = knob(
         False,
-        "audit the claim by canaries in the private training too: half of the audit rows get a "
-        "wrong label (of classes and intents), and the training carries gradients of known size",
+        "audit epsilon with canaries in the private training too: half of the audit rows get a "
+        "wrong label (of classes and intents), and gradients of fixed size join the training",
         _AUDIT,
         of_cell=True,
     )

@@ -59,7 +59,7 @@ class ArmResult(NamedTuple):
     result: FitResult
     metrics: dict[str, Estimate]
     scores: dict[str, float]
-    counts: np.ndarray  # of the evaluated rows, as their scoring counts
+    counts: np.ndarray  # `Task.counts` of the evaluated rows
     losses: Pair  # of canary rows
     wrong: Pair  # of mislabelled canary rows
     gradients: Pair  # scores of gradient canaries; empty for the baseline

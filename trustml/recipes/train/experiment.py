@@ -101,6 +101,7 @@ class Experiment:
     def private_objective(self) -> TrainingObjective:
         """The objective of the private arm: the model, with gradient canaries if there are any."""
         network, bound = self.task.network, self.private.clip_norm
+        # Public weights, only to find a unit with a finite gradient: a resumed run needs the same.
         start = lambda: network.init(jax.random.key(0))  # noqa: E731
         return with_canaries(self.baseline_objective, self.canaries, bound, start)
 
@@ -131,6 +132,7 @@ class Experiment:
     def _baseline_step(self) -> TrainStep:
         objective, training = self.baseline_objective, self.baseline
         batch = min(training.expected_batch, self.num_units)
+        # A baseline reads the sampling and the batch size of its plan, not the bound or the noise.
         draws = PrivacyPlan(
             clip_norm=1.0,
             noise_multiplier=0.0,

@@ -118,7 +118,7 @@ PRESETS: dict[str, Preset] = {
         model=WordModel(buckets=2048),
         private=Training(expected_batch=2048, steps=200, learning_rate=4e-2),
         baseline=Training(expected_batch=256, steps=400, learning_rate=5e-3),
-        tuned_on="chosen on generated rows, which are nobody's",
+        tuned_on="chosen on generated rows, which belong to nobody",
     ),
     "snips": Preset(
         model=WordModel(

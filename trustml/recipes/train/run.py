@@ -1,8 +1,7 @@
-"""Trains privately beside the baseline and writes a run's folder; goes on where a run was ended."""
+"""Trains the private and the baseline arm into a run's folder, and resumes interrupted runs."""
 
 import contextlib
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +13,9 @@ from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
+from trustml.recipes.train.folder import clean, make_folder, new_folder
 from trustml.recipes.train.reporting import describe, make_report
-from trustml.recipes.train.resolve import resolve, with_task
+from trustml.recipes.train.resolve import resolve
 from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
@@ -35,7 +35,7 @@ from trustml.training.timing import time_steps
 
 
 class TrainResult(NamedTuple):
-    """What a run found, and where it lies. Private quantities, but for the private weights."""
+    """The report of a run and its folder. Private, except for the private weights."""
 
     report: Report
     folder: Path
@@ -54,7 +54,7 @@ def run(
     command: str = "trustml.recipes.run",
     quiet: bool = False,
 ) -> TrainResult:
-    """Trains the private arm and the baseline arm, attacks and compares both, and writes it all.
+    """The trust report of a private and a baseline training, with attacks on both, in a folder.
 
     >>> run(TrainConfig(task="translate"))
     Traceback (most recent call last):
@@ -64,8 +64,8 @@ def run(
     Args:
       config: What to train, on which data, within which budget.
       out: A new folder; by default the next free runs/DATA-N.
-      written: The settings as they were asked for, kept beside those that follow from them.
-      command: What asked for it, for the same file.
+      written: Settings as the user wrote them, for config.yaml; by default those of `config`.
+      command: The command or function of the user, for the same file.
       quiet: Whether to show no progress.
 
     Returns:
@@ -73,13 +73,13 @@ def run(
 
     Raises:
       ValueError: A setting is out of range, or the data cannot be used; nothing was written.
-      FileExistsError: `out` holds something.
+      FileExistsError: `out` is not empty.
     """
     wanted = None if out is None else Path(out)
-    folder = _new_folder(config, wanted)
+    folder = new_folder(config, wanted)
     experiment = resolve(config, quiet=quiet)
     steps = experiment.steps()
-    folder = _make_folder(folder, config, automatic=out is None)
+    folder = make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
         asked = config.to_dict() if written is None else written
         _describe_run(folder, experiment, asked, command)
@@ -93,7 +93,7 @@ def resume(
     quiet: bool = False,
     accept_charge: bool = False,
 ) -> TrainResult:
-    """Goes on with the run in `folder`, or shows its report if it has ended.
+    """The result of the run in `folder`, which is resumed unless it has ended.
 
     >>> resume("none")
     Traceback (most recent call last):
@@ -101,13 +101,13 @@ def resume(
     ValueError: `--resume` must name the folder of a run, got none, which holds no resolved.yaml.
 
     Args:
-      folder: Of an earlier run.
-      changes: Settings that may differ: where the data lie, how a step is computed.
+      folder: Folder of an earlier run.
+      changes: Settings that may differ, such as the folder of the data or how to compute a step.
       quiet: Whether to show no progress.
-      accept_charge: Whether it may take a new key even where that charges many steps twice.
+      accept_charge: Whether a new key is allowed even if that charges many steps twice.
 
     Raises:
-      ValueError: It is no run, or its settings are damaged.
+      ValueError: The folder holds no run, or its settings are damaged.
     """
     folder = Path(folder)
     files = RunFolder(folder)
@@ -120,40 +120,40 @@ def resume(
     settings = {**resolved["settings"], **(changes or {})}
     config = TrainConfig.from_dict(settings, str(files.resolved))
     if files.report.exists():
-        _clean(config, folder)
+        clean(config, folder)
         if not quiet:
             print(f"{folder} has ended: no step is left", file=sys.stderr)
         return TrainResult(read_report(folder), folder)
     sampled = read_canaries(folder) if config.audit or config.audit_rows else None
-    # Not calibrated anew: another version of the accountant may find other last digits.
+    # Read, not calibrated again: another version of the accountant may differ in the last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
     experiment = resolve(config, canaries=sampled, plan=plan, quiet=quiet)
     steps = experiment.steps()
     with locked(folder), _resumable(folder):
-        if changes:  # or the next resume would change them back, and take another key
+        if changes:  # else the next resume would change them back, and take another key
             _write_resolved(folder, {**resolved, "settings": config.to_dict()})
         training = _Training(experiment, steps, folder, quiet, accept_charge, resume=True)
         return TrainResult(training.carry_out(), folder)
 
 
 def read_resolved(folder: Path) -> dict[str, Any]:
-    """What a run wrote when it began: its settings, and what follows from them.
+    """The resolved settings that a run wrote before it began.
 
     Raises:
-      ValueError: It is missing or not whole.
+      ValueError: The file is missing or was cut off.
     """
     path = RunFolder(folder).resolved
     resolved = read_yaml(path)
     if resolved.get("whole") is not True:
         raise ValueError(
             f"`{path}` must be whole, got one that was cut off. Restore it from a "
-            "backup: without it the settings of the run are not known."
+            "backup: the settings of the run are in it alone."
         )
     return resolved
 
 
 def _describe_run(folder: Path, experiment: Experiment, written, command: str) -> None:
-    """Writes what a run is, before it begins."""
+    """Writes the settings, canaries and tokenizer of a run before it begins."""
     config, task, files = experiment.config, experiment.task, RunFolder(folder)
     write_text(files.config, to_yaml(written, f"As written: {command}"))
     if config.audit or config.audit_rows:
@@ -164,14 +164,14 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
         "settings": config.to_dict(),
         "report": to_json(describe(experiment)),
         "network": task.config,
-        "whole": True,  # the last line: YAML cut off in between often reads well
+        "whole": True,  # the last line: YAML that was cut off is often still valid
     }
     _write_resolved(folder, resolved)
 
 
 def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
     head = (
-        "What was asked for, and what follows from it; null is what the preset has. "
+        "The settings of the run and what follows from them; null takes the preset's value. "
         "`trustml train --resume` reads it."
     )
     write_text(RunFolder(folder).resolved, to_yaml(resolved, head))
@@ -179,7 +179,7 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _resumable(folder: Path):
-    """Says, whatever ends a run, how to go on with it."""
+    """Adds to an interrupt or a failed write how to resume the run."""
     way = f"go on with: trustml train --resume {shlex.quote(str(folder))}"
     try:
         yield
@@ -200,7 +200,7 @@ class _Training(NamedTuple):
     resume: bool = False
 
     def carry_out(self) -> Report:
-        """Trains, evaluates and times both arms; writes the report, which ends the run."""
+        """The report, after training, evaluating and timing both arms; it ends the run."""
         config = self.experiment.config
         files = RunFolder(self.folder)
         folders = files.repeats(config.repeats)
@@ -219,14 +219,14 @@ class _Training(NamedTuple):
         )
         write_text(files.page, render([report]))
         write_json(files.report, to_json(report))
-        _clean(config, self.folder)
+        clean(config, self.folder)
         return report
 
     def _fit(self, label: str, step: TrainStep, start: Any, folder: RunFolder, seed) -> FitResult:
         experiment, config = self.experiment, self.experiment.config
         objective = experiment.objective(step)
         shown = [metric.name for metric in experiment.task.scoring.metrics]
-        patient = f"public_{shown[-1]}"  # a metric of words: higher is better
+        patient = f"public_{shown[-1]}"  # the last metric is one where higher is better
 
         def evaluate(params):
             params = objective.model(params)
@@ -258,7 +258,7 @@ class _Training(NamedTuple):
             )
 
     def _start(self, folder: RunFolder, seed: int | None) -> Any:
-        """The weights to start from: public, and kept until the end, as they may take a minute."""
+        """Initial weights; a file keeps them until the end, as pretraining may take a minute."""
         path, task = folder.start, self.experiment.task
         if path.exists():
             like = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
@@ -271,7 +271,7 @@ class _Training(NamedTuple):
         return start
 
     def _time(self) -> Any:
-        """The private step, and a plain one on the same rows: the baseline's own has fewer."""
+        """Times of the private step, and of a plain one with the same batch size."""
         experiment, step = self.experiment, self.steps["private"]
         objective = experiment.private_objective
         plain = baseline_step(
@@ -288,52 +288,3 @@ class _Training(NamedTuple):
             objective.units,
             baseline=plain if experiment.config.baseline else None,
         )
-
-
-def _clean(config: TrainConfig, folder: Path) -> None:
-    """Removes what only a run that goes on needs, the baseline's weights among it."""
-    for each in RunFolder(folder).repeats(config.repeats):
-        _remove(each.start)
-        if not config.save_baseline:
-            _remove(each.baseline.weights)
-            _remove(each.baseline.checkpoints)
-
-
-def _new_folder(config: TrainConfig, out: Path | None) -> Path:
-    """The folder for results: the one asked for, which must be new, or the next free one."""
-    if out is None:
-        return _next_folder(config)
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"`--out` must be a folder, got the file {out}.")
-    if RunFolder(out).holds_run():
-        raise FileExistsError(
-            f"`--out` must be a new folder, got {out}, which holds a run. Go on with it by "
-            f"`trustml train --resume {out}`, or name another."
-        )
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
-    return out
-
-
-def _next_folder(config: TrainConfig) -> Path:
-    number, data = 1, with_task(config).data
-    while Path("runs", f"{data}-{number}").exists():
-        number += 1
-    return Path("runs", f"{data}-{number}")
-
-
-def _make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
-    """Makes the folder, for its owner alone; a name that another process took meanwhile is left."""
-    while True:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=not automatic)
-            return folder
-        except FileExistsError:
-            folder = _next_folder(config)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

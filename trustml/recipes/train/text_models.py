@@ -8,16 +8,15 @@ from typing import Any
 
 import jax
 
-from trustml.data import Examples, load
+from trustml.data import Examples
 from trustml.models.tasks import Task
 from trustml.models.transformers.adapters import Trainable, bitfit, last_layers, lora_only, matching
 from trustml.models.transformers.layers import Lora, Options
 from trustml.models.transformers.problem_types import SINGLE, problem_type_of
 from trustml.recipes.train.models import PublicData
+from trustml.recipes.train.public_text import public_text
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
-TEXT = "wikitext2"  # training text of the small models
-_UNPUBLISHED = "NOT the published"  # in the source of files with another checksum
 _HEAD = "^(head|pooler)/"  # always trained: it may start from random weights
 
 
@@ -78,7 +77,7 @@ class TextModel:
         )
 
     def _check(self, model: Any) -> None:
-        """Refuses before training a model without tokenizer, another problem type, and long rows."""
+        """Refuses a model without tokenizer, with another problem type or too few positions."""
         if model.tokenizer is None:
             raise ValueError(
                 f"`--model` must hold its tokenizer (tokenizer.json), got {self.name} without."
@@ -119,7 +118,7 @@ class TextModel:
                     f"`--model` must be able to do the task {schema.task!r}, got {self.name}. "
                     f"Try {able}."
                 )
-            rows, source = _public_text(self.name, schema.name, public)
+            rows, source = public_text(self.name, schema.name, public)
             model = PublicModel(kind=kind)
             if self.from_scratch:
                 return self._untrained(schema, model, model.tokenizer(rows, source)), disclosure
@@ -246,9 +245,7 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
         logits_bias=config["logits_bias"],
     )
     options = Options(lora=None if rank is None else Lora(rank=rank))
-    return _without_weights(
-        sizes, config["task"], options, TextTokenizer.from_folder(tokenizer)
-    )
+    return _without_weights(sizes, config["task"], options, TextTokenizer.from_folder(tokenizer))
 
 
 def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:
@@ -268,34 +265,6 @@ def _last_of_each(count: int, config: Any) -> Trainable:
     first = last_layers(min(count, layers), layers, head=_HEAD)
     second = last_layers(min(count, others), others, head=_HEAD)
     return lambda name: (second if name.startswith("decoder/") else first)(name)
-
-
-def _public_text(model: str, data: str, public: PublicData) -> tuple[list[str], str]:
-    """Public text, and its source.
-
-    Raises:
-      ValueError: It is the training data itself, is missing, or differs from the published files.
-    """
-    if data == TEXT:
-        raise ValueError(
-            f"`--model` must not be {model} for the data {TEXT}, from which that model is made: "
-            "what it learned of them is outside every guarantee. Name another model or other data."
-        )
-    folder = public.data_dir
-    if folder is not None and not Path(folder, TEXT).is_dir():
-        folder = None  # a folder of other data: look in TRUSTML_DATA
-    try:
-        parts = load(TEXT, folder, download=public.download)
-    except ValueError as error:
-        raise ValueError(f"`--model` {model} is made from {TEXT}: {error}") from None
-    published = [part for part in parts if _UNPUBLISHED not in part.source]
-    if not published:
-        raise ValueError(
-            f"`--model` {model} is made from {TEXT} as it was published, got other files. Name "
-            "another model, or restore the files by `trustml data get`."
-        )
-    rows = [row.text for part in published for row in part.rows]
-    return rows, "the public WikiText-2 (its valid and test parts)"
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,0 +1,64 @@
+"""The folder of a run: its name, its making, and the removal of temporary files."""
+
+import shutil
+from pathlib import Path
+
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.resolve import with_task
+from trustml.training.runs.folder import RunFolder
+
+
+def clean(config: TrainConfig, folder: Path) -> None:
+    """Removes files that only resuming needs, and the baseline's weights unless they are kept."""
+    for each in RunFolder(folder).repeats(config.repeats):
+        _remove(each.start)
+        if not config.save_baseline:
+            _remove(each.baseline.weights)
+            _remove(each.baseline.checkpoints)
+
+
+def new_folder(config: TrainConfig, out: Path | None) -> Path:
+    """The folder for results: `out`, or the next free one; it does not make it.
+
+    Raises:
+      OSError: `out` is a file, holds a run, or is not empty.
+    """
+    if out is None:
+        return _next_folder(config)
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"`--out` must be a folder, got the file {out}.")
+    if RunFolder(out).holds_run():
+        raise FileExistsError(
+            f"`--out` must be a new folder, got {out}, which holds a run. Resume it by "
+            f"`trustml train --resume {out}`, or name another."
+        )
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
+    return out
+
+
+def _next_folder(config: TrainConfig) -> Path:
+    number, data = 1, with_task(config).data
+    while Path("runs", f"{data}-{number}").exists():
+        number += 1
+    return Path("runs", f"{data}-{number}")
+
+
+def make_folder(folder: Path, config: TrainConfig, *, automatic: bool) -> Path:
+    """Makes the folder, readable by its owner alone, and returns it.
+
+    With `automatic`, another process may have taken the name meanwhile; then the next one is taken.
+    """
+    while True:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=not automatic)
+            return folder
+        except FileExistsError:
+            folder = _next_folder(config)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
