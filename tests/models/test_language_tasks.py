@@ -13,7 +13,7 @@ from trustml.data.rows import Answer, Document, Pair, Question, Tagged, Text
 from trustml.models.pretrained.loading import from_pretrained
 from trustml.models.pretrained.public_text import PublicModel, pretrain_language, public_model
 from trustml.models.tasks import tokens as tokens
-from trustml.models.tasks.language import language_problem
+from trustml.models.tasks.language import language_task
 from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.generation import generate
@@ -104,7 +104,7 @@ def problem_of(task, folders, limits):
             found.config, params, sources, max_new_tokens=most, eos_id=found.config.eos_id
         )
 
-    return language_problem(
+    return language_task(
         schema,
         network=found.network,
         tokenizer=found.tokenizer,
@@ -218,7 +218,7 @@ def test_a_task_that_writes_needs_a_writer(folders):
     net = from_pretrained(folders("bart"), head="seq2seq")
     given = {"network": net.network, "tokenizer": net.tokenizer, "start": lambda seed: net.params}
     with pytest.raises(ValueError, match="`write` must be given"):
-        language_problem(SETS["seq2seq"], **given, limits=Limits(), config={}, disclosures=())
+        language_task(SETS["seq2seq"], **given, limits=Limits(), config={}, disclosures=())
 
 
 @pytest.mark.slow

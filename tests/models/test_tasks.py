@@ -13,7 +13,7 @@ from trustml.data.buckets import shortener
 from trustml.data.examples import Examples
 from trustml.data.rows import Document, Tagged, Text
 from trustml.data.synthetic import generate
-from trustml.models.tasks import Encoded, group_pieces, unit_loss, word_problem
+from trustml.models.tasks import Encoded, group_examples, hashed_words_task, unit_loss
 from trustml.models.tasks.units import PRESENT
 
 SIZES = {"features": 8, "layers": 1, "embedding": 8}
@@ -36,7 +36,7 @@ TAGGED = examples(
 
 
 def problem(schema, **options):
-    return word_problem(schema, sizes=SIZES, buckets=32, max_length=4, **options)
+    return hashed_words_task(schema, sizes=SIZES, buckets=32, max_length=4, **options)
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ ENCODED = Encoded({"x": np.arange(6, dtype=np.float32)}, np.array([0, 0, 1, 2, 2
 
 
 def test_pieces_of_rows_are_grouped_into_units():
-    found = group_pieces(ENCODED, [(0, 2), (1,)], 3)
+    found = group_examples(ENCODED, [(0, 2), (1,)], 3)
     np.testing.assert_array_equal(found["x"], [[0, 1, 3], [2, 0, 0]])
     np.testing.assert_array_equal(found[PRESENT], [[True, True, True], [True, False, False]])
-    single = group_pieces(ENCODED, [(0,), (1,), (2,)], 1)
+    single = group_examples(ENCODED, [(0,), (1,), (2,)], 1)
     np.testing.assert_array_equal(single["x"], [0, 2, 3])
     assert PRESENT not in single
 
 
 def test_a_unit_reads_no_row_of_another_even_where_it_has_none():
     broken = Encoded({"x": np.array([np.nan, 1.0, 2.0], np.float32)}, np.array([0, 1, 2]))
-    units = group_pieces(broken, [(0,), (1, 2)], 3)
+    units = group_examples(broken, [(0,), (1, 2)], 3)
     np.testing.assert_array_equal(units["x"][1], [1, 2, 0])
     loss = unit_loss(lambda w, piece: (w * piece["x"]) ** 2)
     grad = trustml.clipped_grad(loss, clip_norm=10.0)
@@ -95,14 +95,14 @@ def test_a_unit_reads_no_row_of_another_even_where_it_has_none():
 )
 def test_bad_units_are_refused(units, most, text):
     with pytest.raises(ValueError, match=text):
-        group_pieces(ENCODED, units, most)
+        group_examples(ENCODED, units, most)
 
 
 def test_a_units_loss_is_the_mean_over_the_pieces_that_are_there():
     def loss(w, piece):
         return (w * piece["x"] - 1.0) ** 2
 
-    units = group_pieces(ENCODED, [(0, 2), (1,)], 4)
+    units = group_examples(ENCODED, [(0, 2), (1,)], 4)
     whole = unit_loss(loss)
     first, second = ({name: leaf[place] for name, leaf in units.items()} for place in (0, 1))
     assert whole(0.5, first) == pytest.approx(np.mean([(0.5 * x - 1) ** 2 for x in (0, 1, 3, 4)]))
@@ -113,7 +113,7 @@ def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
     """However many rows are one person's, they count as one."""
     part = generate(train=12, valid=1, test=1).train
     net = problem(part)
-    units = group_pieces(net.encode(part), [(0, 1, 2, 3), (4,), (5, 6)], 4)
+    units = group_examples(net.encode(part), [(0, 1, 2, 3), (4,), (5, 6)], 4)
     grad = trustml.clipped_grad(unit_loss(net.network.loss), clip_norm=0.01)
     oracle = trustml.clipped_grad(unit_loss(net.network.loss), clip_norm=0.01, strategy="vmap")
     params = net.start(0)
@@ -136,9 +136,9 @@ def test_one_unit_moves_the_sum_by_at_most_the_bound_whatever_it_holds():
 @pytest.mark.parametrize("most", [1, 3])
 def test_shorter_batches_change_nothing_but_their_shape(build, most):
     part = generate(train=30, valid=1, test=1).train
-    net = word_problem(part, sizes=SIZES, buckets=32, max_length=32)
+    net = hashed_words_task(part, sizes=SIZES, buckets=32, max_length=32)
     groups = [tuple(range(at, at + most)) for at in range(0, 30, most)]
-    units = group_pieces(net.encode(part), groups, most)
+    units = group_examples(net.encode(part), groups, most)
     loss = net.network.loss if most == 1 else unit_loss(net.network.loss)
     plan = trustml.PrivacyPlan(
         clip_norm=0.1,

@@ -3,6 +3,6 @@
 from trustml.models.tasks.task import KINDS as KINDS
 from trustml.models.tasks.task import Encoded as Encoded
 from trustml.models.tasks.task import Task as Task
-from trustml.models.tasks.units import group_pieces as group_pieces
+from trustml.models.tasks.units import group_examples as group_examples
 from trustml.models.tasks.units import unit_loss as unit_loss
-from trustml.models.tasks.words import word_problem as word_problem
+from trustml.models.tasks.words import hashed_words_task as hashed_words_task

@@ -23,7 +23,7 @@ _PARTS = 4  # parts of the data that stay encoded: a run evaluates the same ones
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]
 
 
-def language_problem(
+def language_task(
     schema: Examples,
     *,
     network: Network,

@@ -16,7 +16,7 @@ from trustml.models.tasks.task import Encoded
 PRESENT = "present"
 
 
-def group_pieces(
+def group_examples(
     encoded: Encoded, units: Sequence[Sequence[int]], most: int
 ) -> dict[str, np.ndarray]:
     """Arrays [unit, most, ...] of the first examples of each unit, and `present` [unit, most].
@@ -25,7 +25,7 @@ def group_pieces(
     False throughout; the loss of such an example must be finite.
 
     >>> encoded = Encoded({"ids": np.array([[1], [2], [3]])}, np.array([0, 0, 1]))
-    >>> group_pieces(encoded, [(0, 1)], 2)["ids"].tolist()
+    >>> group_examples(encoded, [(0, 1)], 2)["ids"].tolist()
     [[[1], [2]]]
 
     Args:
@@ -64,7 +64,7 @@ def _first_examples(row_of, units, most):
 
 
 def unit_loss(loss: Callable) -> Callable:
-    """The loss of a unit of `group_pieces`: the mean of `loss` over the examples that are present.
+    """The loss of a unit of `group_examples`: the mean of `loss` over the examples that are present.
 
     >>> loss = unit_loss(lambda weight, example: weight * example["x"])
     >>> unit = {"x": jnp.array([1.0, 3.0, 0.0]), PRESENT: jnp.array([True, True, False])}

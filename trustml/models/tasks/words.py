@@ -30,7 +30,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def word_problem(
+def hashed_words_task(
     schema: Examples,
     *,
     network: str = "conv",
@@ -47,7 +47,7 @@ def word_problem(
     >>> from trustml.data import snips
     >>> examples = snips.generated(3)
     >>> sizes = {"features": 4, "layers": 1, "embedding": 4}
-    >>> task = word_problem(examples, sizes=sizes, buckets=16, max_length=5)
+    >>> task = hashed_words_task(examples, sizes=sizes, buckets=16, max_length=5)
     >>> task.encode(examples).arrays["mask"].shape
     (3, 5)
 

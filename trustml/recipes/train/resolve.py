@@ -15,7 +15,7 @@ from trustml.data import DataError, Examples, Splits, load, snips
 from trustml.data.catalogue import find_entry
 from trustml.data.examples import slots_only, with_all_targets
 from trustml.data.rows import TASKS
-from trustml.models.tasks import KINDS, Task, group_pieces
+from trustml.models.tasks import KINDS, Task, group_examples
 from trustml.plan import PrivacyPlan
 from trustml.recipes.train.canaries import Canaries, flip_labels, sample_canaries, shapes_with
 from trustml.recipes.train.config import TrainConfig
@@ -67,7 +67,7 @@ def resolve(
     most = config.max_examples_per_unit or (
         1 if unit == parts.train.unit else preset.max_examples_per_unit
     )
-    units = group_pieces(task.encode(parts.train), parts.train.units(unit), most)
+    units = group_examples(task.encode(parts.train), parts.train.units(unit), most)
     if canaries is None:
         canaries = sample_canaries(config, units, len(parts.train.labels))
     config = dataclasses.replace(config, audit_rows=canaries.rows, max_examples_per_unit=most)

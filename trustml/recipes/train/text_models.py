@@ -46,7 +46,7 @@ class TextModel:
         Raises:
           ValueError: The model does not support the task, or cannot be read.
         """
-        from trustml.models.tasks.language import language_problem
+        from trustml.models.tasks.language import language_task
         from trustml.models.tasks.tokens import Limits
         from trustml.models.transformers.generation import generate
 
@@ -65,7 +65,7 @@ class TextModel:
                 model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
             )
 
-        return language_problem(
+        return language_task(
             schema,
             network=model.network,
             tokenizer=model.tokenizer,

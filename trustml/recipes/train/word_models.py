@@ -10,7 +10,7 @@ from trustml.data.examples import Examples
 from trustml.data.tokens import hash_tokenizer
 from trustml.models.joint.pretraining import pretrain
 from trustml.models.network import Network
-from trustml.models.tasks import Task, word_problem
+from trustml.models.tasks import Task, hashed_words_task
 from trustml.recipes.train.models import PublicData
 
 
@@ -84,7 +84,7 @@ class WordModel:
                 return network.init(jax.random.key(seed))
             return chosen.start(network, self.buckets, seed)
 
-        return word_problem(
+        return hashed_words_task(
             schema,
             network=self.network,
             sizes=self.sizes,
