@@ -22,7 +22,7 @@ from trustml.training import TrainStep
 VARIABLE = "TRUSTML_DATA"
 DELTA = 1e-5
 MICROBATCH = 256  # as the command has it
-_TRAIN = 8_000  # of the 10,000 images; the rest is judged on
+_TRAIN = 8_000  # of the 10,000 images; the rest is evaluated on
 
 
 class Task(NamedTuple):
@@ -32,7 +32,7 @@ class Task(NamedTuple):
     loss: Callable
     start: Callable[[int], Any]  # seed to weights
     train: dict[str, np.ndarray]
-    scores: Callable[[Any], dict[str, float]]  # of weights, on the part that is judged on
+    scores: Callable[[Any], dict[str, float]]  # of weights, on the part that is evaluated on
     private: Training
     baseline: Training
     what: str
@@ -69,11 +69,11 @@ def utterances(name: str, *, quick: bool) -> Task:
     small = {"batch": 64, "steps": 4, "baseline_steps": 4, "pretrain": False} if quick else {}
     data = name.removesuffix("-scratch")
     experiment = resolve(TrainConfig(data=data, preset=name, audit_rows=0, **small))
-    train, judged = experiment.training_units, experiment.evaluated
+    train, evaluated = experiment.training_units, experiment.evaluated
     if quick:
         train = {key: leaf[:500] for key, leaf in train.items()}
-        judged = dataclasses.replace(
-            judged, rows=judged.rows[:50], owners=None, owner_kind=None, group_of=None
+        evaluated = dataclasses.replace(
+            evaluated, rows=evaluated.rows[:50], owners=None, owner_kind=None, group_of=None
         )
     starts: dict[int, Any] = {}
 
@@ -84,7 +84,7 @@ def utterances(name: str, *, quick: bool) -> Task:
         return starts[seed]
 
     def scores(params):
-        found = utility(experiment, params, judged)
+        found = utility(experiment, params, evaluated)
         return {"accuracy": found["intent_accuracy"], "slot_f1": found["slot_f1"]}
 
     return Task(
@@ -95,7 +95,7 @@ def utterances(name: str, *, quick: bool) -> Task:
         scores,
         experiment.private,
         experiment.baseline,
-        f"{name}: {len(judged)} rows of the test part are judged on",
+        f"{name}: {len(evaluated)} rows of the test part are evaluated on",
     )
 
 
@@ -124,7 +124,7 @@ def images(name: str, *, quick: bool) -> Task:
         scores,
         Training(expected_batch=batch, steps=steps, learning_rate=rate, clip_norm=0.1),
         Training(expected_batch=batch // 4, steps=2 * steps, learning_rate=rate / 6),
-        f"{name}: {len(order)} images, of which {len(test['y'])} are judged on",
+        f"{name}: {len(order)} images, of which {len(test['y'])} are evaluated on",
     )
 
 

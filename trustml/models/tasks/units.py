@@ -64,7 +64,7 @@ def _first_examples(row_of, units, most):
 
 
 def unit_loss(loss: Callable) -> Callable:
-    """The loss of a unit of `group_examples`: the mean of `loss` over the examples that are present.
+    """The loss of a unit of `group_examples`: the mean of `loss` over the examples present.
 
     >>> loss = unit_loss(lambda weight, example: weight * example["x"])
     >>> unit = {"x": jnp.array([1.0, 3.0, 0.0]), PRESENT: jnp.array([True, True, False])}
