@@ -10,9 +10,9 @@ it promises is of sensitivity 2C, since one example can turn a mean anywhere wit
 exact way clips every example, on the fast path. Both here have the same data, start, optimizer,
 batch and (up to whole epochs) steps, and noise calibrated to the same epsilon at delta 1e-5.
 
-eDP-SGD gets the better of two learning rates, its own and a tenth of it, on the part that is evaluated on; the
-exact way has the one that was chosen for it before. `over exact` is the median over rounds of the
-ratio of two steps in a round, all rivals in turn.
+eDP-SGD gets the better of two learning rates, its own and a tenth of it, on the part that is
+evaluated on; the exact way has the one that was chosen for it before. `over exact` is the median
+over rounds of the ratio of two steps in a round, all rivals in turn.
 
 SNIPS is read from the folder in TRUSTML_DATA. Expected: bench/README.md holds the table last
 measured, with device and versions.

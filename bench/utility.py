@@ -4,11 +4,11 @@
     python bench/utility.py --cases mnist-cnn --seeds 3
     python bench/utility.py --quick                # tiny sizes: does it run?
 
-SNIPS by the settings of `trustml train` (pretrained on generated rows, as they say), evaluated on its
-test part, and MNIST's test part by a small network (8,000 images to train on, 2,000 to judge on):
-mean over seeds with Student's 95 % interval, at delta 1e-5. The settings were chosen at epsilon 3
-on training and validation parts, which no guarantee covers; those of MNIST on the images evaluated on.
-Data are read from the folder in TRUSTML_DATA.
+SNIPS by the settings of `trustml train` (pretrained on generated rows, as they say), evaluated on
+its test part, and MNIST's test part by a small network (8,000 images to train on, 2,000 to judge
+on): mean over seeds with Student's 95 % interval, at delta 1e-5. The settings were chosen at
+epsilon 3 on training and validation parts, which no guarantee covers; those of MNIST on the images
+evaluated on. Data are read from the folder in TRUSTML_DATA.
 
 Every finished training is a line of --out; lines already there are not repeated.
 
