@@ -49,6 +49,20 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"{left_out} slow tests left out: run them with -m slow")
 
 
+# Rooms whose networks run for milliseconds and would compile for minutes. The core's tests meet the
+# programs that users run.
+UNOPTIMISED = {"audit", "fairness", "federated", "models", "recipes"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation(request):
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, before or request.path.parent.name in UNOPTIMISED)
+    yield
+    jax.config.update(name, before)
+
+
 @pytest.fixture
 def relaxed_promotion():
     """For tests that run other libraries' networks, which promote dtypes and ranks on their own."""

@@ -161,6 +161,7 @@ def test_by_default_many_groups_are_compared(groups):
     assert len(right.groups) == groups
 
 
+@pytest.mark.slow
 def test_gaps_of_many_groups_hold_together_as_often_as_they_say():
     rng = np.random.default_rng(5)
     group, names = np.repeat(np.arange(8), 60), [str(place) for place in range(8)]

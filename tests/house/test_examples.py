@@ -24,13 +24,8 @@ def test_every_script_is_run_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == set(SMALL)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "prediction_sensitivity" else pytest.mark.slow)
-        for name in SMALL
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
 def test_the_example_runs_and_prints_lines_like_those_it_promises(name, capsys):
     module = main_of(name)
     assert module.main(**SMALL[name])

@@ -39,11 +39,8 @@ def problem(schema, **options):
     return hashed_words_task(schema, sizes=SIZES, buckets=32, max_length=4, **options)
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [TEXTS, pytest.param(TAGGED, marks=pytest.mark.slow)],
-    ids=["classify", "tag"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("schema", [TEXTS, TAGGED], ids=["classify", "tag"])
 def test_words_are_learnt_by_heart(schema):
     net = problem(schema)
     units = net.encode(schema).arrays
