@@ -97,13 +97,13 @@ class Data(NamedTuple):
     valid: Examples
 
 
-def read_data(setting: Experiment, *, quick: bool) -> Data:
+def read_data(experiment: Experiment, *, quick: bool) -> Data:
     """SNIPS from TRUSTML_DATA, the rows of three intents; generated ones where `quick`."""
     if quick:
-        rows = generated(2 * setting.rows + 20)
-        return Data(_chosen(rows, setting.rows), _chosen(rows, 10))
+        rows = generated(2 * experiment.rows + 20)
+        return Data(_chosen(rows, experiment.rows), _chosen(rows, 10))
     parts = load("snips")
-    return Data(_chosen(parts.train, setting.rows), _chosen(parts.valid, None))
+    return Data(_chosen(parts.train, experiment.rows), _chosen(parts.valid, None))
 
 
 def _chosen(examples, count):
@@ -125,15 +125,16 @@ def _chosen(examples, count):
 class Study:
     """Trainings of one case under one defence: they share programs, and differ in their seed."""
 
-    def __init__(self, data: Data, setting: Experiment, case: Case, defence: Defence):
-        self.data, self.setting, self.case, self.defence = data, setting, case, defence
+    def __init__(self, data: Data, experiment: Experiment, case: Case, defence: Defence):
+        self.data, self.experiment, self.case, self.defence = data, experiment, case, defence
         self.letters = LETTERS if defence.letters else 0
         self.template = make_template(case.pattern, case.length)
-        if len(self.template.tags) > setting.length:
+        if len(self.template.tags) > experiment.length:
             raise ValueError(
-                f"`length` must leave the canary whole, got {setting.length} words for {case.name}."
+                f"`length` must leave the canary whole, got {experiment.length} words for "
+                f"{case.name}."
             )
-        self.tokenizer = hash_tokenizer(setting.buckets, hashes=1, affixes=0)
+        self.tokenizer = hash_tokenizer(experiment.buckets, hashes=1, affixes=0)
         self.tags = (*data.train.tags, *bio_tags((self.template.slot,))[1:])
         shape: dict[str, Any] = {"table_sizes": self.tokenizer.sizes, "tags": self.tags, **SIZES}
         self.box = _opened(self.tokenizer.sizes, self.tags)
@@ -150,10 +151,10 @@ class Study:
     def settings(self) -> str:
         """What a line of results holds for."""
         source = self.data.train.source
-        return f"{self.setting}; {self.defence}; {SIZES}; {len(self.data.train)} of {source}"
+        return f"{self.experiment}; {self.defence}; {SIZES}; {len(self.data.train)} of {source}"
 
     def run(self, seed: int) -> dict[str, Any]:
-        """Trains once with a canary of its own, attacks and judges."""
+        """Trains once with a canary of its own, attacks and evaluates."""
         rng = np.random.default_rng((seed, 7))
         canary = draw_canary(self.template, rng)
         planted = insert_canaries(*self.data, [canary], repetitions=self.case.repetitions, rng=rng)
@@ -169,36 +170,38 @@ class Study:
 
     def _units(self, examples: Examples) -> dict[str, np.ndarray]:
         return tagged_units(
-            examples, self.tokenizer, length=self.setting.length, letters=self.letters
+            examples, self.tokenizer, length=self.experiment.length, letters=self.letters
         )
 
     def _step(self, loss):
         """Draws of a fixed size without privacy; Poisson draws, bounds and noise with it."""
-        setting, epsilon = self.setting, self.defence.epsilon
+        experiment, epsilon = self.experiment, self.defence.epsilon
         units = len(self.data.train) + self.case.repetitions
         if epsilon is None:
             plan = PrivacyPlan(
                 clip_norm=1.0,
                 noise_multiplier=0.0,
                 num_units=units,
-                sample_rate=setting.batch / units,
-                expected_batch=setting.batch,
-                steps=setting.epochs * (units // setting.batch),
+                sample_rate=experiment.batch / units,
+                expected_batch=experiment.batch,
+                steps=experiment.epochs * (units // experiment.batch),
                 sampling="fixed",
                 adjacency="replace-one",
                 accountant="rdp",
             )
-            return baseline_step(loss, optax.adam(setting.rate), plan)
+            return baseline_step(loss, optax.adam(experiment.rate), plan)
         plan = PrivacyPlan.calibrate(
             epsilon=epsilon,
             delta=DELTA,
             num_units=units,
-            expected_batch=setting.private_batch,
-            steps=setting.private_steps,
-            clip_norm=setting.clip_norm,
+            expected_batch=experiment.private_batch,
+            steps=experiment.private_steps,
+            clip_norm=experiment.clip_norm,
         )
-        optimizer = optax.adam(setting.private_rate)
-        return private_step(loss, optimizer, plan, physical_batch_size=setting.physical_batch_size)
+        optimizer = optax.adam(experiment.private_rate)
+        return private_step(
+            loss, optimizer, plan, physical_batch_size=experiment.physical_batch_size
+        )
 
     def _stopping(self, valid) -> dict[str, Any]:
         """As in the replication: the first epoch after the third with a higher validation loss."""
@@ -218,7 +221,7 @@ class Study:
 
     def _slot_f1(self, params) -> float:
         """On the validation rows without canaries."""
-        truth = [row.tags[: self.setting.length] for row in self.data.valid.rows]
+        truth = [row.tags[: self.experiment.length] for row in self.data.valid.rows]
         found = np.asarray(self.network.predict(params, self._clean))
         said = [
             [self.tags[tag] for tag in row[: len(tags)]]
@@ -243,7 +246,7 @@ def attacked(study: Study, params, canary: Canary, seed: int) -> dict[str, Any]:
     words = len(template.vocabulary)
     guess = functools.partial(score_guesses, secret=canary.secret, candidates=words)
     found = invert_model(
-        params, box, target, key=jax.random.key(seed), restarts=study.setting.restarts
+        params, box, target, key=jax.random.key(seed), restarts=study.experiment.restarts
     )
     every, best = guess(found.codes), guess(np.array([found.best]))
     loss, others = _losses(study, params, canary, seed)

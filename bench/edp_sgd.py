@@ -72,7 +72,7 @@ def step_for(task: Task, plan: PrivacyPlan, rate: float):
 
 
 def train(task: Task, rival: str, epsilon: float, rate: float, seed: int) -> dict:
-    """Trains once and judges: one line of the file."""
+    """Trains once and evaluates: one line of the file."""
     plan = plan_for(task, RIVALS[rival], epsilon)
     begin = time.perf_counter()
     step = step_for(task, plan, rate)

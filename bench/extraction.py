@@ -195,12 +195,12 @@ def case_of(name: str) -> Case:
 def main(arguments=None) -> int:
     """Runs the bench."""
     chosen = parsed(arguments)
-    results, setting = Results(chosen.out), QUICK if chosen.quick else Experiment()
-    data = read_data(setting, quick=chosen.quick)
+    results, experiment = Results(chosen.out), QUICK if chosen.quick else Experiment()
+    data = read_data(experiment, quick=chosen.quick)
 
     @functools.cache
     def study(case, name):
-        return Study(data, setting, chosen.cases[case], DEFENCES[name])
+        return Study(data, experiment, chosen.cases[case], DEFENCES[name])
 
     rows = [
         measure(case, name, runs, study(case, name), results)

@@ -11,8 +11,8 @@ run stops at the target. The clock runs during steps only: compilation and the e
 every few steps are outside. Figures are medians over seeds (vmap: the first seed alone); `ratio` is
 over the baseline's time.
 
-The data are MNIST's test part where TRUSTML_DATA holds it (8,000 images to train on, 2,000 to judge
-on), else the utterances that the package generates.
+The data are MNIST's test part where TRUSTML_DATA holds it (8,000 images to train on, 2,000 to
+evaluate on), else the utterances that the package generates.
 
 Expected: bench/README.md holds the table last measured, with device and versions.
 """

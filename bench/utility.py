@@ -5,7 +5,7 @@
     python bench/utility.py --quick                # tiny sizes: does it run?
 
 SNIPS by the settings of `trustml train` (pretrained on generated rows, as they say), evaluated on
-its test part, and MNIST's test part by a small network (8,000 images to train on, 2,000 to judge
+its test part, and MNIST's test part by a small network (8,000 images to train on, 2,000 to evaluate
 on): mean over seeds with Student's 95 % interval, at delta 1e-5. The settings were chosen at
 epsilon 3 on training and validation parts, which no guarantee covers; those of MNIST on the images
 evaluated on. Data are read from the folder in TRUSTML_DATA.
@@ -47,7 +47,7 @@ def make_step(task, rival: str):
 
 
 def train(task, rival: str, step, seed: int) -> dict:
-    """Trains once and judges: one line of the file."""
+    """Trains once and evaluates: one line of the file."""
     start = task.start(seed)
     begin = time.perf_counter()
     result = trustml.fit(step, start, task.train, seed=seed, progress=False)

@@ -123,7 +123,7 @@ def discrete_gaussian(stddev: float) -> DiscreteGaussian:
     (2, 338, 14, '8e-24')
 
     Args:
-      stddev: In units of the grid, from `_LEAST_STDDEV` up to about 1e8.
+      stddev: In units of the grid, from 20 up to about 1e8.
 
     Guarantee:
       Adding a value to an integer z is within `distance` of a computation that reads only z plus
@@ -190,7 +190,7 @@ def as_private_as(gaussian_stddev: float) -> DiscreteGaussian:
     (1000.002, True)
 
     Args:
-      gaussian_stddev: In units of the grid, from about `_LEAST_STDDEV` up to about 1e8.
+      gaussian_stddev: In units of the grid, from about 20 up to about 1e8.
 
     Raises:
       ValueError: As in `discrete_gaussian`.

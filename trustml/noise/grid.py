@@ -74,7 +74,7 @@ def rounded(values: Float32[Array, "..."], spacing: float) -> Int32[Array, "..."
 
     Raises:
       TypeError: `values` are not float32.
-      ValueError: As in `_check_spacing`.
+      ValueError: `spacing` is no power of two that float32 multiplies by without error.
     """
     if values.dtype != jnp.float32:
         raise TypeError(

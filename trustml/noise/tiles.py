@@ -33,9 +33,9 @@ def in_tiles(
     row-major order.
 
     Args:
-      draw: `draw(key, counter, place)` gives `[..., VALUES, LANES]` for the counter words 12 to
-        14; `place` is to be called on every array of words that is made of them, which it gives
-        the shape [..., LANES]. Hashable, and the same object for the same law: programs are kept
+      draw: `draw(key, counter, place)` gives `[..., VALUES, 16]` for the counter words 12 to 14;
+        `place` is to be called on every array of words that is made of them, which it gives the
+        shape [..., 16]. Hashable, and the same object for the same law: programs are kept
         by it.
       tree: Arrays or `jax.ShapeDtypeStruct`; only shapes are read.
       key: 256 secret bits.

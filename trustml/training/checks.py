@@ -150,8 +150,9 @@ def check_mechanism(plan: Any, mesh: Any, physical_batch_size: Any, scale_by: An
     simple = alone and not plan.num_microbatches and plan.clip_quantile is None
     if mesh is not None and not simple:
         raise NotImplementedError(
-            "`mesh` needs a plan of independent or grid noise, fixed bounds and no micro-batches, "
-            f"got `noise`={plan.noise!r}, `clip_quantile`={plan.clip_quantile!r} and "
+            "`mesh` needs a plan of independent or discrete Gaussian noise, fixed bounds and no "
+            f"micro-batches, got `noise`={plan.noise!r}, "
+            f"`clip_quantile`={plan.clip_quantile!r} and "
             f"`num_microbatches`={plan.num_microbatches}. Train on one device."
         )
     if plan.num_microbatches and physical_batch_size is not None:

@@ -28,7 +28,7 @@ def largest_physical_batch(
     Args:
       compiled: Compiles the program for a micro-batch; None is the whole batch at once.
       capacity: Units of the whole batch.
-      limit: Bytes for temporary arrays; by default `_memory_limit`.
+      limit: Bytes for temporary arrays; by default half of those of the device or machine.
 
     Returns:
       `(physical_batch_size, program)`, of which None means that no slicing is needed.

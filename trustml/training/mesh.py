@@ -70,8 +70,8 @@ class OnMesh:
         if isinstance(physical_batch_size, int) and physical_batch_size % self.shards:
             near = max(1, round(physical_batch_size / self.shards)) * self.shards
             raise ValueError(
-                f"`physical_batch_size` must be a multiple of {self.shards}, the size of "
-                f"the mesh's axis '{_DATA}', got {physical_batch_size}. Use {near}."
+                f"`physical_batch_size` must be a multiple of {self.shards}, the size of the "
+                f'mesh\'s axis "{_DATA}", got {physical_batch_size}. Use {near}.'
             )
 
     def padded(self, capacity: int) -> int:

@@ -65,11 +65,8 @@ class TrainStep:
         checks.check_optimizer(optimizer, {"w": jnp.zeros(2)})
         checks.check_physical_batch_size(physical_batch_size)
         self.plan, self.private = plan, private
-        self.strategy, self.physical_batch_size, self.on_mesh = (
-            strategy,
-            physical_batch_size,
-            on_mesh,
-        )
+        self.strategy, self.on_mesh = strategy, on_mesh
+        self.physical_batch_size = physical_batch_size
         self._layout: Any = None  # on a mesh, the shardings of a state
         self._sums_with, self._optimizer, self._trainable = sums_with, optimizer, trainable
         self._shorten = checks.check_shorten(shorten, physical_batch_size, on_mesh)
@@ -79,10 +76,8 @@ class TrainStep:
         self._compiled: Any = None
         self._waited_for: Any = None  # the program whose first step has ended
         self._at: tuple[Any, int] = (None, -1)
-        if on_mesh is not None:
-            on_mesh.check_physical_batch_size(
-                physical_batch_size
-            )  # its program waits for the state's layout
+        if on_mesh is not None:  # its program waits for the state's layout
+            on_mesh.check_physical_batch_size(physical_batch_size)
         elif physical_batch_size != AUTO and strategy != TUNE:
             self._program = self._compiled = self._jitted(physical_batch_size)
 

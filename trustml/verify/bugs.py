@@ -66,7 +66,7 @@ def one_training(rng: np.random.Generator) -> Iterator[BugCheck]:
     """Many canaries in one training of a small network; nothing is assumed of the training.
 
     Guarantee:
-      A correct trainer fails each of its rows with probability 1 - SOUND at most, by the one-run
+      A correct trainer fails each of its rows with probability 0.001 at most, by the one-run
       audit of Steinke et al. (2023).
     """
     sums, spread = "what steps added up to", "variance over the steps"
@@ -143,7 +143,7 @@ def _many_trainings(rng: np.random.Generator, runs: int = _RUNS) -> Iterator[Bug
     """One canary against a crowd whose gradients all point the other way, in run after run.
 
     Guarantee:
-      A correct trainer fails each of its rows with probability 1 - SOUND at most: the runs' coins
+      A correct trainer fails each of its rows with probability 0.001 at most: the runs' coins
       and keys are independent, and the bounds of Clopper and Pearson are exact.
     """
     for experiment in experiments():

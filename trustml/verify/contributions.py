@@ -218,9 +218,9 @@ def worst_contribution(
     Args:
       network: A name of `NETWORKS`.
       strategy: As in `clipped_grad`.
-      clipping: As in `clipped_grad`; flat clipping is tried with each of `_BOUNDS`.
+      clipping: As in `clipped_grad`; flat clipping is tried with bounds from 1e-8 to 1e6.
       setup: How the network computes.
-      generations: Rounds of `_POPULATION` units for each bound.
+      generations: Rounds of 48 units for each bound.
       seed: Of the search.
       make: What makes the sums, called as `clipped_grad` is; another is taken for a planted error.
     """

@@ -37,7 +37,7 @@ def check_reference(
     if shadows.shape[1:] != target.shape or not len(shadows):
         raise ValueError(
             f"`shadows` must hold for each model what `target` holds, {target.shape}, got "
-            f"{shadows.shape}: shadows are of the target's shape and judge the same units."
+            f"{shadows.shape}: shadows are of the target's shape and score the same units."
         )
     if membership.dtype != bool or membership.shape != shadows.shape[:2]:
         raise ValueError(

@@ -129,7 +129,7 @@ def model_values(f: Callable, params: PyTree, units: PyTree, *, batch_size: int 
 
     Args:
       f: `f(params, unit)` of one model and one unit, to an array or a pytree of them. For models
-        with dropout: as they are judged, without it.
+        with dropout: as they are evaluated, without it.
       params: Of the models, with a leading model axis.
       units: The whole data, leading axis = unit.
       batch_size: Units computed at a time, of one model after another.

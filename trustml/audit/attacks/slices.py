@@ -16,7 +16,7 @@ class SlicedResult(NamedTuple):
     slices: dict[str, MembershipResult]  # each with its own confidence
     worst: str  # the slice with the largest area
     worst_result: MembershipResult  # its intervals allow for the choice among all slices
-    left_out: dict[str, str]  # slices too small to be judged, and why
+    left_out: dict[str, str]  # slices too small for an attack, and why
 
 
 def by_slice(
@@ -28,7 +28,7 @@ def by_slice(
     rates: Sequence[float] = (0.01, 0.001),
     confidence: float = 0.95,
 ) -> SlicedResult:
-    """Judges an attack on each class, or each protected group, by itself.
+    """The attack on each class, or each protected group, by itself.
 
     >>> members = np.tile([True, True, False, False], 2)
     >>> found = by_slice([3, 2, 1, 0, 1, 0, 1, 0], members, np.repeat([0, 1], 4), names=["a", "b"])
@@ -50,7 +50,7 @@ def by_slice(
 
     Raises:
       ValueError: Arrays of different lengths or kinds, a slice without a name, or no slice that
-        can be judged.
+        is large enough.
     """
     check_confidence(confidence)
     scores, membership, slices = np.asarray(scores), np.asarray(membership), np.asarray(slices)
@@ -71,13 +71,13 @@ def by_slice(
         raise ValueError(
             "`slices` must hold one with two members and two others, got none that does."
         )
-    found = {name: _judged(sides, rates, confidence) for name, sides in parts.items()}
+    found = {name: _result(sides, rates, confidence) for name, sides in parts.items()}
     worst = max(found, key=lambda name: found[name].auc.value)
-    together = _judged(parts[worst], rates, 1 - (1 - confidence) / len(parts))
+    together = _result(parts[worst], rates, 1 - (1 - confidence) / len(parts))
     return SlicedResult(found, worst, together, left_out)
 
 
-def _judged(sides, rates, confidence) -> MembershipResult:
+def _result(sides, rates, confidence) -> MembershipResult:
     return attack_result(*sides, rates=rates, confidence=confidence)
 
 
