@@ -65,7 +65,7 @@ class Case(NamedTuple):
 
 
 class Defence(NamedTuple):
-    """What stands between the canary and the attacker."""
+    """Defences of a training against the attacker."""
 
     dropout: float = 0.0
     early_stopping: bool = False
@@ -149,7 +149,7 @@ class Study:
 
     @property
     def settings(self) -> str:
-        """What a line of results holds for."""
+        """The settings that a line of results is valid for."""
         source = self.data.train.source
         return f"{self.experiment}; {self.defence}; {SIZES}; {len(self.data.train)} of {source}"
 
@@ -241,7 +241,7 @@ def _opened(table_sizes, tags):
 
 
 def attacked(study: Study, params, canary: Canary, seed: int) -> dict[str, Any]:
-    """What the attacks read of one secret."""
+    """The results of the attacks on one secret."""
     template, box, target = study.template, study.box, study.target
     words = len(template.vocabulary)
     guess = functools.partial(score_guesses, secret=canary.secret, candidates=words)

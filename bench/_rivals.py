@@ -1,4 +1,4 @@
-"""What is timed on JAX: plain and clipped gradients, whole steps, and jax_privacy's."""
+"""Programs timed on JAX: plain and clipped gradients, whole steps, and jax_privacy's."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""What the benches train: MNIST's test part, and the utterances that `trustml train` knows."""
+"""Tasks of the benches: MNIST's test part, and the utterances that `trustml train` knows."""
 
 import dataclasses
 import gzip

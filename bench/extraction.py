@@ -100,7 +100,7 @@ def _said(scores: dict) -> str:
 
 
 def summary(case: str, name: str, study: Study, lines: list[dict]) -> dict:
-    """What runs of one defence say together."""
+    """The results of all runs of one defence."""
     scores = [line["scores"] for line in lines]
     found: dict = {}
     for count, attack in _COUNTS.items():

@@ -169,7 +169,7 @@ def trained(case: Case, training: str, models: int) -> attacks.Shadows:
 
 
 class Signals(NamedTuple):
-    """What every model says, [model, unit ...], and its classes."""
+    """Logits of every model, [model, unit ...], and the classes."""
 
     logits: np.ndarray
     label: np.ndarray

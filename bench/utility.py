@@ -64,7 +64,7 @@ def train(task, rival: str, step, seed: int) -> dict:
 
 
 def settings_of(task, rival: str) -> str:
-    """What a line holds for: another setting is another training."""
+    """The settings that a line is valid for: others are another training."""
     training = task.baseline if TRAININGS[rival] is None else task.private
     return f"{task.what}; {training}"
 

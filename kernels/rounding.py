@@ -1,4 +1,4 @@
-"""What float32 products lose, so that norms computed from them can be bounds."""
+"""Errors of float32 products, so that norms computed from them can be bounds."""
 
 import math
 

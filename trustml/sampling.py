@@ -1,4 +1,4 @@
-"""Which units take part in which step: fixed shapes, a secret seed, any step at any time."""
+"""The units of each step: fixed shapes, a secret seed, any step at any time."""
 
 import functools
 import hashlib
@@ -207,7 +207,7 @@ def poisson_capacity(num_units: int, sample_rate: float, probability: float) -> 
 
 
 def _dealt(size, num_microbatches, capacity, generator):
-    """Places of units in a draw, each in a micro-batch of its own chance, and which found one.
+    """Positions of units in a draw, each in a random micro-batch, and the units that fit.
 
     Whether a unit is left out depends on those of its own micro-batch alone.
     """

@@ -1,4 +1,4 @@
-"""What a case is, and what all cases share."""
+"""The type of a case, and the code that all cases share."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Which JAX leaf is which tensor, and the loss of each example."""
+"""Tensors of the JAX leaves, and the loss of each example."""
 
 from typing import NamedTuple
 

@@ -80,7 +80,7 @@ def _on_grid(losses, chance, grid):
 
 
 def _composed(losses, chance, count):
-    """What dp_accounting keeps of the sum of `count` losses: its own bound, in losses."""
+    """Width of the sum of `count` losses that dp_accounting keeps: its own bound, in losses."""
     least, span = losses.min(), np.ptp(losses)
     orders = _ORDERS / span
     with np.errstate(divide="ignore"):  # some points have no probability that a float holds

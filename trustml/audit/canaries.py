@@ -32,7 +32,7 @@ class GradientCanaries(NamedTuple):
 
 
 class CanaryState(NamedTuple):
-    """What `canary_optimizer` carries. The records are sums with noise, as the weights are."""
+    """State of `canary_optimizer`. The records are sums with noise, as the weights are."""
 
     model: Any  # the state of the given optimizer
     records: Float[Array, "step canary"] | None  # noisy means at the canaries' coordinates

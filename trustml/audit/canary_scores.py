@@ -1,4 +1,4 @@
-"""What training did to canaries, read from its result, and the epsilon that this refutes."""
+"""Scores of canaries from the result of a training, and the epsilon that they refute."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from trustml.plan.checks import check_count, check_positive
 
 
 def canary_scores(params: PyTree, plan: PrivacyPlan) -> Float[np.ndarray, " canary"]:
-    """What training added up for each canary, in bounds: read from the final weights alone.
+    """The sum of a training for each canary, in bounds: read from the final weights alone.
 
     With a bound per unit: the steps that a canary took part in, plus noise of standard deviation
     `plan.noise_multiplier` times sqrt(steps); without it, about zero. Higher is more like a
@@ -34,7 +34,7 @@ def canary_scores(params: PyTree, plan: PrivacyPlan) -> Float[np.ndarray, " cana
 
 
 def canary_records(state: CanaryState, plan: PrivacyPlan) -> Float[np.ndarray, "step canary"]:
-    """What every step added for each canary, in bounds; see `canary_scores`.
+    """The share of each step in the sum of each canary, in bounds; see `canary_scores`.
 
     >>> plan = PrivacyPlan(
     ...     clip_norm=2.0, noise_multiplier=1.0, sample_rate=1.0, steps=1, expected_batch=10

@@ -25,7 +25,7 @@ class TprAtFpr(NamedTuple):
 
 
 class MembershipResult(NamedTuple):
-    """What the attack achieves. Private: it was measured on the members."""
+    """Success of an attack. Private: it was measured on the members."""
 
     auc: Estimate
     tpr_at_fpr: tuple[TprAtFpr, ...]

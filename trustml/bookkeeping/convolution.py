@@ -88,13 +88,13 @@ class _Windows:
         return image, channels_last(cotangent, numbers.out_spec)
 
     def seen(self, image, number: int, tap: int, size: int, axis: int):
-        """What a tap of the `number`-th axis of space meets, over `size` places of the output."""
+        """Positions under a tap of the `number`-th axis of space, for `size` of the output."""
         start = tap * self.params["rhs_dilation"][number]
         stride = self.params["window_strides"][number]
         return jax.lax.slice_in_dim(image, start, start + (size - 1) * stride + 1, stride, axis)
 
     def strip_bytes(self, cotangent) -> int:
-        """What one unit's windows along the last axis of space take, [unit, ...] in float32."""
+        """Bytes of one unit's windows along the last axis of space, [unit, ...] in float32."""
         places = math.prod(cotangent.shape[1:]) // self._channels
         return 4 * places * self.window[-1] * self._image_channels
 

@@ -19,7 +19,7 @@ UNIT = "unit"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Shape:
-    """What a factor looks like before there are arrays; labels are integers, strings or loops."""
+    """The form of a factor before there are arrays; labels are integers, strings or loops."""
 
     site: Site
     place: int  # which input of the site is the parameter's value

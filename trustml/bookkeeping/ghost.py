@@ -33,7 +33,7 @@ class _Sums(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """Where the loop over backward passes stands."""
+    """State of the loop over backward passes."""
 
     number: Any
     again: Any  # whether another turn is needed

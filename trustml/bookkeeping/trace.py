@@ -260,7 +260,7 @@ def _enter(value, aval=None):
 
 
 def _slice(value, loop: Loop, aval):
-    """What an iteration sees of a value that the loop runs over; hoisted, the array is the same."""
+    """The slice of a value for one iteration of a loop; hoisted, the array is the same."""
     if isinstance(value, Data):
         return _enter(value, aval)
     return Hoisted(aval, (*value.stack, loop), value.param, "slice", (value,))

@@ -36,7 +36,7 @@ class Bounding(NamedTuple):
         return jnp.sqrt(jnp.stack(totals))
 
     def finite(self, norms: Float[Array, "bound unit"]) -> Bool[Array, " unit"]:
-        """Which units may enter a sum."""
+        """Whether each unit may enter a sum."""
         return jnp.all(jnp.isfinite(norms), axis=0)
 
     def factors(self, norms: Float[Array, "bound unit"]) -> Float[Array, "bound unit"]:
@@ -49,7 +49,7 @@ class Bounding(NamedTuple):
         return jnp.where(present[None], jnp.stack(rows), 0.0)
 
     def exceeding(self, norms, factors) -> Bool[Array, " unit"]:
-        """Which units these factors do not bring within their bounds."""
+        """Whether each unit exceeds a bound in spite of these factors."""
         limits = jnp.stack([jnp.asarray(value, jnp.float32) for value in self.bounds.values])
         # Of a norm that is NaN no comparison holds.
         within = (factors == 0) | (factors * norms <= limits[:, None])

@@ -22,7 +22,7 @@ class UnitInfo(NamedTuple):
     norm: Any  # l2 norm before the bound, float32 [unit]; one such array per bound
     clip_factor: Any  # applied, shaped like `norm`; 0 for padding and what is not finite
     loss: Float[Array, " unit"] | None = None
-    aux: Any = None  # what the loss returned beside its value, stacked over units
+    aux: Any = None  # auxiliary output of the loss, stacked over units
 
 
 class PerUnit(NamedTuple):

@@ -1,4 +1,4 @@
-"""Which leaves are trained: a mask, a predicate on paths, or every floating leaf."""
+"""The trained leaves: by a mask, a predicate on paths, or every floating leaf."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where token ids are not differentiable: the score as a function of a shift of the embeddings."""
+"""The score as a function of a shift of the embeddings: token ids are not differentiable."""
 
 from collections.abc import Callable
 

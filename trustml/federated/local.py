@@ -1,4 +1,4 @@
-"""What one client computes: its parameters after local training, minus those before."""
+"""The delta of one client: its parameters after local training, minus those before."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from trustml.training import checks
 
 @dataclasses.dataclass(frozen=True)
 class LocalTraining:
-    """What a client does in a round, as a function of one client: `f` for `trustml.bounded_sum`.
+    """The local training of a round, as a function of one client: `f` for `trustml.bounded_sum`.
 
     The client goes through its rows in order, `batch_size` at a time, `epochs` times; each step
     takes the mean gradient over the rows that are there, and a batch of padding alone changes

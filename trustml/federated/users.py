@@ -11,7 +11,7 @@ from trustml.sampling import Draw
 
 
 class Clients(NamedTuple):
-    """What each client holds, padded to one shape. Every leaf has a leading client axis."""
+    """The rows of each client, padded to one shape. Every leaf has a leading client axis."""
 
     rows: Any  # pytree, [client, row, ...]; what padding holds is never read
     mask: Bool[np.ndarray, "client row"]

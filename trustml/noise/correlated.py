@@ -48,7 +48,7 @@ def correlated_noise(strategy: Strategy, stddev: float, *, steps: int) -> Correl
     recurrence of "banded" feeds noises back, through a polynomial with coefficients that do not
     grow, whose roots therefore lie on or outside the unit circle (Enestrom and Kakeya), outside
     for optimised ones. Tests compare 1,000 steps with float64. What is carried is computed apart
-    from what stands around it, so that another program that repeats the steps gives the same bits.
+    from the code around it, so that another program that repeats the steps gives the same bits.
 
     >>> from trustml.noise import key_from_seed
     >>> key, like = key_from_seed(0), jnp.zeros(4)

@@ -1,4 +1,4 @@
-"""Where values of a counter stream lie: tiles of the leaves of a tree, on one device or on many."""
+"""Positions in a counter stream: tiles of the leaves of a tree, on one device or on many."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Integer, PyTree, UInt32
 
-# A draw gives eight values. Sixteen draws, one beside the other, are a tile of consecutive values:
+# A draw gives eight values. Sixteen draws, side by side, are a tile of consecutive values:
 # shards of arrays then begin where tiles do.
 _LANES = 16
 VALUES = 8

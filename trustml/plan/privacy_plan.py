@@ -310,7 +310,7 @@ class PrivacyPlan:
     def statement(
         self, delta: float, *, steps: int | None = None, reproducible: bool = False
     ) -> str:
-        """What is promised, for which unit and adjacency, for which outputs, and what voids it.
+        """The promise in words: unit, adjacency, outputs that it covers, and what voids it.
 
         Args:
           delta: The delta to state.

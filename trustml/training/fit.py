@@ -17,7 +17,7 @@ from trustml.training.train_step import StepMetrics, TrainState, TrainStep
 
 
 class StepEvent(NamedTuple):
-    """What a callback is told after each step. Private, and `state` is donated to the next."""
+    """Argument of a callback after each step. Private, and `state` is donated to the next."""
 
     step: int  # steps done, this one included
     state: TrainState

@@ -15,7 +15,7 @@ class StepMetrics(NamedTuple):
     norm: Float[Array, ""]  # mean l2 norm of a unit's gradient before the bound; 0 if not bounded
     clipped: Float[Array, ""]  # part of the units that the bound scaled down
     dropped: Int[Array, ""]  # units whose gradient was not finite
-    aux: Any = None  # what the loss returned beside its value, stacked over the padded draw
+    aux: Any = None  # auxiliary output of the loss, stacked over the padded draw
 
 
 def unit_metrics(info, group) -> StepMetrics:

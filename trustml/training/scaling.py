@@ -201,7 +201,7 @@ def is_scaled(name: str) -> bool:
 
 
 def scaled_sums(sums: PyTree) -> PyTree:
-    """What `clipped_grad` gives by `scaled_params`, shaped like the trained weights."""
+    """The sums of `clipped_grad` on `scaled_params`, shaped like the trained weights."""
     return jax.tree.map(
         lambda leaf: leaf.scaled_at if _is_leaf(leaf) else leaf, sums, is_leaf=_is_leaf
     )
@@ -224,7 +224,7 @@ class Scaling:
         return loss_fn if self._scale_by is None else scaled_loss(loss_fn)
 
     def at(self, state: Any) -> tuple[PyTree, Callable]:
-        """Where its gradients are taken, and the way back for noisy sums."""
+        """Weights at which gradients are taken, and the way back for noisy sums."""
         if self._scale_by is None:
             return state.params, lambda noisy: noisy
         scale = self._scale_by(state.opt_state)

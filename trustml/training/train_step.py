@@ -28,7 +28,7 @@ from trustml.training.privatizer import MechanismState, begin, restore_noise_sta
 
 
 class TrainState(NamedTuple):
-    """What a step carries. Secret while training: who knows `key` can subtract the noise."""
+    """State between steps. Secret while training: who knows `key` can subtract the noise."""
 
     params: PyTree
     opt_state: PyTree
@@ -105,7 +105,7 @@ class TrainStep:
         return start(self.on_mesh.place(params), self.on_mesh.shared(check_key(key)))
 
     def shapes(self, params: PyTree) -> TrainState:
-        """What `init` would give, as shapes: to compile for devices that are not at hand.
+        """Shapes of the state from `init`, to compile for devices that are not at hand.
 
         Args:
           params: Arrays or `jax.ShapeDtypeStruct`, with shardings where they have one.

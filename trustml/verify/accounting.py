@@ -24,7 +24,7 @@ _RULES = {
 
 
 class Published(NamedTuple):
-    """A value that somebody published, or that a closed form gives, beside ours."""
+    """A published value, or that of a closed form, and ours."""
 
     check: str
     published: float
@@ -61,7 +61,7 @@ _EPSILONS = [
 
 
 def accounting_checks() -> Iterator[Published]:
-    """Yields every published value beside ours; about ten seconds."""
+    """Yields every published value with ours; about ten seconds."""
     yield from _epsilons()
     yield from _inverses()
     yield from _conventions()

@@ -1,4 +1,4 @@
-"""Published values of lower bounds on epsilon, beside ours."""
+"""Published values of lower bounds on epsilon, and ours."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, get_args

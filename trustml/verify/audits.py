@@ -63,7 +63,7 @@ def _gaussian(rng, member):
 
 
 class _Mechanism(NamedTuple):
-    """What it does to canaries, and how private it truly is."""
+    """A mechanism: scores of canaries, and its true privacy."""
 
     name: str
     scores: Callable

@@ -84,7 +84,7 @@ def one_training(rng: np.random.Generator) -> Iterator[BugCheck]:
 
 
 class _Trained(NamedTuple):
-    """What one training with canaries gives an attack."""
+    """The result of one training with canaries, for an attack."""
 
     plan: PrivacyPlan
     made: GradientCanaries
@@ -203,7 +203,7 @@ def many_runs(experiment: _Experiment, rng: np.random.Generator, runs: int = _RU
 
 
 def _scores(experiment, units: int, rng, runs: int) -> np.ndarray:
-    """What the attack sees of each run on so many units; the last of `_CROWD` is the canary."""
+    """The score of each run on so many units; the last of `_CROWD` is the canary."""
     plan = experiment.plan(units)
     signs = np.where(np.arange(units) == _CROWD - 1, 1, -1).astype(np.int32)
     params = {"model": {}, "canaries": jnp.zeros(1)}

@@ -36,7 +36,7 @@ class _Definition(NamedTuple):
 
 
 def definition(case: Case) -> _Definition:
-    """What the fast strategies must give, from per-unit gradients by `jax.grad` alone."""
+    """The result that fast strategies must give, from per-unit gradients by `jax.grad` alone."""
     trained, frozen = partition(case.params, case.options.get("trainable"))
     keys: tuple = ()
     if case.key is not None:

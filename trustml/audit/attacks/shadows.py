@@ -89,8 +89,8 @@ def train_shadows(
       shows what a private training gives away, and is not itself one.
 
     Raises:
-      ValueError: A number out of range, units without a common axis, a plan beside `steps` or
-        `batch`, or one that asks for more than Poisson draws, a flat or automatic bound and
+      ValueError: A number out of range, units without a common axis, a plan together with `steps`
+        or `batch`, or one that asks for more than Poisson draws, a flat or automatic bound and
         independent noise.
 
     References:
@@ -135,7 +135,7 @@ def model_values(f: Callable, params: PyTree, units: PyTree, *, batch_size: int 
       batch_size: Units computed at a time, of one model after another.
 
     Returns:
-      What `f` returns, on the host, with leading axes [model, unit]. Private.
+      Outputs of `f`, on the host, with leading axes [model, unit]. Private.
     """
     check_count("batch_size", batch_size)
     check_units(units)
@@ -182,7 +182,7 @@ def _checked(membership, models, rows):
 
 
 def _placing(models, at_once, devices):
-    """Where units and models lie, and how many models a program trains."""
+    """Shardings of units and models, and the number of models that a program trains."""
     devices = list(jax.local_devices() if devices is None else devices)
     if at_once is not None:
         check_count("at_once", at_once)

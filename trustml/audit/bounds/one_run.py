@@ -184,7 +184,7 @@ def _default_guesses(canaries: int) -> list[int]:
 
 
 def _worst_order(member, nonmember):
-    """Who is a member, from the highest score down; guesses from both ends meet errors first."""
+    """Membership from the highest score down; guesses from both ends meet errors first."""
     scores = np.concatenate([member, nonmember])
     truth = np.arange(len(scores)) < len(member)
     # Reading the truth can only lose: the fewest correct of any order of the tied.

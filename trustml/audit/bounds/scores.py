@@ -38,7 +38,7 @@ class Split(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """What is tested: a threshold, and the counts of whoever has at least that score."""
+    """Thresholds, and the counts of members and others with at least that score."""
 
     threshold: Float[np.ndarray, " rule"]
     tp: Int[np.ndarray, " rule"]

@@ -14,7 +14,7 @@ from trustml.plan.checks import check_count, check_positive
 
 
 class Inversion(NamedTuple):
-    """What an attack found from each of its starts."""
+    """The result of an attack from each of its starts."""
 
     codes: Int[np.ndarray, "restart position"]  # places among the candidates
     losses: Float[np.ndarray, " restart"]  # of the sentence with that code, nats per word

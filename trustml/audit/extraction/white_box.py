@@ -17,7 +17,7 @@ from trustml.plan.checks import check_count
 
 
 class WhiteBox(NamedTuple):
-    """What an attack needs of a model; `loss` of `represent` is the model's loss."""
+    """Functions of a model for an attack; `loss` of `represent` is the model's loss."""
 
     represent: Callable[..., Float[Array, "time features"]]  # (params, tokens, chars)
     loss: Callable[..., Float[Array, ""]]  # (params, vectors of words, ids of tags), nats per word
@@ -104,7 +104,7 @@ def attack_target(
     letters: int,
     candidates: Sequence[str] | None = None,
 ) -> Target:
-    """What an attacker who knows the template looks for.
+    """The target of an attacker who knows the template.
 
     Args:
       template: Everything of the canary but its secret.
@@ -176,6 +176,6 @@ def mixed_loss(
 def vectors_of(
     box: WhiteBox, params: PyTree, target: Target
 ) -> tuple[Float[Array, "prefix features"], Float[Array, "candidate features"]]:
-    """What the model reads of the words before the secret, and of each candidate."""
+    """Vectors of the words before the secret, and of each candidate."""
     before = box.represent(params, target.tokens, target.chars)
     return before, box.represent(params, target.candidate_tokens, target.candidate_chars)

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: ledger, checkpoints, secrets, metrics; and how it goes on."""
+"""Files of a run (ledger, checkpoints, secrets, metrics) and how a run continues."""

@@ -20,7 +20,7 @@ from trustml.training.runs.files import sync_folder
 from trustml.training.runs.storage import OrbaxStorage, Storage
 
 storage: Storage = OrbaxStorage()
-_OVERHEAD = 1 << 16  # bytes beside the arrays themselves
+_OVERHEAD = 1 << 16  # bytes on top of the arrays themselves
 
 
 class CheckpointError(ValueError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """Where each file of a run lies. It names files and makes none.
+    """Paths of the files of a run. It names files and makes none.
 
     `trustml.fit` writes the first seven; `trustml train` adds the others, and one folder of the
     same kind for the baseline and for each of several repeats.
@@ -78,7 +78,7 @@ class RunFolder:
 
     @property
     def canaries(self) -> Path:
-        """Which units and canaries a coin put into the training. Private."""
+        """The units and canaries that a coin put into the training. Private."""
         return self.path / "canaries.json"
 
     @property

@@ -90,7 +90,7 @@ class Ledger:
         self.summary.head, self._usable = body["hash"], True
 
     def place(self) -> str:
-        """Where this ledger lives: a copy of it lives elsewhere."""
+        """Device and inode of this file: a copy has others."""
         found = os.fstat(self._file)
         return f"{found.st_dev}:{found.st_ino}"
 

@@ -1,4 +1,4 @@
-"""How the arrays of a checkpoint lie on disk: as orbax has them, so other programs read them."""
+"""Arrays of a checkpoint on disk, in the format of orbax, which other programs read."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ class Storage(Protocol):
         """Makes `folder`, which appears whole or not at all; `facts` are its metadata."""
 
     def kinds(self, folder: Path) -> dict[str, Any]:
-        """What `folder` holds by name; each value has a `shape` and a `dtype`."""
+        """Arrays of `folder` by name; each value has a `shape` and a `dtype`."""
 
     def restore(self, folder: Path, like: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """The arrays of `folder`, in the types and on the devices of `like`."""
