@@ -32,6 +32,7 @@ from trustml.report.measured import Estimate
         [1e-320, 2e-320],
         [1e99, -1e99],
         [1e300, 1.0],
+        [10**400, 1.0],
         [1e15, 1e15 + 1],
         [5.0, None, 7.0],
     ],
@@ -52,6 +53,12 @@ def test_odd_data_do_not_break_a_plot(values, log):
         if figure is not None:
             svg = ElementTree.fromstring(to_svg(figure, "odd"))
             assert not re.search(r"\b(nan|inf)\b", ElementTree.tostring(svg, encoding="unicode"))
+
+
+def test_a_part_that_cannot_be_drawn_is_left_out():
+    parts = [("huge", 1e308, "part-1"), ("as huge", 1e308, "part-2"), ("rest", 2.0, "part-rest")]
+    figure = bar_chart([Row("step", "", parts)], Axis("Milliseconds"))
+    assert [float(bar.get_width()) for bar in figure.axes[0].patches] == [2.0]
 
 
 def test_ticks_are_round_and_long_series_are_thinned():
@@ -78,9 +85,13 @@ def test_a_curve_keeps_the_corners_that_a_logarithmic_axis_shows():
 def test_any_text_is_drawn_as_it_is(text):
     estimate = Estimate(0.5, 0.4, 0.6, "Wilson, 95 %")
     parts = [("private", estimate, "private"), ("baseline", None, "baseline")]
-    svg = to_svg(dot_chart([Row(text[:20], "n = 1", parts)], Axis("Share")), text)
+    dots = dot_chart([Row(text[:20], "n = 1", parts)], Axis("Share"))
+    lines = line_chart([Series("", [(1, 1)], "private")], Axis("Step"), Axis(text))
+    labelled = line_chart([Series("", [(1, 1)], "private")], Axis(text), Axis("Loss"))
     shown = "".join(one if one.isprintable() else " " for one in text[:20])
-    assert shown in [one.text for one in ElementTree.fromstring(svg).iter("text")]
+    for figure in (dots, lines, labelled):
+        svg = ElementTree.fromstring(to_svg(figure, text))
+        assert shown in [one.text for one in svg.iter("text")]
 
 
 def test_a_figure_is_the_same_each_time_and_free_of_names(parse):

@@ -1,6 +1,7 @@
 """Reports as JSON: the schema knows them, what is no report is refused by name."""
 
 import json
+import math
 
 import pytest
 
@@ -69,6 +70,12 @@ def test_the_schema_refuses_a_wrong_kind_and_describes_every_field(sample):
             lambda r: {**r, "run": {**r["run"], "repeats": -1}},
             "`run.repeats`: .*greater than or equal to 0, got -1",
         ),
+        (
+            lambda r: {**r, "privacy": {**r["privacy"], "epsilon": 10**400}},
+            "`privacy.epsilon`: Input should fit in a float, got 1000",
+        ),
+        (lambda r: {**r, "model": {"width": math.nan}}, "`report` must be standard JSON: .*whole"),
+        (lambda r: {**r, "private": "\ud800"}, "`report` must be standard JSON: .*whole"),
         (
             lambda r: {**r, "attack": {**r["attack"], "arms": {}}},
             "`attack.arms` must hold 'private', got no 'private'",

@@ -134,6 +134,15 @@ def test_an_unfinished_run_says_what_is_missing_and_draws_nothing_empty(
     assert "100 of 200 steps are charged, and the claim is about them" in render([unfinished()])
 
 
+def test_a_score_without_its_step_is_left_out(sample, render):
+    report = sample()
+    assert "valid intent over steps" in render([report])
+    for arm in report["learning"].values():
+        for entry in arm["evaluations"]:
+            del entry["step"]
+    assert "valid intent over steps" not in render([report])
+
+
 def test_a_run_that_stopped_early_claims_all_planned_steps(sample, render, parse):
     report = {**sample(steps_charged=100), "status": "stopped early", "results": None}
     page = parse(render([report])).text

@@ -1,6 +1,6 @@
 """Numbers as text; bounds are `trustml.formatting`'s."""
 
-import math
+import sys
 from decimal import ROUND_CEILING, Decimal
 from typing import Any, TypeGuard
 
@@ -95,10 +95,10 @@ def bound_text(bound: Bound | CanaryAudit | None) -> str:
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value can be shown and compared.
 
-    >>> is_number(0.5), is_number(None), is_number(float("nan"))
-    (True, False, False)
+    >>> is_number(0.5), is_number(None), is_number(float("nan")), is_number(10**400)
+    (True, False, False, False)
     """
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def one_in(delta: float) -> str:

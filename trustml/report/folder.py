@@ -43,7 +43,7 @@ def read_report(folder: Path, *, delta: float | None = None) -> Report:
         return _of_ledger(RunFolder(folder), delta)
     try:
         document = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} must be a whole JSON document: {error}.") from None
     try:
         return from_json(document)

@@ -4,17 +4,33 @@ They were computed on people's rows without noise. A null is a value that was no
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 T = TypeVar("T")
 U = TypeVar("U")
 Count = Annotated[int, Field(ge=0)]
+
+
+def _check_size(value: int | float) -> int | float:
+    """Refuses whole numbers that no float holds: JSON has them, arithmetic would overflow."""
+    if not abs(value) <= sys.float_info.max:
+        raise PydanticCustomError("float_size", "Input should fit in a float")
+    return value
+
+
 # A whole number stays one when it is read again, as `float` alone would not keep it.
-Number = Annotated[int | float, WithJsonSchema({"type": "number"})]
-Positive = Annotated[int | float, Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0})]
+Number = Annotated[int | float, AfterValidator(_check_size), WithJsonSchema({"type": "number"})]
+Positive = Annotated[
+    int | float,
+    Field(ge=0),
+    AfterValidator(_check_size),
+    WithJsonSchema({"type": "number", "minimum": 0}),
+]
 Share = Annotated[
     int | float,
     Field(ge=0, le=1),

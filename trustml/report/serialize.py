@@ -105,6 +105,8 @@ def _parse(kind: type, document: dict[str, Any], way_out: str) -> Any:
         return _adapter(kind).validate_json(dumps(document), strict=True)
     except ValidationError as error:
         raise ValueError(_message(kind, error, way_out)) from None
+    except ValueError as error:  # NaN, an infinity, or too many digits
+        raise ValueError(f"`report` must be standard JSON: {error}. {way_out}") from None
 
 
 def _message(kind: type, error: ValidationError, way_out: str) -> str:
@@ -117,12 +119,14 @@ def _message(kind: type, error: ValidationError, way_out: str) -> str:
         lacking = ", ".join(repr(one[-1]) for one in missing if list(one[:-1]) == above)
         return f"`{_path(above)}` must hold {required}, got no {lacking}. {way_out}"
     first, got = errors[0], errors[0]["input"]
+    if not first["loc"]:  # half a surrogate pair, or too deep
+        return f"`report` must be standard JSON: {first['msg']}. {way_out}"
     # A number is an int or a float: pydantic names the one it tried last.
     *above, last = [part for part in first["loc"] if part not in ("int", "float")]
     path = f"{_path(above)}.{last}"
     if first["type"] in _KINDS:
         return f"`{path}` must be a JSON {_KINDS[first['type']]}, got {type(got).__name__}."
-    return f"`{path}`: {first['msg']}, got {got!r}. {way_out}"
+    return f"`{path}`: {first['msg']}, got {got!r:.60}. {way_out}"
 
 
 def _path(parts: Sequence[str | int]) -> str:

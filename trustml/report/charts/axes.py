@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trustml.report.charts.canvas import one_line
 from trustml.report.charts.looks import COLOURS
 from trustml.report.digits import short
 
@@ -32,7 +33,7 @@ def set_axis(axes: "Axes", which: str, axis: Axis, limits: Limits) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     if which == "x":
-        axes.set_xlabel(axis.label, color=COLOURS["ink"])
+        axes.set_xlabel(one_line(axis.label), color=COLOURS["ink"])
     axes.set(**{f"{which}scale": "log" if axis.log else "linear", f"{which}lim": limits})
     line = axes.xaxis if which == "x" else axes.yaxis
     line.set_major_locator(_ticks(axis, limits))
@@ -88,4 +89,4 @@ def clamp(value: int | float, limits: Limits) -> float:
 
 def is_drawn(*values: Any) -> bool:
     """Whether all of them can be drawn."""
-    return all(v is not None and math.isfinite(v) and abs(v) < _LARGEST for v in values)
+    return all(v is not None and abs(v) < _LARGEST for v in values)  # NaN is below nothing

@@ -14,7 +14,7 @@ from trustml.report.charts.axes import (
     limits_of,
     set_axis,
 )
-from trustml.report.charts.canvas import FONT, make_figure
+from trustml.report.charts.canvas import FONT, make_figure, one_line
 from trustml.report.charts.looks import COLOURS, LOOKS, line_style, mark_style
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def line_chart(
     def draw(axes: "Axes") -> None:
         set_axis(axes, "x", x, across)
         set_axis(axes, "y", y, upward)
-        axes.set_title(y.label, loc="left", fontsize=FONT, color=COLOURS["ink"])
+        axes.set_title(one_line(y.label), loc="left", fontsize=FONT, color=COLOURS["ink"])
         if forbidden:
             _draw_region(axes, inside(forbidden.points, across, upward), upward[1])
         for one in shown:

@@ -48,7 +48,8 @@ def bar_chart(rows: Sequence[Row], axis: Axis) -> "Figure | None":
     >>> [float(bar.get_width()) for bar in figure.axes[0].patches]
     [1.0, 2.0]
     """
-    lengths = [sum(part[1] for part in row.parts) for row in rows]
+    shown = [row._replace(parts=[one for one in row.parts if is_drawn(one[1])]) for row in rows]
+    lengths = [sum(part[1] for part in row.parts) for row in shown]
 
     def draw(axes: "Axes", row: Row, top: float, limits: Limits) -> None:
         begin = 0.0
@@ -57,7 +58,7 @@ def bar_chart(rows: Sequence[Row], axis: Axis) -> "Figure | None":
             begin += length
 
     ends = lengths if any(lengths) else []
-    return _row_chart(rows, axis._replace(low=0.0), ends, draw, lambda row: 0.75, "bar")
+    return _row_chart(shown, axis._replace(low=0.0), ends, draw, lambda row: 0.75, "bar")
 
 
 def _row_chart(rows, axis: Axis, ends, draw_row: Callable, height_of: Callable, shape: str):

@@ -157,8 +157,8 @@ def _losses(arm: ArmLearning) -> list[Point]:
 
 
 def _scores(arm: ArmLearning, score: str) -> list[Point]:
-    entries = arm.evaluations
-    return [(one["step"], one[score]) for one in entries if is_number(one.get(score))]
+    pairs = [(entry.get("step"), entry.get(score)) for entry in arm.evaluations]
+    return [pair for pair in pairs if all(map(is_number, pair))]
 
 
 def _learning(report: Report) -> list[Block]:
