@@ -1,5 +1,6 @@
 """Strict numerics, a cache of compiled programs, and slow tests left out unless asked for."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -51,16 +52,30 @@ def pytest_terminal_summary(terminalreporter, config):
 
 # Rooms whose networks run for milliseconds and would compile for minutes. The core's tests meet the
 # programs that users run.
-UNOPTIMISED = {"audit", "fairness", "federated", "models", "recipes"}
+UNOPTIMISED = {"audit", "cli", "fairness", "federated", "models", "recipes"}
+
+
+@contextlib.contextmanager
+def _unoptimised(wanted=True):
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, before or wanted)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+@pytest.fixture(scope="session")
+def unoptimised():
+    """For fixtures of a session: what is compiled within is not optimised."""
+    return _unoptimised
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick_compilation(request):
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    jax.config.update(name, before or request.path.parent.name in UNOPTIMISED)
-    yield
-    jax.config.update(name, before)
+def _compilation(request):
+    with _unoptimised(request.path.parent.name in UNOPTIMISED):
+        yield
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ SETTINGS += ["--audit", "--audit-canaries", "300", "--seed", "3"]
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, unoptimised):
     """The folder of a tiny audited run of the default; the first worker trains it for all."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     with FileLock(f"{folder}.lock"):
         if not (folder / "report.html").exists():  # the last file of a run
-            assert main(["train", *SETTINGS, "--out", str(folder)]) == 0
+            with unoptimised():  # as all that is compared with it
+                assert main(["train", *SETTINGS, "--out", str(folder)]) == 0
     return folder

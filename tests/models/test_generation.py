@@ -73,13 +73,8 @@ def anew(config, net):
     return scores
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=() if case == "gpt2 stacked" else pytest.mark.slow)
-        for case in CASES
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_greedy_writing_equals_reading_everything_anew(case):
     config, options = CASES[case]
     net, params = network(config, options)

@@ -217,6 +217,7 @@ def framed(folder, frames):
     return wrapper
 
 
+@pytest.mark.slow
 def test_no_page_scrolls_sideways_on_any_screen(tmp_path, browse, sample, several, spoil, render):
     # The measure must see what is too wide.
     wide = '<!DOCTYPE html><body style="margin:0"><div style="width:2000px">wide</div>'
