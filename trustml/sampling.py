@@ -221,7 +221,7 @@ def _dealt(size, num_microbatches, capacity, generator):
 
 
 def _generator(secret, number, purpose=b""):
-    # Who knows the draws knows which units to look for, so no unit is hidden among others any more.
+    # Whoever knows the draws knows which units took part: amplification by sampling is then void.
     # SHA-256 of the secret and the step: steps are unrelated streams, and none has to be replayed.
     digest = hashlib.sha256(_DOMAIN + secret + int(number).to_bytes(8, "little") + purpose).digest()
     entropy = np.random.SeedSequence(int.from_bytes(digest, "little"), pool_size=8)

@@ -111,7 +111,7 @@ def curve(run: Steps, adjacency: str, method: Method) -> Curve:
 
 
 def rounding(run: Steps) -> float:
-    """Most of delta that composing in floats may lose."""
+    """Upper bound of the delta that composing in floats may lose."""
     return sum(_ROUNDING * (1 if _is_one(step) else count) + 2 * _CUT for step, count in run)
 
 

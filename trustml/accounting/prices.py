@@ -1,7 +1,7 @@
 """Epsilon and delta of one composed run by given methods: pure, so each is computed once a process.
 
 A calibration asks for some thirty prices of up to a second each, and a study, a report or a test
-calibrates the same plan again and again. What is kept is one number a price.
+calibrates the same plan again and again. The cache keeps one number for each price.
 """
 
 import functools

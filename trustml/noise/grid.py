@@ -38,7 +38,7 @@ def grid_spacing(clip_bound: float, dimension: float) -> float:
 
 
 def grid_sensitivity(clip_bound: float, spacing: float, dimension: float) -> float:
-    """Most that a unit moves the rounded sum, in l2 norm: clip_bound + spacing sqrt(d).
+    """Largest move of the rounded sum by one unit, in l2 norm: clip_bound + spacing sqrt(d).
 
     Rounding moves each coordinate by at most half a step in both sums, so that the difference of a
     coordinate grows by a step at most, and that of d coordinates by sqrt(d) steps.

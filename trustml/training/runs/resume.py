@@ -67,15 +67,15 @@ def open_run(
     """Begins a run in a new folder, or goes on with one.
 
     Args:
-      folder: Where.
-      step: What is trained.
+      folder: The run's folder.
+      step: Of `private_step` or `baseline_step`.
       params: Weights to start from.
       train: The whole data.
       resume: Whether a run that is there may be continued.
       seed: As in `fit`.
       renew: A reason for a new key although the conditions are the same.
-      source: Fingerprint of the data that `train` was taken from; runs compose by it.
       accept_charge: Whether a new key may cost more than a tenth of the plan's steps.
+      source: Fingerprint of the data that `train` was taken from; runs compose by it.
 
     Guarantee:
       The noise of a step meets one state only: a run repeats steps under its key if machine, data,
