@@ -466,6 +466,13 @@ def test_what_is_no_ledger_is_refused(tmp_path, capsys):
     assert "ledger.jsonl line 1 is damaged" in capsys.readouterr().err
 
 
+def test_a_ledger_of_another_format_is_not_added_up(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trustml.training.runs.resume.SCHEMA", 1)
+    train(tmp_path / "run")
+    assert main(["plan", "--ledger", str(tmp_path / "run")]) == 2
+    assert "`ledger` must be of format 2, got" in capsys.readouterr().err
+
+
 # --- The report of other runs ---
 
 

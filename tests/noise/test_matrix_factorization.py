@@ -439,8 +439,9 @@ def test_a_step_out_of_turn_has_no_noise_to_use(kind, step, at):
     assert np.isnan(flat(found)).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tree", "banded", "blt"])
+@pytest.mark.parametrize(
+    "kind", ["tree", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("banded", "blt"))]
+)
 def test_noise_drawn_where_the_weights_lie_is_the_same(kind):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     like = jnp.zeros((4, 256))

@@ -213,7 +213,6 @@ def test_a_leaf_does_not_depend_on_the_others():
     assert not np.array_equal(one[0][:21].reshape(3, 7), one[1])
 
 
-@pytest.mark.slow
 def test_many_values_are_drawn_in_parts_that_change_nothing(monkeypatch):
     tree = {"a": jnp.zeros((30, 70)), "b": jnp.zeros(1300)}
     whole = noise.gaussian_like(tree, KEY, jnp.uint32(4))

@@ -10,6 +10,7 @@ from trustml.plan import PrivacyPlan, composed_epsilon
 from trustml.training.runs.entries import Summary
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import read_ledger, summarize
+from trustml.training.runs.validation import SCHEMA
 
 
 class RunCost(NamedTuple):
@@ -57,7 +58,7 @@ def compose(folders: Sequence[Path], delta: float) -> list[Total]:
     sources: dict[str, list[_Ledger]] = {}
     for folder in folders:
         for training in RunFolder(folder).trainings() or [RunFolder(folder)]:
-            ledger = _Ledger(training.path, read_ledger(training.path))
+            ledger = _read(training.path)
             sources.setdefault(ledger.entries[0]["source"], []).append(ledger)
     return [_total(source, ledgers, delta) for source, ledgers in sources.items()]
 
@@ -65,6 +66,16 @@ def compose(folders: Sequence[Path], delta: float) -> list[Total]:
 class _Ledger(NamedTuple):
     folder: Path
     entries: list[dict[str, Any]]
+
+
+def _read(folder: Path) -> _Ledger:
+    entries = read_ledger(folder)
+    if (found := entries[0].get("schema")) != SCHEMA:
+        raise ValueError(
+            f"`ledger` must be of format {SCHEMA}, got {folder} of format {found!r}. Add it up "
+            "with the version of trustml that wrote it."
+        )
+    return _Ledger(folder, entries)
 
 
 class _Spent(NamedTuple):

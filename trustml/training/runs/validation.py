@@ -10,7 +10,7 @@ from trustml.training.runs.ledger import Ledger, LedgerError
 from trustml.training.runs.metrics_log import read_lines
 from trustml.training.train_step import TrainStep
 
-SCHEMA = 1
+SCHEMA = 2  # 2 renames fields of the plan: num_microbatches, cycle_length, discrete_gaussian
 
 
 def check_folder(folder: RunFolder, resume: bool) -> None:
