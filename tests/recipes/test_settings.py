@@ -90,6 +90,7 @@ def test_help_names_every_setting_with_its_group_and_default(capsys):
         ({"steps": None}, "`steps` must be a whole number, got None, in a.yaml."),
         ({"size": 0}, "`size` must be at least 1, got 0, in a.yaml."),
         ({"audit": 1}, "`audit` must be true or false, got 1, in a.yaml."),
+        ({"runs": [3]}, "`runs` must be text, got [3], in a.yaml."),
     ],
 )
 def test_bad_values_of_a_file_are_one_line(values, message):

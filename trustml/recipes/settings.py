@@ -129,7 +129,8 @@ class Field(NamedTuple):
             value = Path(value)
         if isinstance(value, list) and self._is_tuple:
             (kind,) = self._item_kinds
-            value = tuple(map(kind, value))  # YAML has no tuples and no paths
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                value = tuple(map(kind, value))  # YAML has no tuples and no paths
         whole = isinstance(value, int) and not isinstance(value, bool)
         optional = value is None and type(None) in typing.get_args(self.hint)
         fits = optional or (whole and float in kinds) or any(_is_of(value, kind) for kind in kinds)
@@ -244,7 +245,7 @@ def _whole(text: str) -> int:
 
 def _is_of(value: Any, kind: Any) -> bool:
     if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple | list)
+        return isinstance(value, tuple)
     return type(value) is kind or (kind is Path and isinstance(value, Path))
 
 
