@@ -36,7 +36,7 @@ class Knob(NamedTuple):
       on_resume: Whether a run that goes on may change it.
       of_cell: Whether each cell of a study sets it; cells share the other settings.
       shown: What `--help` says of the default; by default the default itself, if there is one.
-      metavar: What stands for its value in `--help`; by default its type's letter.
+      metavar: Name of its value in `--help`; by default its type's letter.
       positional: Whether it takes the arguments that no flag names.
       commas: Whether a flag's text is a list with commas between; else several texts are.
       flag: By default the name with dashes.
@@ -69,7 +69,7 @@ class Field(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What messages call it: its flag, or what stands for it in `--help`."""
+        """What messages call it: its flag, or its name in `--help`."""
         return self.knob.metavar or self.name.upper() if self.knob.positional else self.flag
 
     @property
@@ -97,10 +97,10 @@ class Field(NamedTuple):
         return typing.get_args(self.kinds[0])[:1] if self._is_tuple else self.kinds
 
     def parse(self, text: str) -> Any:
-        """The value that a flag's text stands for; `1e3` and `13_084` are whole numbers.
+        """The value of a flag's text; `1e3` and `13_084` are whole numbers.
 
         Raises:
-          ValueError: It stands for none.
+          ValueError: The text is no such value.
         """
         if self.knob.commas:
             parts = [part.strip() for part in text.split(",")]
