@@ -16,7 +16,18 @@ from trustml.training import baseline_step as baseline_step
 from trustml.training import fit as fit
 from trustml.training import private_step as private_step
 
-_ROOMS = ("audit", "data", "fairness", "federated", "models", "noise", "recipes", "report")
+_ROOMS = (
+    "audit",
+    "data",
+    "fairness",
+    "federated",
+    "metrics",
+    "models",
+    "noise",
+    "recipes",
+    "report",
+    "stats",
+)
 
 
 def __getattr__(name: str) -> Any:

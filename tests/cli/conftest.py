@@ -17,7 +17,7 @@ def finished(tmp_path_factory, unoptimised):
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     with FileLock(f"{folder}.lock"):
-        if not (folder / "report.html").exists():  # the last file of a run
+        if not (folder / "report.json").exists():  # the last file of a run
             with unoptimised():  # as all that is compared with it
                 assert main(["train", *SETTINGS, "--out", str(folder)]) == 0
     return folder

@@ -523,3 +523,11 @@ def test_a_table_loses_nothing_on_any_terminal(width, capsys, monkeypatch):
         assert word in shown
     assert max(map(len, shown.splitlines())) <= width
     assert squeezed.count("False") == 2
+
+
+def test_a_table_shows_brackets_and_colons_as_they_are(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    show_table("By [group]", ["[b]", "value"], [["[/b] :smile:", "[1, 2]"]])
+    shown = capsys.readouterr().out
+    for text in ("By [group]", "[b]", "[/b] :smile:", "[1, 2]"):
+        assert text in shown

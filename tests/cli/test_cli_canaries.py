@@ -11,7 +11,7 @@ from trustml.cli import main
 from trustml.recipes.train import canaries
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.resolve import resolve
+from trustml.recipes.train.resolve import check, resolve
 from trustml.report import load_schema
 from trustml.training import privatizer
 from trustml.training.runs.folder import RunFolder
@@ -144,6 +144,13 @@ def test_bounds_by_part_give_the_canaries_one_of_their_own(bounds):
     parts = jax.tree.leaves(plan.clip_norm)
     assert plan.clip_bound == pytest.approx(np.linalg.norm(parts)) == pytest.approx(0.1)
     assert (len(parts) > 10) == (bounds == "layer")
+
+
+def test_a_budget_that_no_plan_meets_is_no_bad_setting():
+    chosen = config(epsilon=-1.0, pretrain=False)
+    check(chosen)  # so a study skips the cell and trains the others
+    with pytest.raises(ValueError, match="`epsilon` must"):
+        resolve(chosen, quiet=True)
 
 
 @pytest.mark.parametrize(

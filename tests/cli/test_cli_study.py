@@ -77,7 +77,7 @@ def trained(finished, monkeypatch):
 
     monkeypatch.setattr(training_run, "run", start)
     monkeypatch.setattr(training_run, "resume", resume)
-    monkeypatch.setattr("trustml.recipes.train.resolve.resolve", lambda *_, **__: None)
+    monkeypatch.setattr("trustml.recipes.train.resolve.check", lambda config: None)
     monkeypatch.setattr(findings, "_keys", lambda folder: {folder.name})
     return seen
 

@@ -10,10 +10,13 @@ from trustml.recipes import (
     AuditConfig,
     PlanConfig,
     StudyConfig,
+    TrainConfig,
     audit_scores,
     check_data,
     list_data,
     plan,
+    resume,
+    run,
 )
 
 
@@ -44,6 +47,20 @@ def test_an_audit_is_that_of_the_command(tmp_path, capsys):
     )
     assert found["claim"] == audit.claim._asdict()
     assert found["attacks"]["score"]["auc"] == audit.attacks["score"].whole.result.auc._asdict()
+
+
+def test_a_false_positive_rate_counts_once():
+    assert AuditConfig(file="a.csv", fpr=(0.1, 0.01, 0.1)).rates == (0.1, 0.01)
+
+
+def test_a_run_checks_its_settings_and_keeps_them(tmp_path):
+    with pytest.raises(ValueError, match="`repeats` must be at least 1, got 0, in `config`"):
+        run(TrainConfig(repeats=0), tmp_path / "run")
+    with pytest.raises(ValueError, match="`physical_batch_size` must be a positive integer or"):
+        run(TrainConfig(physical_batch_size="1.5"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="`--epsilon` cannot go with `--resume`"):
+        resume(tmp_path, {"epsilon": 8.0})
 
 
 @pytest.mark.parametrize(

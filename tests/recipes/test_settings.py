@@ -89,7 +89,9 @@ def test_help_names_every_setting_with_its_group_and_default(capsys):
         ({"steps": 0}, "`steps` must be at least 1, got 0, in a.yaml."),
         ({"steps": None}, "`steps` must be a whole number, got None, in a.yaml."),
         ({"size": 0}, "`size` must be at least 1, got 0, in a.yaml."),
+        ({"budget": 10**400}, f"`budget` must be a number, got {10**400}, in a.yaml."),
         ({"audit": 1}, "`audit` must be true or false, got 1, in a.yaml."),
+        ({"runs": [3]}, "`runs` must be text, got [3], in a.yaml."),
     ],
 )
 def test_bad_values_of_a_file_are_one_line(values, message):
@@ -100,7 +102,7 @@ def test_bad_values_of_a_file_are_one_line(values, message):
 
 def test_yaml_keys_are_the_settings(tmp_path):
     path = tmp_path / "a.yaml"
-    path.write_text("budget: 1e-5\nsteps: 3\nout: runs/a\n")
+    path.write_text("budget: 1e-5\nsteps: 3e0\nout: runs/a\n")
     made = Tiny.from_dict(read_yaml(path), str(path))
     assert (made.budget, made.steps, made.out) == (1e-5, 3, Path("runs/a"))
     path.write_text(to_yaml(made.to_dict(), "As resolved"))

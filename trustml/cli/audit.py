@@ -6,8 +6,8 @@ from trustml.cli import audit_scores, audit_study, flags
 
 COMMANDS = {"scores": audit_scores, "study": audit_study}
 _ABOUT = """\
-Audits privacy by attack: how well members of the training data are told from others, and the
-epsilon that this refutes, with the confidence and the assumptions of each figure. An audit that
+Audits privacy by attack: how well an attack tells members of the training data from others, and
+the epsilon that this refutes, with the confidence and the assumptions of each figure. An audit that
 finds little proves little.
 
 examples:

@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
 def _show(audit: ScoresAudit, config: AuditConfig, out: Path | None) -> None:
     sizes = f"{audit.members:,} members and {audit.nonmembers:,} others"
     title = f"Attacks on {sizes}; {percent(audit.confidence)} intervals; private quantities"
-    head = ["attack", "AUC", *(f"TPR at {percent(rate)} FPR" for rate in config.fpr)]
+    head = ["attack", "AUC", *(f"TPR at {percent(rate)} FPR" for rate in config.rates)]
     rows = [_success_row(name, one.whole) for name, one in audit.attacks.items()]
     show_table(title, head, rows)
     _show_bounds(audit)

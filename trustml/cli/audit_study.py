@@ -18,7 +18,7 @@ Trains a grid of epsilons, mechanisms and models on the same data, each cell an 
 utility, AUC, true positives at 1 % false alarms and audited epsilon, with rank correlations.
 
 The mechanisms: {", ".join(MECHANISMS)}.
-`exact` clips every unit as a whole; `edp-sgd` clips means of micro-batches by layer, with noise
+`exact` clips every unit as a whole; `edp-sgd` clips means of microbatches by layer, with noise
 that decays (Dupuy et al. 2022). Learning rates are the preset's, chosen for exact clipping.
 
 Whatever ends a study, the same command goes on with it: cells that have ended are read, one that

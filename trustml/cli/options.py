@@ -6,6 +6,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trustml.recipes.settings import Settings, knob, settings
 from trustml.strict_json import dumps
@@ -25,7 +26,7 @@ def show_json(value: Any) -> None:
 
 def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     """Prints a table that fits the terminal; where it cannot, each row by itself."""
-    console = Console()
+    console = Console(emoji=False)
     console.print(title, style="bold", highlight=False, markup=False)
     widths = _widths(head, rows, console.width)
     if widths is None:
@@ -35,9 +36,11 @@ def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for place, (name, width) in enumerate(zip(head, widths, strict=True)):
-        table.add_column(name, justify="right" if place else "left", overflow="fold", width=width)
+        table.add_column(
+            Text(name), justify="right" if place else "left", overflow="fold", width=width
+        )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # brackets are no markup
     console.print(table)
 
 

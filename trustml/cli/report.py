@@ -11,8 +11,8 @@ from trustml.report import make_schema
 _ABOUT = """\
 Writes the trust report of a run as one self-contained HTML page: the promise in plain words,
 claimed and audited epsilon, utility against the baseline, the membership attack, figures by group,
-where the time went. A run that has not ended shows what there is. Several runs give a
-privacy-utility curve and what they cost together.
+where the time went. The page of an unfinished run shows what is known so far. Several runs
+give a privacy-utility curve and what they cost together.
 
 The report is a private quantity: it was computed on people's rows.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from trustml.cli import flags
 from trustml.cli.options import show_json, show_table
-from trustml.recipes.settings import Settings, knob, names_of, settings
+from trustml.recipes.settings import Settings, knob, settings
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.yaml_files import read_yaml
 
@@ -83,12 +83,6 @@ def _resumed(folder: Path, call: _Call, given: dict[str, Any]):
     for name in ("config", "out"):
         if getattr(call, name) is not None:
             raise ValueError(f"`--{name}` cannot go with `--resume`: the run has its settings.")
-    fixed = [name for name in given if name not in names_of(TrainConfig, on_resume=True)]
-    if fixed:
-        raise ValueError(
-            f"`--{fixed[0].replace('_', '-')}` cannot go with `--resume`, which takes the settings "
-            "of the run. Start a new run to change them."
-        )
     return resume(folder, given, quiet=call.quiet, accept_charge=call.accept_charge)
 
 

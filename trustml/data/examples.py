@@ -35,7 +35,7 @@ class Examples:
       owners: A number for each row; rows with the same one share an owner.
       groups: Names of the groups that `group_of` indexes.
       group_of: The group of each row; None puts all in the first.
-      synthetic: Whether the package generated the rows itself; they are nobody's.
+      synthetic: Whether the package generated the rows itself; they belong to nobody.
       source: Where the rows come from and whether a checksum was verified, in one line.
       licence: Terms of the publisher.
 

@@ -1,6 +1,6 @@
 """The synthetic corpus: utterances that the package generates itself, from its own grammar.
 
-They are nobody's, so they need no protection: everything runs at once, without a download. The
+The rows belong to nobody and need no protection: everything runs at once, without a download. The
 corpus has what real collections have: names of the test split that training does not share, users
 of very different activity, times of day, two ways of speaking, and ambiguous sentences ("play
 <title>": a track, an album, a band?).

@@ -23,7 +23,7 @@ class ReportConfig(Settings):
         shown="report.html in the run, or trust-report.html for several",
         metavar="FILE",
     )
-    delta: float | None = knob(None, "for runs whose folder does not hold theirs")
+    delta: float | None = knob(None, "delta of runs whose folder names none")
 
 
 class Reported(NamedTuple):

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -36,7 +37,7 @@ class Knob(NamedTuple):
       on_resume: Whether a run that goes on may change it.
       of_cell: Whether each cell of a study sets it; cells share the other settings.
       shown: What `--help` says of the default; by default the default itself, if there is one.
-      metavar: What stands for its value in `--help`; by default its type's letter.
+      metavar: Name of its value in `--help`; by default its type's letter.
       positional: Whether it takes the arguments that no flag names.
       commas: Whether a flag's text is a list with commas between; else several texts are.
       flag: By default the name with dashes.
@@ -69,7 +70,7 @@ class Field(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What messages call it: its flag, or what stands for it in `--help`."""
+        """What messages call it: its flag, or its name in `--help`."""
         return self.knob.metavar or self.name.upper() if self.knob.positional else self.flag
 
     @property
@@ -97,10 +98,10 @@ class Field(NamedTuple):
         return typing.get_args(self.kinds[0])[:1] if self._is_tuple else self.kinds
 
     def parse(self, text: str) -> Any:
-        """The value that a flag's text stands for; `1e3` and `13_084` are whole numbers.
+        """The value of a flag's text; `1e3` and `13_084` are whole numbers.
 
         Raises:
-          ValueError: It stands for none.
+          ValueError: The text is no such value.
         """
         if self.knob.commas:
             parts = [part.strip() for part in text.split(",")]
@@ -122,15 +123,16 @@ class Field(NamedTuple):
           ValueError: It is neither.
         """
         kinds = self.kinds
-        if isinstance(value, str) and float in kinds and str not in kinds:
+        if isinstance(value, str) and set(kinds) <= {int, float}:
             with contextlib.suppress(ValueError):
-                value = float(value)  # YAML reads 1e-5, without a point, as text
+                value = self._parse_one(value)  # YAML reads 1e-5, without a point, as text
         if isinstance(value, str) and Path in kinds:
             value = Path(value)
         if isinstance(value, list) and self._is_tuple:
             (kind,) = self._item_kinds
-            value = tuple(map(kind, value))  # YAML has no tuples and no paths
-        whole = isinstance(value, int) and not isinstance(value, bool)
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                value = tuple(map(kind, value))  # YAML has no tuples and no paths
+        whole = type(value) is int and abs(value) <= sys.float_info.max
         optional = value is None and type(None) in typing.get_args(self.hint)
         fits = optional or (whole and float in kinds) or any(_is_of(value, kind) for kind in kinds)
         if not fits:
@@ -244,7 +246,7 @@ def _whole(text: str) -> int:
 
 def _is_of(value: Any, kind: Any) -> bool:
     if typing.get_origin(kind) is tuple:
-        return isinstance(value, tuple | list)
+        return isinstance(value, tuple)
     return type(value) is kind or (kind is Path and isinstance(value, Path))
 
 

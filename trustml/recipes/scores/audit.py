@@ -44,6 +44,11 @@ class AuditConfig(Settings):
     claimed_epsilon: float | None = knob(None, "a claim at --delta, to refute")
     by: str | None = knob(None, "column of slices, each audited too", metavar="COLUMN")
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The false positive rates, each once."""
+        return tuple(dict.fromkeys(self.fpr))
+
     def __post_init__(self):
         if not (0 <= self.delta < 1):
             raise ValueError(f"`--delta` must be in [0, 1), got {self.delta}.")
@@ -138,7 +143,7 @@ def _by_slice(config: AuditConfig, given: Scores, scores) -> SlicedResult | None
     if given.slices is None:
         return None
     names, indices = given.slices
-    options: dict[str, Any] = {"rates": config.fpr, "confidence": config.confidence}
+    options: dict[str, Any] = {"rates": config.rates, "confidence": config.confidence}
     try:
         return by_slice(scores, given.member, indices, names=names, **options)
     except ValueError:  # all else is checked
@@ -158,7 +163,7 @@ def _attack_result(
         return Sample(scores[units & given.member], scores[units & ~given.member])
 
     every = sample(np.ones(len(scores), bool))
-    result = attack_result(*every, rates=config.fpr, confidence=config.confidence)
+    result = attack_result(*every, rates=config.rates, confidence=config.confidence)
     main = main_bound(every, confidence=confidence, **how)
     whole = Success(result, (main, *other_bounds(every, confidence=config.confidence, **how)))
     if sliced is None or given.slices is None:
@@ -197,7 +202,7 @@ def _claim(config: AuditConfig, attacks: dict[str, AttackResult]) -> ClaimResult
 def _notes(config: AuditConfig, scores: Scores, claim: ClaimResult | None) -> list[str]:
     members, others = int(scores.member.sum()), int((~scores.member).sum())
     notes = []
-    low = [rate for rate in config.fpr if rate * others < 1 - 1e-9]
+    low = [rate for rate in config.rates if rate * others < 1 - 1e-9]
     if low:
         listed = ", ".join(f"{rate:g}" for rate in low)
         notes.append(

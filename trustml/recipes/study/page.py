@@ -26,8 +26,8 @@ _LOOKS = ("private", "baseline", "budget")  # marks that differ in black and whi
 _CLAIM = Axis("Claimed epsilon, at most", log=True)
 _REFUTES = "A mark in the shaded part refutes its claim."
 
-Shown = Mapping[str, Sequence[CellResult]]  # rows by mechanism, three at most, by rising claim
-Outcome = Callable[[CellResult | BaselineResult], Estimate | None]
+_Shown = Mapping[str, Sequence[CellResult]]  # rows by mechanism, three at most, by rising claim
+_Outcome = Callable[[CellResult | BaselineResult], Estimate | None]
 
 
 def page(result: StudyResult) -> str:
@@ -67,7 +67,7 @@ def _charts(result: StudyResult, model: str) -> list[Chart]:
 
 
 def _charts_of(
-    shown: Shown, baseline: BaselineResult | None, metrics: Sequence[Metric]
+    shown: _Shown, baseline: BaselineResult | None, metrics: Sequence[Metric]
 ) -> Iterable[Chart]:
     """Audit, attack and utility of some mechanisms against what they claim."""
     yield Chart("Claimed and audited epsilon", _audit_chart(shown), _REFUTES)
@@ -86,7 +86,7 @@ def _charts_of(
         yield Chart(title, _outcome_chart(shown, baseline, score, axis), caption)
 
 
-def _audit_chart(shown: Shown) -> "Figure | None":
+def _audit_chart(shown: _Shown) -> "Figure | None":
     """Audited against claimed epsilon; where the audit exceeds the claim, the chart is shaded."""
     series = [
         Series(
@@ -107,9 +107,9 @@ def _audit_chart(shown: Shown) -> "Figure | None":
 
 
 def _outcome_chart(
-    shown: Shown,
+    shown: _Shown,
     baseline: BaselineResult | None,
-    outcome_of: Outcome,
+    outcome_of: _Outcome,
     axis: Axis,
     lines: Sequence[Series] = (),
 ) -> "Figure | None":
@@ -120,7 +120,7 @@ def _outcome_chart(
     return line_chart([*lines, *_estimates(shown, outcome_of)], _CLAIM, axis)
 
 
-def _estimates(shown: Shown, outcome_of: Outcome) -> list[Series]:
+def _estimates(shown: _Shown, outcome_of: _Outcome) -> list[Series]:
     series = []
     for (name, rows), look in zip(shown.items(), _LOOKS, strict=False):
         known = [(_claim(row), one) for row in rows if (one := outcome_of(row))]
@@ -130,7 +130,7 @@ def _estimates(shown: Shown, outcome_of: Outcome) -> list[Series]:
     return series
 
 
-def _ends(shown: Shown) -> tuple[float, float]:
+def _ends(shown: _Shown) -> tuple[float, float]:
     claims = [_claim(row) for rows in shown.values() for row in rows]
     return min(claims) / 1.15, max(claims) * 1.15
 

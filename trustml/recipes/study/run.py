@@ -87,7 +87,7 @@ class _Trainings(NamedTuple):
             new = [one for one in cells if one.model == model and not is_started(self.out, one)]
             if new:
                 baseline = self.study.shared.get("baseline", True)
-                resolve.resolve(config_of(self.study, new[0], baseline=baseline), quiet=True)
+                resolve.check(config_of(self.study, new[0], baseline=baseline))
 
     def _report(self, cell: Cell) -> Report:
         """A cell's report: read, or after its training.

@@ -1,7 +1,9 @@
 """The settings of `trustml train`."""
 
+from collections.abc import Iterable
+
 from trustml.clipping.gradient import STRATEGIES
-from trustml.recipes.settings import Settings, knob, settings
+from trustml.recipes.settings import Settings, knob, names_of, settings
 
 _DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
     "data",
@@ -177,3 +179,22 @@ class TrainConfig(Settings):
     save_baseline: bool = knob(
         False, "keep the baseline's weights, a private quantity", _RUN, of_cell=True
     )
+
+
+def check_changes(names: Iterable[str]) -> None:
+    """Refuses changes of settings that a resumed run must keep.
+
+    >>> check_changes(["data_dir", "strategy"])
+
+    Args:
+      names: Settings to change.
+
+    Raises:
+      ValueError: One of them is not declared with `on_resume`.
+    """
+    fixed = [name for name in names if name not in names_of(TrainConfig, on_resume=True)]
+    if fixed:
+        raise ValueError(
+            f"`--{fixed[0].replace('_', '-')}` cannot go with `--resume`, which takes the settings "
+            "of the run. Start a new run to change them."
+        )

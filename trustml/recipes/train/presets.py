@@ -28,7 +28,7 @@ from trustml.recipes.train.word_models import Pretraining, WordModel
 # Peaks for Adam on pretrained weights of the size of BERT-base.
 _RATES = {"private": 5e-4, "baseline": 5e-5}
 _WORD_TASKS = ("classify", "tag", "nlu")
-SCHEDULES = ("cosine", "linear", "constant")
+_SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ class Training:
     warmup: int = 10
 
     def __post_init__(self):
-        if self.schedule not in SCHEDULES:
+        if self.schedule not in _SCHEDULES:
             raise ValueError(
-                f"`schedule` must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}."
+                f"`schedule` must be one of {', '.join(_SCHEDULES)}, got {self.schedule!r}."
             )
 
     def learning_rates(self) -> optax.Schedule:

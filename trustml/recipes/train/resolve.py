@@ -23,6 +23,7 @@ from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.models import PublicData, TaskModel
 from trustml.recipes.train.presets import Preset, resolve_preset
 from trustml.recipes.waiting import waiting
+from trustml.training.checks import check_physical_batch_size
 
 # Default data of each task.
 _DATA = {
@@ -58,7 +59,21 @@ def resolve(
     Raises:
       ValueError: A setting is out of range, or the data cannot be used.
     """
-    _check(config)
+    made = _tuned(_without_plan(config, canaries, quiet=quiet), quiet=quiet)
+    return dataclasses.replace(made, plan=_calibrated(made) if plan is None else plan)
+
+
+def check(config: TrainConfig) -> None:
+    """Refuses settings and data that no plan can use; it writes nothing but caches.
+
+    Raises:
+      ValueError: A setting is out of range, or the data cannot be used.
+    """
+    _without_plan(config, None, quiet=True)
+
+
+def _without_plan(config: TrainConfig, canaries: Canaries | None, *, quiet: bool) -> Experiment:
+    _check_settings(config)
     config = with_task(config)
     preset = resolve_preset(config)
     parts = _load(config)
@@ -75,7 +90,7 @@ def resolve(
     units = flip_labels(units, canaries)
     _check_trainable(config, preset.model, task)
     preset = _sized(config, preset, len(next(iter(units.values()))) - len(canaries.left_out))
-    made = Experiment(
+    return Experiment(
         config=config,
         model=preset.model,
         private=preset.private,
@@ -89,10 +104,8 @@ def resolve(
         unit=unit,
         units=units,
         canaries=canaries,
-        plan=plan,  # type: ignore[arg-type]  # set below: calibration needs the rest
+        plan=None,  # type: ignore[arg-type]  # calibration needs the rest
     )
-    made = _tuned(made, quiet=quiet)
-    return made if plan is not None else dataclasses.replace(made, plan=_calibrated(made))
 
 
 def with_task(config: TrainConfig) -> TrainConfig:
@@ -121,10 +134,11 @@ def _task_of(data: str) -> str:
         raise ValueError(f"`--data` must be {_OURS} or a set of the catalogue: {error}") from None
 
 
-def _check(config: TrainConfig) -> None:
-    """Refuses an unknown part of the data, and an audit that does not fit the guarantee."""
+def _check_settings(config: TrainConfig) -> None:
+    """Refuses what shows without data, such as an audit that does not fit the guarantee."""
     if config.eval_split not in ("test", "valid"):
         raise ValueError(f"`--eval-split` must be test or valid, got {config.eval_split!r}.")
+    check_physical_batch_size(config.physical_batch_size)
     if config.audit and config.adjacency != "add-or-remove-one":
         raise ValueError(
             f"`--audit` needs `--adjacency` add-or-remove-one, got {config.adjacency}: its coins "

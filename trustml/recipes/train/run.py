@@ -11,7 +11,7 @@ import jax
 from trustml.plan import PrivacyPlan
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
-from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.config import TrainConfig, check_changes
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean, make_folder, new_folder
 from trustml.recipes.train.reporting import describe, make_report
@@ -75,8 +75,8 @@ def run(
       ValueError: A setting is out of range, or the data cannot be used; nothing was written.
       FileExistsError: `out` is not empty.
     """
-    wanted = None if out is None else Path(out)
-    folder = new_folder(config, wanted)
+    config = TrainConfig.from_dict(config.to_dict(), "`config`")  # checks kinds and ranges
+    folder = new_folder(config, None if out is None else Path(out))
     experiment = resolve(config, quiet=quiet)
     steps = experiment.steps()
     folder = make_folder(folder, config, automatic=out is None)
@@ -107,8 +107,10 @@ def resume(
       accept_charge: Whether a new key is allowed even if that charges many steps twice.
 
     Raises:
-      ValueError: The folder holds no run, or its settings are damaged.
+      ValueError: The folder holds no run, its settings are damaged, or a change is not allowed.
     """
+    changes = changes or {}
+    check_changes(changes)
     folder = Path(folder)
     files = RunFolder(folder)
     if not files.resolved.exists():
@@ -117,8 +119,7 @@ def resume(
             f"{files.resolved.name}."
         )
     resolved = read_resolved(folder)
-    settings = {**resolved["settings"], **(changes or {})}
-    config = TrainConfig.from_dict(settings, str(files.resolved))
+    config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(files.resolved))
     if files.report.exists():
         clean(config, folder)
         if not quiet:
@@ -131,7 +132,7 @@ def resume(
     steps = experiment.steps()
     with locked(folder), _resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
-            _write_resolved(folder, {**resolved, "settings": config.to_dict()})
+            _write_resolved(folder, {**resolved, "settings": experiment.config.to_dict()})
         training = _Training(experiment, steps, folder, quiet, accept_charge, resume=True)
         return TrainResult(training.carry_out(), folder)
 
