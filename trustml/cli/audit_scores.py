@@ -8,6 +8,7 @@ from trustml.cli.options import Output, show_json, show_table
 from trustml.formatting import round_down, round_up
 from trustml.recipes.scores.audit import FILE, AuditConfig, audit_scores
 from trustml.recipes.scores.bounds import HOLDS_FOR, PRIOR, Bound
+from trustml.recipes.scores.page import FILE as PAGE
 from trustml.recipes.scores.results import AttackResult, ScoresAudit, Success, percent
 from trustml.recipes.settings import knob, settings
 from trustml.strict_json import finite
@@ -49,7 +50,7 @@ class _Call(Output):
     """Where one call writes."""
 
     out: Path | None = knob(
-        None, f"new or empty folder for {FILE} and audit.html", "output", metavar="FOLDER"
+        None, f"new or empty folder for {FILE} and {PAGE}", "output", metavar="FOLDER"
     )
 
 
@@ -84,7 +85,7 @@ def _show(audit: ScoresAudit, config: AuditConfig, out: Path | None) -> None:
     for note in audit.notes:
         print(f"Note: {note}")
     if out:
-        print(f"Written to {out}: {FILE}, audit.html (private quantities).")
+        print(f"Written to {out}: {FILE}, {PAGE} (private quantities).")
 
 
 def _success_row(name: str, success: Success) -> list[str]:

@@ -9,6 +9,7 @@ from trustml.cli.options import Output, show_json, show_table
 from trustml.recipes.settings import REQUIRED, knob, settings
 from trustml.recipes.study import tables
 from trustml.recipes.study.grid import MECHANISMS, SharedSettings, StudyConfig
+from trustml.recipes.study.page import FILE as PAGE
 from trustml.recipes.study.results import StudyResult
 from trustml.recipes.study.run import FILE, audit_study
 
@@ -56,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
         show_json(result.to_dict())
     else:
         _show(result)
-        files = f"study.html, {FILE} (private quantities), a folder for each cell"
+        files = f"{PAGE}, {FILE} (private quantities), a folder for each cell"
         print(f"\nIn {call.out}: {files}.")
     return 0
 
