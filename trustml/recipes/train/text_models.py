@@ -48,7 +48,6 @@ class TextModel:
         """
         from trustml.models.tasks.language import language_task
         from trustml.models.tasks.tokens import Limits
-        from trustml.models.transformers.generation import generate
 
         model, disclosure = self._load(schema, public)
         self._check(model)
@@ -58,13 +57,6 @@ class TextModel:
                 return model.network.init(jax.random.key(seed))
             return self._load(schema, public, seed)[0].params if seed else model.params
 
-        def write(params, sources, most: int):
-            end = model.config.eos_id
-            options = self._options()
-            return generate(
-                model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
-            )
-
         return language_task(
             schema,
             network=model.network,
@@ -73,7 +65,7 @@ class TextModel:
             limits=Limits(self.max_length, self.target_length),
             config=self._facts(schema, model),
             disclosures=("start: random weights" if self.from_scratch else disclosure,),
-            write=write if schema.task == "seq2seq" else None,
+            write=writer(model) if schema.task == "seq2seq" else None,
         )
 
     def _check(self, model: Any) -> None:
@@ -246,6 +238,23 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
     )
     options = Options(lora=None if rank is None else Lora(rank=rank))
     return _without_weights(sizes, config["task"], options, TextTokenizer.from_folder(tokenizer))
+
+
+def writer(model: Any) -> Any:
+    """Maps weights, token sources and a largest number of new tokens to the tokens it writes.
+
+    Args:
+      model: A `Pretrained` with the head of "seq2seq".
+    """
+    from trustml.models.transformers.generation import generate
+
+    def write(params, sources, most: int):
+        end, options = model.config.eos_id, model.options
+        return generate(
+            model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
+        )
+
+    return write
 
 
 def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:
