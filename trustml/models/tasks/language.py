@@ -11,6 +11,7 @@ from trustml.data.examples import Examples
 from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.network import Network
 from trustml.models.tasks import tokens
+from trustml.models.tasks.labels import PROBLEM_TYPES, read_labels
 from trustml.models.tasks.task import Task
 from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
@@ -120,8 +121,8 @@ class _Predictor:
 
 def _read_classes(predict: _Predictor, params, examples, quick):
     del quick
-    classes = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
-    return [examples.labels[index] for index in classes]
+    predicted = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    return read_labels(examples, predicted)
 
 
 def _read_tags(predict: _Predictor, params, examples, quick):
@@ -197,7 +198,7 @@ def _read_texts(predict: _Predictor, params, examples, quick):
 
 
 _READERS = {
-    "classify": _read_classes,
+    **dict.fromkeys(PROBLEM_TYPES, _read_classes),
     "tag": _read_tags,
     "nlu": _read_both,
     "qa": _read_answers,

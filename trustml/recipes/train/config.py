@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from trustml.clipping.gradient import STRATEGIES
+from trustml.data.rows import TASKS
 from trustml.recipes.settings import Settings, knob, names_of, settings
 
 _DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
@@ -25,7 +26,7 @@ class TrainConfig(Settings):
     """
 
     task: str | None = knob(
-        None, "classify, tag, nlu, qa, lm or seq2seq", _DATA, shown="that of the data"
+        None, f"{', '.join(TASKS[:-1])} or {TASKS[-1]}", _DATA, shown="that of the data"
     )
     data: str | None = knob(
         None, "name of a data set", _DATA, shown="one for the task, synthetic for none"
