@@ -41,11 +41,16 @@ QUICK = {
     ),
     "edp_sgd": ([], {"per example", "8 means"}),
     "extraction": ([], {"none", "all"}),
+    "finetune": (
+        ["--cases", "lora"],
+        {"trustml", "opacus ghost", "opacus ghost in slices", "opacus hooks"},
+    ),
     "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
 TAKING_CASES = [
     "correlated_noise",
     "edp_sgd",
+    "finetune",
     "growth",
     "regret",
     "step_time",

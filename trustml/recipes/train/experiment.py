@@ -17,6 +17,7 @@ from trustml.recipes.train.canaries import Canaries, TrainingObjective, with_can
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.models import TaskModel
 from trustml.recipes.train.presets import Training
+from trustml.recipes.waiting import waiting
 from trustml.training import TrainStep, baseline_step, private_step
 from trustml.training.checks import AUTO
 from trustml.training.memory import UNITS_ON_A_CPU
@@ -119,7 +120,8 @@ class Experiment:
         if private.physical_batch_size == AUTO:
             objective = self.private_objective
             shapes = jax.eval_shape(self.task.network.init, jax.random.key(0))
-            private.lower(private.shapes(objective.params(shapes)), objective.units)
+            with waiting("train: compiling a step, to see how many units fit in memory"):
+                private.lower(private.shapes(objective.params(shapes)), objective.units)
         size = self._physical_batch_size(private)
         return {
             "private": private,
