@@ -19,11 +19,11 @@ FILES = (
 def find_model(
     folder_or_name: str | Path, *, download: bool = False, endpoint: str | None = None
 ) -> Path:
-    """The folder of a model.
+    """The folder of a model, or its GGUF file.
 
     Args:
-      folder_or_name: A folder, or a name such as "distilbert/distilbert-base-uncased", which is
-        searched in the user's Hugging Face cache.
+      folder_or_name: A folder, a GGUF file, or a name such as
+        "distilbert/distilbert-base-uncased", which is searched in the user's Hugging Face cache.
       download: Whether to download missing files, with a progress bar.
       endpoint: Address to download from; by default that of Hugging Face.
 
@@ -31,7 +31,7 @@ def find_model(
       ValueError: There is no such folder, the cache lacks the name, or the download failed.
     """
     folder = Path(folder_or_name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and folder.suffix == ".gguf"):
         return folder
     name = str(folder_or_name)
     if isinstance(folder_or_name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1:
