@@ -65,6 +65,7 @@ def from_pretrained(
     labels: Sequence[str] = (),
     tags: Sequence[str] = (),
     crf: bool = False,
+    problem_type: str | None = None,
     options: Options | None = None,
     key: Array | None = None,
     download: bool = False,
@@ -88,6 +89,8 @@ def from_pretrained(
       labels: The classes; by default those of the checkpoint.
       tags: The tags; by default those of the checkpoint.
       crf: See `build_language_model`.
+      problem_type: Of "classify", one of `problem_types.PROBLEM_TYPES`; by default that of the
+        checkpoint.
       options: See `build_language_model`.
       key: Key of random weights; `jax.random.key(0)` by default.
       download: Whether to download a name that the cache lacks.
@@ -105,6 +108,8 @@ def from_pretrained(
     had = stored_head(stored, head, source)
     base = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
     config = _with_labels(base, head, tuple(labels), tuple(tags))
+    if problem_type is not None:
+        config = dataclasses.replace(config, problem_type=problem_type)
     network = build_language_model(
         config,
         head,

@@ -116,7 +116,12 @@ def with_task(config: TrainConfig) -> TrainConfig:
     """
     if config.task is not None and config.task not in KINDS:
         raise ValueError(f"`--task` must be one of {', '.join(KINDS)}, got {config.task!r}.")
-    data = config.data or _DATA[config.task or "nlu"]
+    data = config.data or _DATA.get(config.task or "nlu")
+    if data is None:
+        raise ValueError(
+            f"`--data` must be a file of your own for the task {config.task!r}, got none: the "
+            "catalogue holds no such set."
+        )
     tasks = ("nlu", "tag") if data == _OURS else (_task_of(data),)
     task = config.task or tasks[0]
     if task not in tasks:
