@@ -17,8 +17,10 @@ claimed epsilon, utility and step time side by side, and writes a folder with th
 ledger of releases, and the trust report as report.html and report.json. With no arguments it is a
 joint intent-and-slot model on a synthetic corpus that the package generates itself.
 
-The tasks: classify, tag (entities or slots), nlu (intent and slots), qa (answers in a text), lm
-(text itself) and seq2seq (text to text). `trustml data list` names the data sets of each.
+The tasks: classify, multilabel (several classes a text), regression (a number a text), tabular (a
+class for a record of numbers and categories), tag (entities or slots), nlu (intent and slots), qa
+(answers in a text), lm (text itself) and seq2seq (text to text). `trustml data list` names the data
+sets of each.
 
 Whatever ends a run, `--resume` goes on with it: nothing is spent twice, and the result is the same.
 

@@ -9,7 +9,7 @@ private, like all timing that depends on data. Give nobody the time of single st
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -87,6 +87,59 @@ def cut(rows: Columns, length: int, *, axes: dict[str, int] | None = None) -> Co
             raise DataError(f"`axes` must name columns with axis {axis}, got {name!r}.")
         shorter[name] = rows[name][(slice(None),) * axis + (slice(0, length),)]
     return shorter  # type: ignore[return-value]
+
+
+# Lengths to which rows are padded where each row is read once and none is drawn.
+_LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+_BATCH_TOKENS = 4096
+# A new shape compiles for as long as this many tokens take to compute (about 2 s on two cores).
+_SHAPE_TOKENS = 16_384
+
+
+class LengthBatch(NamedTuple):
+    """Rows that are computed together.
+
+    Attributes:
+      rows: Their numbers; at most `size`.
+      size: Rows of the array, with padding.
+      length: Positions of the array.
+    """
+
+    rows: Int[np.ndarray, " row"]
+    size: int
+    length: int
+
+
+def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[LengthBatch]:
+    """All rows, longest first, in batches of few shapes and of about as many tokens each.
+
+    >>> [(batch.rows.tolist(), batch.length) for batch in length_batches(np.array([3, 40, 9]), 64)]
+    [([1, 2, 0], 48)]
+
+    Rows of similar lengths share a batch, so a row costs what it holds. A shorter shape is only
+    compiled where its rows save more than that takes.
+
+    Args:
+      lengths: Length of each row, at most `longest`.
+      longest: Public limit to which rows are cut.
+    """
+    buckets = np.array([*(length for length in _LENGTHS if length < longest), longest])
+    order = np.argsort(-lengths, kind="stable")
+    own = buckets[np.searchsorted(buckets, lengths[order])]
+    batches: list[LengthBatch] = []
+    start = 0
+    while start < len(order):
+        length = int(own[start])
+        if batches and (before := batches[-1].length) > length:
+            saved = (before - length) * int((own[start:] == length).sum())
+            length = before if saved < _SHAPE_TOKENS else length
+        size = max(1, _BATCH_TOKENS // length)
+        rows = order[start : start + size]
+        start += size
+        if len(rows) < size and not (batches and batches[-1].length == length):
+            size = 1 << (len(rows) - 1).bit_length()  # few rows in all: a small shape of their own
+        batches.append(LengthBatch(rows, size, length))
+    return batches
 
 
 # The mask that says how long a row is, and the columns of one length with it.

@@ -9,6 +9,7 @@ from trustml.models.network import Network as Network
 from trustml.models.pretrained.loading import Pretrained as Pretrained
 from trustml.models.pretrained.loading import from_pretrained as from_pretrained
 from trustml.models.pretrained.saving import save_pretrained as save_pretrained
+from trustml.models.pretrained.sentence import SentenceEncoder as SentenceEncoder
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer as TextTokenizer
 from trustml.models.transformers.adapters import all_but as all_but
 from trustml.models.transformers.adapters import bitfit as bitfit

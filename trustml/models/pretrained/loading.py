@@ -1,13 +1,14 @@
 """Reads pretrained weights from safetensors files with the names of Hugging Face's transformers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
-from trustml.models.network import Network
 from trustml.models.pretrained import tensor_names as names
 from trustml.models.pretrained.checkpoints import Tensors
 from trustml.models.pretrained.hub import find_model
@@ -16,9 +17,45 @@ from trustml.models.pretrained.saving import CONFIG, OWN
 from trustml.models.pretrained.saving import Pretrained as Pretrained
 from trustml.models.pretrained.saving import save_pretrained as save_pretrained
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
+from trustml.models.transformers.bert import Bert
 from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.language import build_language_model
 from trustml.models.transformers.layers import Options
+
+_ENCODERS = ("bert", "distilbert", "roberta")
+
+
+class Body(NamedTuple):
+    """An encoder without a head: its states are `module.apply({"params": params}, unit)[0]`."""
+
+    config: ModelConfig
+    module: Bert
+    params: Any
+    tokenizer: TextTokenizer
+
+
+def read_body(folder: Path) -> Body:
+    """The encoder of a folder, without a head.
+
+    Raises:
+      ValueError: The folder holds another architecture or no tokenizer, or as `from_pretrained`.
+    """
+    config = ModelConfig.from_file(folder / CONFIG)
+    if config.model_type not in _ENCODERS:
+        raise ValueError(
+            f"{folder} must hold an encoder ({', '.join(_ENCODERS)}), got {config.model_type}."
+        )
+    tokenizer = _tokenizer(folder, config)
+    if tokenizer is None:
+        raise ValueError(f"{folder} must hold its tokenizer (tokenizer.json), got none.")
+    source, module = Tensors(folder), Bert(config, Options())
+    ids = jnp.zeros(1, jnp.int32)
+    unit = {"ids": ids, "mask": jnp.ones(1, bool)}
+    params, _ = _fill(
+        lambda key: module.init(key, unit)["params"], config, "body", source, None, {}
+    )
+    _check_whole(config, source)
+    return Body(config, module, params, tokenizer)
 
 
 def from_pretrained(
@@ -28,6 +65,7 @@ def from_pretrained(
     labels: Sequence[str] = (),
     tags: Sequence[str] = (),
     crf: bool = False,
+    problem_type: str | None = None,
     options: Options | None = None,
     key: Array | None = None,
     download: bool = False,
@@ -51,6 +89,8 @@ def from_pretrained(
       labels: The classes; by default those of the checkpoint.
       tags: The tags; by default those of the checkpoint.
       crf: See `build_language_model`.
+      problem_type: Of "classify", one of `problem_types.PROBLEM_TYPES`; by default that of the
+        checkpoint.
       options: See `build_language_model`.
       key: Key of random weights; `jax.random.key(0)` by default.
       download: Whether to download a name that the cache lacks.
@@ -68,6 +108,8 @@ def from_pretrained(
     had = stored_head(stored, head, source)
     base = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
     config = _with_labels(base, head, tuple(labels), tuple(tags))
+    if problem_type is not None:
+        config = dataclasses.replace(config, problem_type=problem_type)
     network = build_language_model(
         config,
         head,
@@ -78,7 +120,7 @@ def from_pretrained(
     )
     tokenizer = _tokenizer(folder, config)
     rows = rows_of(had, config, head)
-    params, fresh = _fill(network, config, head, source, key, rows)
+    params, fresh = _fill(network.init, config, head, source, key, rows)
     _check_unread(config, source, fresh)
     return Pretrained(network, params, config, tokenizer, fresh, head, options, source.unread)
 
@@ -113,9 +155,9 @@ def _has_logits_bias(config: ModelConfig, source: Tensors) -> bool:
     return bias is not None and (bool(bias[1].any()) or bias[1].shape != (1, config.vocab_size))
 
 
-def _fill(network, config, head, source: Tensors, key, rows: dict[str, Rows | None]):
+def _fill(init: Callable, config, head, source: Tensors, key, rows: dict[str, Rows | None]):
     """Parameters from the files, and the names of those that start from random weights."""
-    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    shapes = jax.eval_shape(init, jax.random.key(0))
     wanted = jax.eval_shape(names.unstacked, shapes)
     stored_leaves = names.stored_leaves(config, head, wanted)
     leaves, fresh = {}, []
@@ -132,7 +174,7 @@ def _fill(network, config, head, source: Tensors, key, rows: dict[str, Rows | No
             )
         leaves[leaf] = array
     if fresh:
-        leaves |= _started(network, fresh, jax.random.key(0) if key is None else key)
+        leaves |= _started(init, fresh, jax.random.key(0) if key is None else key)
     return names.restacked(leaves, shapes), tuple(fresh)
 
 
@@ -164,13 +206,17 @@ def _shape(array, stored: names.StoredLeaf) -> list[int]:
 
 
 def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) -> None:
-    """Refuses unread tensors of the body, and of our own head: the network would be incomplete."""
+    """Refuses unread tensors of our own head, and of the body: the network would be incomplete."""
     own = [name for name in source.unread if name.startswith(OWN)]
     if own and not any(leaf.startswith("head/") for leaf in fresh):
         raise ValueError(
             f"{source.files[own[0]]}: `{own[0]}` must be read with its head, of which it is a "
             "part; pass crf=True for a head with scores of neighbouring tags."
         )
+    _check_whole(config, source)
+
+
+def _check_whole(config: ModelConfig, source: Tensors) -> None:
     lost = [name for name in source.unread if names.in_body(config, name)]
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
@@ -181,11 +227,11 @@ def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) ->
         )
 
 
-def _started(network: Network, wanted: list[str], key) -> dict[str, Array]:
+def _started(init: Callable, wanted: list[str], key) -> dict[str, Array]:
     # XLA removes what the result does not need, so only `wanted` leaves are computed.
     @jax.jit
     def start(key):
-        named = names.unstacked(network.init(key))
+        named = names.unstacked(init(key))
         return {name: named[name] for name in wanted}
 
     return start(key)

@@ -146,7 +146,8 @@ def _with_defaults(settings: dict[str, Any], whole, family: Family | None) -> di
     cut, pad = (whole or {}).get("truncation"), (whole or {}).get("padding")
     options = dict(settings)
     if cut:
-        options.setdefault("truncation_side", cut["direction"].lower())
+        # Files before tokenizers 0.11 name no direction.
+        options.setdefault("truncation_side", cut.get("direction", "Right").lower())
     if pad and family is None:  # a class has a name of its own for it
         options.setdefault("pad_token", pad["pad_token"])
     return options

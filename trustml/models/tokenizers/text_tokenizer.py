@@ -1,9 +1,10 @@
 """Sub-word tokenizers of pretrained models, read from their folder or trained on public text."""
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,8 +102,32 @@ class TextTokenizer:
         """
         return self._run(self._words, max_length, list(tokens), None, True)
 
+    def encode_batch(
+        self, rows: Sequence[str] | Sequence[Sequence[str]], max_length: int | None = None
+    ) -> list[Encoded]:
+        """The tokens of many texts, or of many texts in words, on all cores.
+
+        Raises:
+          ValueError: `max_length` leaves no room for text.
+        """
+        split = bool(len(rows)) and not isinstance(rows[0], str)
+        model = self._words if split else self.model
+        given = [list(row) for row in rows] if split else list(rows)
+        with self._cut(model, max_length, False, True):
+            batch = model.encode_batch(given, is_pretokenized=split)
+        return [_encoded(one) for one in batch]
+
     def _run(self, model, max_length, text, pair, special) -> Encoded:
-        frame = model.num_special_tokens_to_add(pair is not None) if special else 0
+        with self._cut(model, max_length, pair is not None, special):
+            encoded = model.encode(
+                text, pair, is_pretokenized=not isinstance(text, str), add_special_tokens=special
+            )
+        return _encoded(encoded)
+
+    @contextlib.contextmanager
+    def _cut(self, model, max_length, pair, special) -> Iterator[None]:
+        """Truncation of what is encoded within."""
+        frame = model.num_special_tokens_to_add(pair) if special else 0
         if max_length is not None:
             if max_length <= frame:
                 raise ValueError(f"`max_length` must be more than {frame}, got {max_length!r}.")
@@ -110,18 +135,9 @@ class TextTokenizer:
                 max_length, strategy="longest_first", direction=self.truncation_side
             )
         try:
-            encoded = model.encode(
-                text, pair, is_pretokenized=not isinstance(text, str), add_special_tokens=special
-            )
+            yield
         finally:
             model.no_truncation()
-        # Templates assign special tokens to a text; here they belong to none.
-        inner = [flag == 0 for flag in encoded.special_tokens_mask]
-        words, sequence = (
-            [entry if keep else None for entry, keep in zip(column, inner, strict=True)]
-            for column in (encoded.word_ids, encoded.sequence_ids)
-        )
-        return Encoded(encoded.ids, encoded.type_ids, words, encoded.offsets, sequence)
 
     @functools.cached_property
     def _words(self) -> Any:
@@ -196,6 +212,16 @@ class TextTokenizer:
         if self.model_max_length is not None:
             settings["model_max_length"] = self.model_max_length
         (folder / "tokenizer_config.json").write_text(dumps(settings, indent=2) + "\n")
+
+
+def _encoded(encoded) -> Encoded:
+    # Templates assign special tokens to a text; here they belong to none.
+    inner = [flag == 0 for flag in encoded.special_tokens_mask]
+    words, sequence = (
+        [entry if keep else None for entry, keep in zip(column, inner, strict=True)]
+        for column in (encoded.word_ids, encoded.sequence_ids)
+    )
+    return Encoded(encoded.ids, encoded.type_ids, words, encoded.offsets, sequence)
 
 
 def _of_words(model):

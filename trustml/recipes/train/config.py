@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from trustml.clipping.gradient import STRATEGIES
+from trustml.data.rows import TASKS
 from trustml.recipes.settings import Settings, knob, names_of, settings
 
 _DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
@@ -25,7 +26,7 @@ class TrainConfig(Settings):
     """
 
     task: str | None = knob(
-        None, "classify, tag, nlu, qa, lm or seq2seq", _DATA, shown="that of the data"
+        None, f"{', '.join(TASKS[:-1])} or {TASKS[-1]}", _DATA, shown="that of the data"
     )
     data: str | None = knob(
         None,
@@ -47,6 +48,13 @@ class TrainConfig(Settings):
         commas=True,
         shown="those of the file, assumed public",
         metavar="LABELS",
+    )
+    value_range: tuple[float, ...] | None = knob(
+        None,
+        "ends of the numbers of regression, public: 0,5",
+        _DATA,
+        commas=True,
+        metavar="LOW,HIGH",
     )
     group: str | None = knob(
         None, "column of groups of your own file, whose figures the report compares", _DATA

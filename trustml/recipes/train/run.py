@@ -61,7 +61,8 @@ def run(
     >>> run(TrainConfig(task="translate"))
     Traceback (most recent call last):
         ...
-    ValueError: `--task` must be one of classify, tag, nlu, qa, lm, seq2seq, got 'translate'.
+    ValueError: `--task` must be one of classify, multilabel, regression, tabular, tag, nlu, qa, \
+lm, seq2seq, got 'translate'.
 
     With rows of your own:
 
