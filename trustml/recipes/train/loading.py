@@ -135,7 +135,7 @@ def _options(config: TrainConfig) -> FileOptions:
         unit=config.unit or ROW,
         group=config.group,
         labels=config.labels,
-        value_range=config.value_range and _ends(config.value_range),
+        value_range=None if config.value_range is None else _ends(config.value_range),
         eval_split=path if share is None else share,
         stratify=config.stratify,
         skip_bad_rows=config.skip_bad_rows,
