@@ -5,10 +5,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import audit, data, export, flags, models, plan, report, train, verify
+from trustml.cli import audit, data, export, flags, models, plan, predict, report, train, verify
 
 COMMANDS = {
     "train": train,
+    "predict": predict,
     "plan": plan,
     "data": data,
     "models": models,

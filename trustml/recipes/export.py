@@ -1,15 +1,12 @@
 """The private weights of a finished run as files for other programs, with a model card."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.recipes.finished import FinishedRun, finished_run
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
-from trustml.recipes.train.run import read_resolved
-from trustml.report import Report, model_card, read_report, write_json, write_text
-from trustml.training.runs.folder import RunFolder
-from trustml.training.runs.ledger import read_ledger, summarize
-from trustml.training.runs.weights import load_weights
+from trustml.recipes.train.canaries import VECTOR, without_canaries
+from trustml.report import model_card, write_json, write_text
 
 _MODEL, _CONFIG, _CARD = "model.safetensors", "config.json", "README.md"
 _FILES = [
@@ -66,92 +63,41 @@ def export_run(config: ExportConfig) -> Exported:
       ValueError: The run has not ended, is damaged, or its weights are not those it ended with.
       FileExistsError: `out` holds something.
     """
-    report = read_report(config.run)
-    training = _training(config, report)
-    weights, canaries = _without_canaries(_read_weights(training))
+    run = finished_run(config.run, config.repeat)
     out = config.out
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"`--out` must be a new or empty folder, got {out}.")
-    network = _network(config.run)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if "model" in network:
-        tokenizer = RunFolder(config.run).tokenizer
-        files = _write_language_model(out, network, tokenizer, training, canaries)
+    if "model" in run.network:
+        files = _write_language_model(out, run)
     else:
         out.mkdir(exist_ok=True)
-        (out / _MODEL).write_bytes(weights)
-        write_json(out / _CONFIG, network)
+        (out / _MODEL).write_bytes(_without_canaries(run.training.weights.read_bytes()))
+        write_json(out / _CONFIG, run.network)
         files = _FILES
-    card = model_card(report, files=files, licence=config.license, utility=config.utility)
+    card = model_card(run.report, files=files, licence=config.license, utility=config.utility)
     write_text(out / _CARD, card)
     names = (*(name for name, _ in files), _CARD)
-    return Exported(out, names, report.privacy.statement)
+    return Exported(out, names, run.report.privacy.statement)
 
 
-def _training(config: ExportConfig, report: Report) -> RunFolder:
-    """The folder of the private training that is exported."""
-    repeats = report.run.repeats
-    if not 1 <= config.repeat <= repeats:
-        raise ValueError(f"`--repeat` must be from 1 to {repeats}, got {config.repeat}.")
-    if report.status == "unfinished":
-        raise ValueError(
-            f"`RUN` must be a finished run, got {config.run}, which is unfinished. Go on with it "
-            f"by `trustml train --resume {config.run}`."
-        )
-    return RunFolder(config.run).repeats(repeats)[config.repeat - 1]
-
-
-def _read_weights(training: RunFolder) -> bytes:
-    """The weights that the ledger says the run ended with, and no others."""
-    path = training.weights
-    end = summarize(read_ledger(training.path)).end or {}
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} must hold the run's weights: {error.strerror}.") from None
-    if hashlib.sha256(content).hexdigest() != end.get("weights"):
-        raise ValueError(
-            f"{path} must be the weights that the run ended with, got others, which its promise "
-            "does not cover. Restore the file from a backup."
-        )
-    return content
-
-
-def _without_canaries(weights: bytes) -> tuple[bytes, int]:
-    """A file without the gradient canaries that an audit left in it, and how many those were."""
+def _without_canaries(weights: bytes) -> bytes:
+    """A file without the gradient canaries that an audit left in it."""
     from safetensors.numpy import load, save
 
-    from trustml.recipes.train.canaries import VECTOR, without_canaries
-
     tensors = load(weights)
-    if VECTOR not in tensors:
-        return weights, 0
-    return save(without_canaries(tensors)), len(tensors[VECTOR])
+    return save(without_canaries(tensors)) if VECTOR in tensors else weights
 
 
-def _network(run: Path) -> dict[str, Any]:
-    """What rebuilds the network: nothing here was read off the rows."""
-    path = RunFolder(run).resolved
-    if not path.exists():
-        raise ValueError(
-            f"`RUN` must be a folder of `trustml train`, got {run} without {path.name}."
-        )
-    return read_resolved(run)["network"]
-
-
-def _write_language_model(
-    out: Path, network: dict[str, Any], tokenizer: Path, training: RunFolder, canaries: int
-) -> list[tuple[str, str]]:
+def _write_language_model(out: Path, run: FinishedRun) -> list[tuple[str, str]]:
     """In the layout of transformers, adapters merged; returns the files and what they are."""
     import jax
 
     from trustml.models.pretrained.saving import save_pretrained
-    from trustml.recipes.train.canaries import model_of, shapes_with
     from trustml.recipes.train.text_models import rebuilt
 
-    model = rebuilt(network, tokenizer)
+    model = rebuilt(run.network, run.folder.tokenizer)
     like = jax.eval_shape(model.network.init, jax.random.key(0))
-    weights = load_weights(training.weights, shapes_with(like, canaries))
-    save_pretrained(out, model._replace(params=model_of(weights, canaries)))
+    save_pretrained(out, model._replace(params=run.weights(like)))
     names = sorted(path.name for path in out.iterdir())
     return [(name, _FILES_OF_TRANSFORMERS.get(name, "of the tokenizer")) for name in names]

@@ -1,0 +1,150 @@
+"""Models of every kind rebuilt without their data predict as the task that was trained."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from trustml.data import snips
+from trustml.data.examples import Examples, slots_only
+from trustml.data.rows import Answer, Document, Pair, Question, Text
+from trustml.models.pretrained.public_text import PublicModel
+from trustml.models.pretrained.saving import save_pretrained
+from trustml.models.transformers.language import build_language_model
+from trustml.recipes.predict.model import TrainedModel
+from trustml.recipes.predict.outputs import OUTPUTS
+from trustml.recipes.train.models import PublicData
+from trustml.recipes.train.rebuild import rebuild
+from trustml.recipes.train.text_models import TextModel
+from trustml.recipes.train.word_models import WordModel
+from trustml.strict_json import dumps
+from trustml.training.runs.folder import RunFolder
+
+WORDS = ["markets rise while the team wins a match", "new phones and a war of words"] * 40
+CONTEXT = "the team wins a match while markets rise and new phones rise too"
+UTTERANCES = snips.generated(6)
+PARTS = {
+    "classify": ([Text(one, "b") for one in WORDS[:3]], {"labels": ("a", "b", "c")}),
+    "qa": ([Question("who wins a match", CONTEXT, (Answer("team", 4),), "1")] * 2, {}),
+    "lm": ([Document(" ".join(WORDS[:9])), Document("a war of words")], {}),
+    "seq2seq": ([Pair(one, ("a match",)) for one in WORDS[:2]], {}),
+}
+KINDS = {"lm": "gpt2", "seq2seq": "bart"}
+
+
+def part(task):
+    if task in ("nlu", "tag"):
+        return UTTERANCES if task == "nlu" else slots_only(UTTERANCES)
+    rows, schema = PARTS[task]
+    return Examples(name="demo", split="test", task=task, rows=tuple(rows), unit="row", **schema)
+
+
+def as_given(row):
+    """What a user gives of a row: no label."""
+    columns = {"text", "tokens", "question", "context", "source"}
+    return {name: value for name, value in row._asdict().items() if name in columns}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of tiny models with random weights."""
+    base, folders = tmp_path_factory.mktemp("models"), {}
+    for kind, head in (("bert", "mlm"), ("gpt2", "lm"), ("bart", "seq2seq")):
+        sizes = {"features": 8, "layers": 1, "heads": 2, "vocabulary": 300, "positions": 64}
+        tokenizer = PublicModel(kind=kind, **sizes).tokenizer(WORDS, "test")
+        config = PublicModel(kind=kind, **sizes).config(tokenizer)
+        network = build_language_model(config, head)
+        made = (network, config, network.init(jax.random.key(0)))
+        save_pretrained(base / kind, made, tokenizer, head=head)
+        folders[kind] = base / kind
+    return folders
+
+
+def make(task, models, **how):
+    if models is None:
+        return WordModel(buckets=16, **how)
+    folder = str(models[KINDS.get(task, "bert")])
+    return TextModel(name=folder, max_length=32, target_length=8, **how)
+
+
+def rebuilt(trained, folder):
+    """The task of a trained one's description alone, as a run's folder keeps it."""
+    if trained.tokenizer is not None:
+        trained.tokenizer.save(folder.tokenizer)
+    dumps(trained.config)  # plain values
+    return rebuild(trained.config, folder)
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
+@pytest.mark.parametrize(
+    ("task", "of_words"),
+    [(task, True) for task in ("classify", "tag", "nlu")] + [(task, False) for task in OUTPUTS],
+)
+def test_predictions_are_those_of_the_trained_task(task, of_words, models, tmp_path):
+    examples = part(task)
+    made = make(task, None if of_words else models)
+    trained = made.build(examples, PublicData(quiet=True))
+    params = trained.start(1)
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    assert jax.tree.structure(again.network.init(jax.random.key(0))) == jax.tree.structure(params)
+    model = TrainedModel(again, params, schema, "Promise: none.")
+    found = model.predict([as_given(row) for row in examples.rows])
+    assert [type(one) for one in found] == [OUTPUTS[task].kind] * len(examples)
+    wanted = trained.predict(params, examples, False)
+    labels = wanted[0] if task == "nlu" else wanted
+    if task in ("classify", "nlu"):
+        assert [one.label for one in found] == labels
+        chances = model.probabilities([as_given(row) for row in examples.rows])
+        assert [model.labels[best] for best in chances.argmax(1)] == labels
+    if task in ("tag", "nlu"):
+        assert [one.tags for one in found] == (wanted[1] if task == "nlu" else wanted)
+        assert [one.tokens for one in found] == [row.tokens for row in examples.rows]
+    if task == "qa":
+        assert [one.answer for one in found] == wanted
+        assert all(one.answer in CONTEXT for one in found)
+    if task == "lm":
+        pairs = [(-one.log_likelihood, one.tokens) for one in found]
+        np.testing.assert_allclose(pairs, wanted, rtol=1e-6)
+        assert found[1].perplexity == pytest.approx(np.exp(pairs[1][0] / pairs[1][1]))
+    if task == "seq2seq":
+        assert [one.text for one in found] == wanted[0]
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
+def test_adapters_and_labels_are_rebuilt_too(models, tmp_path):
+    examples = part("classify")
+    trained = make("classify", models, trainable="lora").build(examples, PublicData(quiet=True))
+    params = jax.tree.map(lambda leaf: leaf + 0.01, trained.start(0))  # adapters start at zero
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    model = TrainedModel(again, params, schema, "")
+    assert model.labels == ("a", "b", "c")
+    scores = trained.scores(params, examples)
+    wanted = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(
+        model.probabilities([row.text for row in examples.rows]), wanted, 1e-5
+    )
+    shuffled = dataclasses.replace(examples, labels=("c", "b", "a"))
+    other, _ = rebuilt(make("classify", None).build(shuffled), RunFolder(tmp_path / "none"))
+    assert other.config["intents"] == ["c", "b", "a"]
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
+def test_a_task_says_what_a_row_lacks(models, tmp_path):
+    trained = make("qa", models).build(part("qa"), PublicData(quiet=True))
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    model = TrainedModel(again, trained.start(0), schema, "")
+    with pytest.raises(ValueError, match="row 1: must hold question and context by name"):
+        model.predict(["who"])
+    with pytest.raises(ValueError, match="row 2: `--text` must name the column to read"):
+        model.predict([as_given(part("qa").rows[0]), {"question": "who"}])
+    with pytest.raises(ValueError, match="row 1: 'question' must hold a text, got None"):
+        model.predict([{"question": None, "context": CONTEXT}])
+    with pytest.raises(ValueError, match="must have classes, got 'qa'"):
+        model.probabilities([as_given(part("qa").rows[0])])
+
+
+@pytest.mark.parametrize("broken", [{}, {"architectures": ["gru"]}, {"architectures": []}])
+def test_a_damaged_description_is_named(broken, tmp_path):
+    with pytest.raises(ValueError, match=r"resolved\.yaml must describe a network"):
+        rebuild(broken, RunFolder(tmp_path))
