@@ -9,15 +9,18 @@ import pytest
 
 from trustml.data import snips
 from trustml.data.examples import Examples, slots_only
-from trustml.data.rows import Answer, Document, Pair, Question, Text
+from trustml.data.rows import Answer, Document, Labelled, Pair, Question, Rated, Record, Text
+from trustml.data.tables import CategoryColumn, NumberColumn, TableSchema
 from trustml.models.pretrained.public_text import PublicModel
 from trustml.models.pretrained.saving import save_pretrained
+from trustml.models.tasks.words import KINDS
 from trustml.models.transformers.language import build_language_model
 from trustml.recipes.predict.model import TrainedModel
 from trustml.recipes.predict.outputs import OUTPUTS
 from trustml.recipes.train.feature_models import FeatureModel
 from trustml.recipes.train.models import PublicData
 from trustml.recipes.train.rebuild import rebuild
+from trustml.recipes.train.table_models import TableModel
 from trustml.recipes.train.text_models import TextModel
 from trustml.recipes.train.word_models import WordModel
 from trustml.strict_json import dumps
@@ -26,13 +29,21 @@ from trustml.training.runs.folder import RunFolder
 WORDS = ["markets rise while the team wins a match", "new phones and a war of words"] * 40
 CONTEXT = "the team wins a match while markets rise and new phones rise too"
 UTTERANCES = snips.generated(6)
+TABLE = TableSchema(
+    columns=(NumberColumn(name="age", low=0, high=99), CategoryColumn(name="job", values=("a",))),
+    label="rich",
+    labels=("no", "yes"),
+)
 PARTS = {
+    "multilabel": ([Labelled(one, ("b", "c")) for one in WORDS[:3]], {"labels": ("a", "b", "c")}),
+    "regression": ([Rated(one, 3.0) for one in WORDS[:3]], {"value_range": (1.0, 5.0)}),
+    "tabular": ([Record((30.0, "a"), "no"), Record((None, "z"), "yes")], {"table": TABLE}),
     "classify": ([Text(one, "b") for one in WORDS[:3]], {"labels": ("a", "b", "c")}),
     "qa": ([Question("who wins a match", CONTEXT, (Answer("team", 4),), "1")] * 2, {}),
     "lm": ([Document(" ".join(WORDS[:9])), Document("a war of words")], {}),
     "seq2seq": ([Pair(one, ("a match",)) for one in WORDS[:2]], {}),
 }
-KINDS = {"lm": "gpt2", "seq2seq": "bart"}
+BODIES = {"lm": "gpt2", "seq2seq": "bart"}
 
 
 def part(task):
@@ -44,6 +55,8 @@ def part(task):
 
 def as_given(row):
     """What a user gives of a row: no label."""
+    if isinstance(row, Record):
+        return {"age": row.values[0], "job": row.values[1], "more": "x"}
     columns = {"text", "tokens", "question", "context", "source"}
     return {name: value for name, value in row._asdict().items() if name in columns}
 
@@ -64,9 +77,11 @@ def models(tmp_path_factory):
 
 
 def make(task, models, **how):
+    if task == "tabular":
+        return TableModel(network="mlp", features=4)
     if models is None:
         return WordModel(buckets=16, **how)
-    folder = str(models[KINDS.get(task, "bert")])
+    folder = str(models[BODIES.get(task, "bert")])
     return TextModel(name=folder, max_length=32, target_length=8, **how)
 
 
@@ -81,7 +96,7 @@ def rebuilt(trained, folder):
 @pytest.mark.usefixtures("relaxed_promotion")
 @pytest.mark.parametrize(
     ("task", "of_words"),
-    [(task, True) for task in ("classify", "tag", "nlu")] + [(task, False) for task in OUTPUTS],
+    [(task, True) for task in KINDS] + [(task, False) for task in OUTPUTS],
 )
 def test_predictions_are_those_of_the_trained_task(task, of_words, models, tmp_path):
     examples = part(task)
@@ -95,7 +110,20 @@ def test_predictions_are_those_of_the_trained_task(task, of_words, models, tmp_p
     assert [type(one) for one in found] == [OUTPUTS[task].kind] * len(examples)
     wanted = trained.predict(params, examples, False)
     labels = wanted[0] if task == "nlu" else wanted
-    if task in ("classify", "nlu"):
+    if task == "tabular":
+        names, chances = wanted
+        labels = [names[best] for best in chances.argmax(1)]
+        np.testing.assert_allclose([one.probability for one in found], chances.max(1), rtol=1e-5)
+    if task == "regression":
+        np.testing.assert_allclose([one.value for one in found], wanted, rtol=1e-6)
+    if task == "multilabel":
+        names, true = wanted
+        chances = model.probabilities([as_given(row) for row in examples.rows])
+        np.testing.assert_array_equal(chances >= 0.5, true)
+        for one, row, each in zip(found, true, chances, strict=True):
+            assert one.labels == tuple(np.array(names)[row])
+            assert one.probabilities == tuple(each[row])
+    if task in ("classify", "nlu", "tabular"):
         assert [one.label for one in found] == labels
         chances = model.probabilities([as_given(row) for row in examples.rows])
         assert [model.labels[best] for best in chances.argmax(1)] == labels

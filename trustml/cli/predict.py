@@ -14,7 +14,8 @@ Predicts every row of a file by the private model of a finished run, and writes 
 their order: JSON lines on the terminal, or a file. It needs the run's folder alone, not its data.
 
 Rows are CSV, TSV, JSONL, Parquet, CoNLL or plain text. The predictions are, by task: classify
-label and probability; tag tokens and tags; nlu all four; qa answer; lm log_likelihood, tokens and
+or tabular label and probability; multilabel labels and probabilities; regression value; tag tokens
+and tags; nlu label, probability, tokens and tags; qa answer; lm log_likelihood, tokens and
 perplexity; seq2seq text.
 
 The run's promise covers the private weights, and with them all that the model says, about training

@@ -64,7 +64,7 @@ def language_task(
         config,
         (tokenizer.statement, *disclosures),
         tokenizer,
-        predict.scores if schema.labels and schema.task in ("classify", "nlu") else None,
+        predict.scores if schema.task in ("classify", "multilabel", "nlu") else None,
     )
 
 

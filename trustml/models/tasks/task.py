@@ -45,7 +45,7 @@ class Task(NamedTuple):
       disclosures: Lines for a statement: what data the initial weights and the ids come from.
       tokenizer: The public tokenizer of a language model.
       scores: Maps `(params, examples)` to the score of each class, float32 [row, class], before
-        softmax; None where a task has no classes.
+        softmax (multilabel: before the sigmoid); None where a task has no classes.
     """
 
     kind: str

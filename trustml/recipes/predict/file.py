@@ -109,8 +109,8 @@ def _kept_names(
 
 def _reader(config: PredictConfig, model: TrainedModel, names: Sequence[str]) -> Iterator[_Row]:
     """Each row of the file; with `skip_bad_rows`, those that cannot be read too."""
-    kind, keep = model.task.kind, config.keep
-    columns = choose_columns(kind, names, {"text": config.text, "question": config.question})
+    schema, keep = model.schema, config.keep
+    columns = choose_columns(schema, names, {"text": config.text, "question": config.question})
     bad: list[str] = []
     skip = config.skip_bad_rows
     for where, row in read_rows(config.file, on_bad_row=bad.append if skip else None):
@@ -118,7 +118,7 @@ def _reader(config: PredictConfig, model: TrainedModel, names: Sequence[str]) ->
         bad.clear()
         kept = {name: row.get(name) for name in keep}
         try:
-            yield _Row(read_input(kind, row, columns, where), kept)
+            yield _Row(read_input(schema, row, columns, where), kept)
         except ValueError:
             if not skip:
                 raise

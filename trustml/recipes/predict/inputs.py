@@ -3,32 +3,39 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from trustml.data.examples import Examples
+from trustml.data.tables.table import record_of
 from trustml.models.tasks.words import words
 
 # A new row: the text itself, the words of a sentence, or values by column.
 Row = str | Sequence[str] | Mapping[str, Any]
 
 
-def choose_columns(task: str, names: Sequence[str], given: Mapping[str, str | None]) -> list[str]:
-    """The columns that a task reads, in the order of its inputs.
+def choose_columns(
+    schema: Examples, names: Sequence[str], given: Mapping[str, str | None]
+) -> list[str]:
+    """The columns that a model reads, in the order of its inputs.
 
-    >>> choose_columns("classify", ["id", "message"], {"text": "message"})
+    >>> from trustml.data.unlabelled import schema_of
+    >>> choose_columns(schema_of("lm"), ["id", "message"], {"text": "message"})
     ['message']
-    >>> choose_columns("qa", ["id", "question", "context"], {})
+    >>> choose_columns(schema_of("qa"), ["id", "question", "context"], {})
     ['question', 'context']
 
     Args:
-      task: Kind of task.
+      schema: The schema of the model.
       names: Columns of the rows.
       given: Chosen columns by their knob, `text` or `question`; None leaves the choice.
 
     Raises:
       ValueError: A column is missing, or the choice is not clear.
     """
-    roles = _COLUMNS[task]
+    roles = _COLUMNS[schema.task]
     for role, name in given.items():
         if name is not None and role not in roles:
-            raise ValueError(f"`--{role}` is not of the task {task!r}, got {name!r}.")
+            raise ValueError(f"`--{role}` is not of the task {schema.task!r}, got {name!r}.")
+    if schema.table is not None:
+        return [column.name for column in schema.table.columns]
     return [
         _choose(role, usual, names, given.get(role), only=len(roles) == 1)
         for role, usual in roles.items()
@@ -55,36 +62,42 @@ def _choose(
     return found
 
 
-def read_row(task: str, row: Row, where: str) -> tuple[Any, ...]:
-    """What `task` reads of a row of the caller's, under the usual names of the columns.
+def read_row(schema: Examples, row: Row, where: str) -> tuple[Any, ...]:
+    """What a model reads of a row of the caller's, under the usual names of the columns.
 
-    >>> read_row("tag", "fly to Rome!", "row 1")
+    >>> from trustml.data.unlabelled import schema_of
+    >>> read_row(schema_of("tag", labels=["city"]), "fly to Rome!", "row 1")
     (['fly', 'to', 'Rome', '!'],)
 
     Raises:
       ValueError: A column is missing or empty, or holds no text; the message begins with `where`.
     """
     if not isinstance(row, Mapping):
-        names = [usual[-1 if isinstance(row, str) else 0] for usual in _COLUMNS[task].values()]
-        if len(names) > 1:
-            raise ValueError(f"{where}: must hold {' and '.join(names)} by name, got {row!r:.60}.")
+        roles = _COLUMNS[schema.task]
+        names = [usual[-1 if isinstance(row, str) else 0] for usual in roles.values()]
+        if len(names) != 1:
+            wanted = " and ".join(names) or "the columns of the table"
+            raise ValueError(f"{where}: must hold {wanted} by name, got {row!r:.60}.")
         row = {names[0]: row}
     try:
-        columns = choose_columns(task, list(row), {})
+        columns = choose_columns(schema, list(row), {})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return read_input(task, row, columns, where)
+    return read_input(schema, row, columns, where)
 
 
 def read_input(
-    task: str, row: Mapping[str, Any], columns: Sequence[str], where: str
+    schema: Examples, row: Mapping[str, Any], columns: Sequence[str], where: str
 ) -> tuple[Any, ...]:
-    """What `task` reads in the `columns` of a row, as `trustml.data.unlabelled` takes it.
+    """What a model reads in the `columns` of a row, as `trustml.data.unlabelled` takes it.
 
     Raises:
       ValueError: A column is missing or empty, or holds no text; the message begins with `where`.
     """
-    read = _READ.get(task, _text)
+    if schema.table is not None:
+        labelled = {**row, schema.table.label: schema.labels[0]}  # which nothing reads
+        return (record_of(labelled, schema.table, where).values,)
+    read = _READ.get(schema.task, _text)
     return tuple(read(_value(row, name, where), name, where) for name in columns)
 
 
@@ -119,6 +132,9 @@ _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "tag": {"text": ("tokens", "text")},
     "nlu": {"text": ("tokens", "text")},
     "qa": {"question": ("question",), "text": ("context",)},
+    "multilabel": {"text": ("text",)},
+    "regression": {"text": ("text",)},
+    "tabular": {},  # the columns of its schema
     "lm": {"text": ("text",)},
     "seq2seq": {"text": ("source", "text")},
 }

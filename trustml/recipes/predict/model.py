@@ -49,7 +49,7 @@ class TrainedModel:
 
         Args:
           rows: Each a text, or the words of a sentence (tag, nlu), or values by column: `text`;
-            `tokens`; `question` and `context`; `source`.
+            `tokens`; `question` and `context`; `source`; the columns of a table.
           batch: Rows that are predicted at a time.
 
         Raises:
@@ -61,7 +61,9 @@ class TrainedModel:
     def probabilities(
         self, rows: Iterable[Row], *, batch: int = BATCH
     ) -> Float[np.ndarray, "row label"]:
-        """The probability of each of `labels`, which add up to 1; classify and nlu alone.
+        """The probability of each of `labels`, for tasks with classes.
+
+        They add up to 1, but for "multilabel", where each label is by itself.
 
         Raises:
           ValueError: The task has no classes, or a row is empty or lacks a column.
@@ -81,7 +83,7 @@ class TrainedModel:
 
     def _inputs(self, rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
         for number, row in enumerate(rows, 1):
-            yield read_row(self.task.kind, row, f"row {number}")
+            yield read_row(self.schema, row, f"row {number}")
 
     def _padded(
         self, inputs: Sequence[tuple[Any, ...]], function: Callable[[Examples], Sequence[_T]]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from trustml.data.examples import Examples
 from trustml.models.tasks import Task
@@ -17,6 +17,19 @@ class Label(NamedTuple):
 
     label: str
     probability: float  # of that class, by the model; it need not be calibrated
+
+
+class Labels(NamedTuple):
+    """The classes of a text: none, one or several."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]  # of each of them
+
+
+class Number(NamedTuple):
+    """The number of a text, within the public range."""
+
+    value: float
 
 
 class Tags(NamedTuple):
@@ -55,7 +68,7 @@ class Written(NamedTuple):
     text: str
 
 
-Prediction = Label | Tags | Intent | FoundAnswer | Likelihood | Written
+Prediction = Label | Labels | Number | Tags | Intent | FoundAnswer | Likelihood | Written
 
 
 class Output(NamedTuple):
@@ -71,14 +84,15 @@ class Output(NamedTuple):
 
 
 def probabilities(task: Task, params: Any, examples: Examples) -> Float[np.ndarray, "row class"]:
-    """The probability of each class, float64.
+    """The probability of each class, float64; of "multilabel" each by itself.
 
     Raises:
       ValueError: The task has no classes.
     """
     if task.scores is None:
         raise ValueError(f"`task` must have classes, got {task.kind!r}.")
-    return softmax(task.scores(params, examples).astype(np.float64), axis=1)
+    scores = task.scores(params, examples).astype(np.float64)
+    return expit(scores) if task.kind == "multilabel" else softmax(scores, axis=1)
 
 
 def _labels(task: Task, params: Any, examples: Examples) -> list[Label]:
@@ -86,6 +100,20 @@ def _labels(task: Task, params: Any, examples: Examples) -> list[Label]:
     best = found.argmax(1)
     labels = (examples.labels[index] for index in best)
     return list(map(Label, labels, found[np.arange(len(best)), best].tolist()))
+
+
+def _several(task: Task, params: Any, examples: Examples) -> list[Labels]:
+    chances = probabilities(task, params, examples).tolist()
+    _, true = task.predict(params, examples, False)
+    chosen = [np.flatnonzero(each) for each in true]
+    return [
+        Labels(tuple(examples.labels[one] for one in each), tuple(row[one] for one in each))
+        for each, row in zip(chosen, chances, strict=True)
+    ]
+
+
+def _numbers(task: Task, params: Any, examples: Examples) -> list[Number]:
+    return list(map(Number, task.predict(params, examples, False).tolist()))
 
 
 def _tags(task: Task, params: Any, examples: Examples) -> list[Tags]:
@@ -125,6 +153,9 @@ def _texts(task: Task, params: Any, examples: Examples) -> list[Written]:
 
 OUTPUTS: dict[str, Output] = {
     "classify": Output(Label, _labels),
+    "multilabel": Output(Labels, _several),
+    "regression": Output(Number, _numbers),
+    "tabular": Output(Label, _labels),
     "tag": Output(Tags, _tags),
     "nlu": Output(Intent, _intents),
     "qa": Output(FoundAnswer, _answers),

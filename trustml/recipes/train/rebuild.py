@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 
 from trustml.data.examples import Examples
+from trustml.data.tables import TableSchema
 from trustml.data.unlabelled import schema_of
-from trustml.models.tasks import Task, hashed_words_task
+from trustml.models.tasks import Task, hashed_words_task, table_task
 from trustml.training.runs.folder import RunFolder
 
 
@@ -42,7 +43,10 @@ def rebuild(config: Mapping[str, Any], folder: RunFolder) -> Rebuilt:
 def _schema_of_words(config: Mapping[str, Any]) -> Examples:
     if config["task"] == "tag":
         return schema_of("tag", labels=config["slots"])
-    return schema_of(config["task"], labels=config["intents"], slots=config["slots"])
+    numbers = config.get("value_range")
+    return schema_of(
+        config["task"], labels=config["intents"], slots=config["slots"], value_range=numbers
+    )
 
 
 def _word_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
@@ -62,7 +66,9 @@ def _schema_of_language(config: Mapping[str, Any]) -> Examples:
     slots = tuple(tag[2:] for tag in config["tags"] if tag.startswith("B-"))
     if config["task"] == "tag":
         return schema_of("tag", labels=slots)
-    return schema_of(config["task"], labels=config["labels"], slots=slots)
+    numbers = config.get("value_range")
+    labels = config["labels"] if numbers is None else ()  # the one output of a number has a name
+    return schema_of(config["task"], labels=labels, slots=slots, value_range=numbers)
 
 
 def _language_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
@@ -96,6 +102,15 @@ def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolde
     return features_task(schema, rebuilt_features(config), config=dict(config))
 
 
+def _schema_of_table(config: Mapping[str, Any]) -> Examples:
+    return schema_of("tabular", table=TableSchema.from_dict(config["schema"], "the network"))
+
+
+def _table_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
+    del folder
+    return table_task(schema, network=config["kind"], features=config["features"])
+
+
 class _Architecture(NamedTuple):
     schema: Callable[[Mapping[str, Any]], Examples]
     task: Callable[[Mapping[str, Any], Examples, RunFolder], Task]
@@ -105,5 +120,6 @@ class _Architecture(NamedTuple):
 _ARCHITECTURES = {
     "trustml.models.features": _Architecture(_schema_of_features, _features_task),
     "trustml.models.joint.nlu": _Architecture(_schema_of_words, _word_task),
+    "trustml.models.tabular": _Architecture(_schema_of_table, _table_task),
     "trustml.models.transformers.language": _Architecture(_schema_of_language, _language_task),
 }

@@ -79,7 +79,7 @@ lm, seq2seq, got 'translate'.
     config = TrainConfig.from_dict(config.to_dict(), "`config`")  # checks kinds and ranges
     folder = new_folder(config, None if out is None else Path(out))
     experiment = resolve(config, quiet=quiet)
-    steps = experiment.steps()
+    steps = experiment.steps
     folder = make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
         asked = config.to_dict() if written is None else written
@@ -130,10 +130,10 @@ def resume(
     # Read, not calibrated again: another version of the accountant may differ in the last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
     experiment = resolve(config, canaries=sampled, plan=plan, quiet=quiet)
-    steps = experiment.steps()
+    steps = experiment.steps
     with locked(folder), _resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
-            _write_resolved(folder, {**resolved, "settings": experiment.config.to_dict()})
+            _write_resolved(folder, {**resolved, "settings": experiment.settled.to_dict()})
         training = _Training(experiment, steps, folder, quiet, accept_charge, resume=True)
         return TrainResult(training.carry_out(), folder)
 
@@ -163,7 +163,7 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
     if task.tokenizer is not None:
         task.tokenizer.save(files.tokenizer)
     resolved = {
-        "settings": config.to_dict(),
+        "settings": experiment.settled.to_dict(),
         "report": to_json(describe(experiment)),
         "network": task.config,
         "whole": True,  # the last line: YAML that was cut off is often still valid
