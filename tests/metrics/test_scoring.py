@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from trustml.data.rows import Answer, Pair, Question, Text
+from trustml.data.rows import Answer, Labelled, Pair, Question, Rated, Record, Text
 from trustml.data.synthetic import generate
+from trustml.data.tables import NumberColumn, Table, TableSchema
 from trustml.metrics import SCORINGS, joint_scores
 from trustml.stats import wilson_interval
 
@@ -65,3 +66,45 @@ def test_texts_that_were_not_written_are_not_scored():
 def test_no_rows_have_no_estimate():
     with pytest.raises(ValueError, match="`counts` must have at least one row"):
         SCORINGS["classify"].estimates(np.zeros((0, 2)))
+
+
+def test_several_labels_are_scored_by_their_sums():
+    rows = [Labelled("x", ("a", "b")), Labelled("x", ()), Labelled("x", ("a",)), Labelled("x", ())]
+    guessed = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]], bool)
+    scoring = SCORINGS["multilabel"]
+    counts = scoring.counts(rows, (("a", "b", "c"), guessed))
+    found = scoring.scores(counts)
+    # a: 2 hits; b: 1 miss; c: 1 false alarm.
+    assert found == {"micro_f1": 4 / 6, "macro_f1": 1 / 3, "all_labels": 0.5}
+    np.testing.assert_array_equal(counts[:2].sum(0) + counts[2:].sum(0), counts.sum(0))
+    assert scoring.estimates(counts, resamples=20)["all_labels"].interval == "Wilson, 95 %"
+
+
+def test_numbers_are_scored_by_their_sums():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(100, 3, 50)
+    guess = truth + rng.normal(0, 1, 50)
+    counts = SCORINGS["regression"].counts([Rated("x", value) for value in truth], guess)
+    found = SCORINGS["regression"].scores(counts)
+    assert found["rmse"] == pytest.approx(np.sqrt(np.mean((guess - truth) ** 2)))
+    assert found["mae"] == pytest.approx(np.mean(abs(guess - truth)))
+    unexplained = np.var(truth - guess) + np.mean(truth - guess) ** 2
+    assert found["r2"] == pytest.approx(1 - unexplained / np.var(truth))
+    same = SCORINGS["regression"].counts([Rated("x", 4.0)] * 3, [4.0, 5.0, 3.0])
+    assert SCORINGS["regression"].scores(same)["r2"] == 0.0
+
+
+def test_records_are_scored_by_class():
+    labels = ["no"] * 8 + ["yes"] * 2 + ["odd"]
+    schema = TableSchema(
+        columns=(NumberColumn(name="x", low=0, high=1),),
+        label="y",
+        labels=("no", "yes"),
+        learned=True,
+    )
+    table = Table.of([Record((0.5,), label) for label in labels], schema)
+    scores = np.array([[0.9, 0.1]] * 9 + [[0.2, 0.8]] * 2)
+    counts = SCORINGS["tabular"].counts(table, (("no", "yes"), scores))
+    found = SCORINGS["tabular"].scores(counts)
+    assert found["accuracy"] == pytest.approx(9 / 11)  # a class that nobody knows is never right
+    assert found["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)

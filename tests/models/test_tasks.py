@@ -11,9 +11,16 @@ import pytest
 import trustml
 from trustml.data.buckets import shortener
 from trustml.data.examples import Examples
-from trustml.data.rows import Document, Tagged, Text
+from trustml.data.rows import Document, Labelled, Rated, Record, Tagged, Text
 from trustml.data.synthetic import generate
-from trustml.models.tasks import Encoded, group_examples, hashed_words_task, unit_loss
+from trustml.data.tables import CategoryColumn, NumberColumn, TableSchema
+from trustml.models.tasks import (
+    Encoded,
+    group_examples,
+    hashed_words_task,
+    table_task,
+    unit_loss,
+)
 from trustml.models.tasks.units import PRESENT
 
 SIZES = {"features": 8, "layers": 1, "embedding": 8}
@@ -33,6 +40,33 @@ TAGGED = examples(
     [Tagged(("to", "New", "York"), ("O", "B-city", "I-city")), Tagged(("hm",), ("O",))],
     labels=("city",),
 )
+LABELLED = examples(
+    "multilabel",
+    [Labelled("Buy this goal!", ("money", "sport")), Labelled("hm", ())],
+    labels=("money", "sport"),
+)
+RATED = examples(
+    "regression", [Rated("superb film", 5.0), Rated("poor film", 0.0)], value_range=(0, 5)
+)
+TABLE = TableSchema(
+    columns=(
+        NumberColumn(name="age", low=0, high=100),
+        CategoryColumn(name="job", values=("smith", "baker")),
+        NumberColumn(name="pay", low=0, high=1e5, scale="log"),
+    ),
+    label="income",
+    labels=("low", "high"),
+)
+RECORDS = examples(
+    "tabular",
+    [
+        Record((20.0, "smith", 10.0), "low"),
+        Record((70.0, "baker", None), "high"),
+        Record((None, None, 5e4), "high"),
+        Record((65.0, "king", 0.0), "low"),
+    ],
+    table=TABLE,
+)
 
 
 def problem(schema, **options):
@@ -40,16 +74,62 @@ def problem(schema, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("schema", [TEXTS, TAGGED], ids=["classify", "tag"])
+@pytest.mark.parametrize("schema", [TEXTS, LABELLED, TAGGED], ids=lambda schema: schema.task)
 def test_words_are_learnt_by_heart(schema):
     net = problem(schema)
+    counts = net.counts(trained(net, schema), schema)
+    assert max(net.scoring.scores(counts).values()) == 1.0
+
+
+@pytest.mark.slow
+def test_numbers_are_learnt_by_heart_and_stay_in_their_range():
+    net = problem(RATED)
+    params = trained(net, RATED, rate=0.03)
+    assert net.scoring.scores(net.counts(params, RATED))["r2"] > 0.99
+    far = jax.tree.map(lambda leaf: 100 * leaf, params)
+    found = net.predict(far, RATED, False)
+    assert 0 <= found.min() <= found.max() <= 5
+    lost = jax.tree.map(lambda leaf: jnp.nan * leaf, params)
+    assert net.predict(lost, RATED, False).tolist() == [2.5, 2.5]
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_a_table_is_learnt_by_heart(network):
+    net = table_task(RECORDS, network=network, features=16)
+    params = trained(net, RECORDS, rate=1.0)
+    assert net.scoring.scores(net.counts(params, RECORDS))["accuracy"] == 1.0
+    _, probabilities = net.predict(params, RECORDS, False)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_gradients_of_a_table_are_clipped_as_the_oracle_says(network):
+    net = table_task(RECORDS, network=network, features=5)
+    units = net.encode(RECORDS).arrays
+    units["label"][1] = -1  # a class that the schema does not list
+    params = jax.tree.map(lambda leaf: leaf + 0.1, net.start(0))
+    found, info = trustml.clipped_grad(net.network.loss, clip_norm=0.5)(params, units)
+    oracle, _ = trustml.clipped_grad(net.network.loss, clip_norm=0.5, strategy="vmap")(
+        params, units
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found, oracle)
+    assert info.norm[1] < 1e-12
+
+
+def test_a_table_with_an_open_schema_is_refused():
+    opened = TableSchema(columns=(NumberColumn(name="age"),), label="income")
+    rows = examples("tabular", [Record((1.0,), "low")], table=opened)
+    with pytest.raises(ValueError, match="every part is known, got age, income open"):
+        table_task(rows)
+
+
+def trained(net, schema, rate=0.3):
     units = net.encode(schema).arrays
     grad = jax.jit(jax.grad(lambda p: jax.vmap(net.network.loss, (None, 0))(p, units).mean()))
     params = net.start(0)
     for _ in range(150):
-        params = jax.tree.map(lambda leaf, step: leaf - 0.3 * step, params, grad(params))
-    counts = net.counts(params, schema)
-    assert max(net.scoring.scores(counts).values()) == 1.0
+        params = jax.tree.map(lambda leaf, step: leaf - rate * step, params, grad(params))
+    return params
 
 
 def test_words_beyond_the_length_are_outside():

@@ -1,9 +1,11 @@
-"""Rows of each language task, their public schema, and the check of one against the other."""
+"""Rows of each task, their public schema, and the check of one against the other."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _UNKNOWN = -1
+_LISTED = 10  # names that a message lists
 
 
 class Schema(NamedTuple):
@@ -19,6 +21,31 @@ class Text(NamedTuple):
 
     text: str
     label: str
+
+
+class Labelled(NamedTuple):
+    """One text and all of its classes: none, one or several."""
+
+    text: str
+    labels: tuple[str, ...]
+
+
+class Rated(NamedTuple):
+    """One text and a number."""
+
+    text: str
+    value: float
+
+
+class Record(NamedTuple):
+    """One row of a table: a value for each column of its schema, and its class.
+
+    A value is a number, or the text of a category; None where it is missing. `label` is None where
+    the class is missing.
+    """
+
+    values: tuple[float | str | None, ...]
+    label: str | None
 
 
 class Tagged(NamedTuple):
@@ -90,11 +117,37 @@ def find_problem(task: str, row: Any, schema: Schema) -> str | None:
 
 
 def _text_problem(row: Text, schema: Schema) -> str | None:
-    if not row.text.strip():
-        return "the text is empty; drop the row."
-    if row.label not in schema.labels:
-        return f"unknown label {row.label!r}; known are {', '.join(schema.labels) or 'none'}."
-    return None
+    return _empty_problem(row) or _label_problem(row.label, schema)
+
+
+def _labelled_problem(row: Labelled, schema: Schema) -> str | None:
+    problems = (_label_problem(label, schema) for label in row.labels)
+    return _empty_problem(row) or next(filter(None, problems), None)
+
+
+def _rated_problem(row: Rated, schema: Schema) -> str | None:
+    del schema
+    if not math.isfinite(row.value):
+        return f"the number must be finite, got {row.value!r}; drop the row."
+    return _empty_problem(row)
+
+
+def _record_problem(row: Record, schema: Schema) -> str | None:
+    if row.label is None:
+        return "the class is missing; drop the row."
+    return _label_problem(row.label, schema)
+
+
+def _empty_problem(row: Text | Labelled | Rated | Document) -> str | None:
+    return None if row.text.strip() else "the text is empty; drop the row."
+
+
+def _label_problem(label: str, schema: Schema) -> str | None:
+    if label in schema.labels:
+        return None
+    more = f" and {len(schema.labels) - _LISTED} more" if len(schema.labels) > _LISTED else ""
+    listed = ", ".join(schema.labels[:_LISTED]) or "none"
+    return f"unknown label {label!r}; known are {listed}{more}."
 
 
 def _tagged_problem(row: Tagged, schema: Schema) -> str | None:
@@ -144,7 +197,7 @@ def _question_problem(row: Question, schema: Schema) -> str | None:
 
 def _document_problem(row: Document, schema: Schema) -> str | None:
     del schema
-    return None if row.text.strip() else "the text is empty; drop the row."
+    return _empty_problem(row)
 
 
 def _pair_problem(row: Pair, schema: Schema) -> str | None:
@@ -159,6 +212,9 @@ def _pair_problem(row: Pair, schema: Schema) -> str | None:
 # The type of a task's rows, and what keeps one from being used.
 _CHECKS: dict[str, tuple[type, Callable[[Any, Schema], str | None]]] = {
     "classify": (Text, _text_problem),
+    "multilabel": (Labelled, _labelled_problem),
+    "regression": (Rated, _rated_problem),
+    "tabular": (Record, _record_problem),
     "tag": (Tagged, _tagged_problem),
     "nlu": (Utterance, _utterance_problem),
     "qa": (Question, _question_problem),

@@ -30,6 +30,75 @@ def _classes(rows, predicted):
     return _correct([row.label for row in rows], predicted)
 
 
+def _several_classes(rows, predicted):
+    """Of (classes, truth values [row, class]): hits, false alarms and misses by class, then exact.
+
+    Columns [3 x class + 2].
+    """
+    classes, guessed = predicted
+    guessed = np.asarray(guessed, bool).reshape(-1, len(classes))
+    place = {label: index for index, label in enumerate(classes)}
+    truth = np.zeros_like(guessed)
+    for row, labels in zip(truth, (row.labels for row in rows), strict=True):
+        row[[place[label] for label in labels]] = True
+    exact = (truth == guessed).all(1, keepdims=True)
+    kinds = (truth & guessed, ~truth & guessed, truth & ~guessed, exact, np.ones_like(exact))
+    return np.concatenate(kinds, 1).astype(np.float64)
+
+
+def _several_classes_values(sums) -> dict[str, float]:
+    hits, alarms, misses = sums[:-2].reshape(3, -1)
+    by_class = [_f1(*counts) for counts in zip(hits, alarms, misses, strict=True)]
+    return {
+        "micro_f1": _f1(hits.sum(), alarms.sum(), misses.sum()),
+        "macro_f1": float(np.mean(by_class)),
+        "all_labels": _ratio(*sums[-2:]),
+    }
+
+
+def _f1(hits: float, alarms: float, misses: float) -> float:
+    return _ratio(2 * hits, 2 * hits + alarms + misses)
+
+
+def _numbers(rows, predicted):
+    """Columns: squared and absolute error, the number and its square, and 1."""
+    truth = np.array([row.value for row in rows], np.float64)
+    errors = np.asarray(predicted, np.float64) - truth
+    columns = (np.square(errors), np.abs(errors), truth, np.square(truth), np.ones_like(truth))
+    return np.stack(columns, 1)
+
+
+def _number_values(sums) -> dict[str, float]:
+    """Errors in the unit of the numbers; R2 is 0 where they do not differ."""
+    squared, absolute, total, squares, count = sums
+    spread = squares - total**2 / count
+    return {
+        "rmse": math.sqrt(squared / count),
+        "mae": float(absolute / count),
+        "r2": 1 - float(squared / spread) if spread > 1e-12 * squares else 0.0,
+    }
+
+
+def _records(rows, predicted):
+    """Of (classes, scores [row, class]): correct, 1, then hits and rows of each class.
+
+    A row whose class is not among the classes is wrong.
+    """
+    classes, scores = predicted
+    truth = rows.label_indices(classes)
+    correct = np.asarray(scores).argmax(1) == truth
+    of_class = truth[:, None] == np.arange(len(classes))
+    columns = (correct[:, None], np.ones((len(truth), 1)), of_class & correct[:, None], of_class)
+    return np.concatenate(columns, 1, dtype=np.float64)
+
+
+def _record_values(sums) -> dict[str, float]:
+    hits, rows = sums[2:].reshape(2, -1)
+    recalls = hits[rows > 0] / rows[rows > 0]
+    balanced = float(recalls.mean()) if len(recalls) else 0.0
+    return {"accuracy": _ratio(*sums[:2]), "balanced_accuracy": balanced}
+
+
 def _entities(rows, predicted):
     return entity_counts([row.tags for row in rows], predicted).astype(np.float64)
 
@@ -77,6 +146,35 @@ SCORINGS: dict[str, Scoring] = {
         (Metric("accuracy", "Accuracy", percent=True),),
         _classes,
         lambda sums: {"accuracy": _ratio(*sums)},
+        {"accuracy": (0, 1)},
+    ),
+    "multilabel": Scoring(
+        (
+            Metric("micro_f1", "Micro F1"),
+            Metric("macro_f1", "Macro F1"),
+            Metric("all_labels", "All labels right", percent=True),
+        ),
+        _several_classes,
+        _several_classes_values,
+        {"all_labels": (-2, -1)},
+    ),
+    "regression": Scoring(
+        (
+            Metric("rmse", "Root mean squared error", lower_is_better=True),
+            Metric("mae", "Mean absolute error", lower_is_better=True),
+            Metric("r2", "R²"),
+        ),
+        _numbers,
+        _number_values,
+        {},
+    ),
+    "tabular": Scoring(
+        (
+            Metric("accuracy", "Accuracy", percent=True),
+            Metric("balanced_accuracy", "Balanced accuracy", percent=True),
+        ),
+        _records,
+        _record_values,
         {"accuracy": (0, 1)},
     ),
     "tag": Scoring(

@@ -12,6 +12,7 @@ import numpy as np
 from trustml.models.joint.decoding import allowed_transitions, viterbi
 from trustml.models.joint.encoders import BiLstmEncoder, ConvolutionalEncoder, TransformerEncoder
 from trustml.models.network import Network
+from trustml.models.transformers.problem_types import SINGLE, classification
 
 ENCODERS: dict[str, type[nn.Module]] = {
     "conv": ConvolutionalEncoder,
@@ -62,6 +63,7 @@ def build(
     table_sizes: tuple[int, ...],
     intents: int,
     tags: tuple[str, ...],
+    problem_type: str = SINGLE,
     slot_weight: float = 1.0,
     **sizes: int,
 ) -> Network:
@@ -77,6 +79,8 @@ def build(
       table_sizes: Number of values of each id of a token (`Tokenizer.sizes`).
       intents: Number of intents or classes; 0 for a model that only tags.
       tags: The BIO tags, "O" first (`Examples.tags`); none for a model that only classifies.
+      problem_type: What the scores of the intents are: of one class, of several classes at once,
+        or a number. Units of the latter two have a `label` instead of an `intent`.
       slot_weight: Weight of the mean loss per token, relative to the loss of the intent.
       **sizes: `features`, `layers` and `embedding` of the encoder.
 
@@ -92,11 +96,14 @@ def build(
     if not slot_weight >= 0:
         raise ValueError(f"`slot_weight` must not be negative, got {slot_weight!r}.")
     model = JointModel(ENCODERS[kind](sizes=tuple(table_sizes), **sizes), intents, len(tags))
-    return _network(model, allowed_transitions(tags), slot_weight)
+    return _network(model, allowed_transitions(tags), problem_type, slot_weight)
 
 
-def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Network:
+def _network(
+    model: JointModel, allowed: np.ndarray, problem_type: str, slot_weight: float
+) -> Network:
     ids = len(model.encoder.sizes)
+    label_loss, label_predict = classification(problem_type, model.intents)
 
     def init(key):
         return model.init(key, jnp.zeros((4, ids), jnp.int32), jnp.ones(4, bool))["params"]
@@ -106,7 +113,10 @@ def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Netw
 
     def loss(params, unit):
         intent, tags = logits(params, unit)
-        whole = 0.0 if intent is None else _cross_entropy(intent, unit["intent"])
+        whole = 0.0
+        if intent is not None:
+            own = {"label": unit["intent"]} if problem_type == SINGLE else {}
+            whole = label_loss(intent, {**unit, **own}, None)
         if tags is None:
             return whole
         keep = unit["mask"].astype(jnp.float32)
@@ -116,7 +126,7 @@ def _network(model: JointModel, allowed: np.ndarray, slot_weight: float) -> Netw
     def predict(params, units):
         def one(unit):
             intent, tags = logits(params, unit)
-            label = None if intent is None else jnp.argmax(intent).astype(jnp.int32)
+            label = None if intent is None else label_predict(intent, unit, None)
             return label, None if tags is None else viterbi(tags, unit["mask"], allowed)
 
         return jax.vmap(one)({name: units[name] for name in ("tokens", "mask")})

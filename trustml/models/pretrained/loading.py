@@ -23,7 +23,7 @@ from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.language import build_language_model
 from trustml.models.transformers.layers import Options
 
-_ENCODERS = ("bert", "distilbert", "roberta")
+ENCODERS = ("bert", "distilbert", "roberta")
 
 
 class Body(NamedTuple):
@@ -42,9 +42,9 @@ def read_body(folder: Path) -> Body:
       ValueError: The folder holds another architecture or no tokenizer, or as `from_pretrained`.
     """
     config = ModelConfig.from_file(folder / CONFIG)
-    if config.model_type not in _ENCODERS:
+    if config.model_type not in ENCODERS:
         raise ValueError(
-            f"{folder} must hold an encoder ({', '.join(_ENCODERS)}), got {config.model_type}."
+            f"{folder} must hold an encoder ({', '.join(ENCODERS)}), got {config.model_type}."
         )
     tokenizer = _tokenizer(folder, config)
     if tokenizer is None:
@@ -66,6 +66,7 @@ def from_pretrained(
     labels: Sequence[str] = (),
     tags: Sequence[str] = (),
     crf: bool = False,
+    problem_type: str | None = None,
     options: Options | None = None,
     key: Array | None = None,
     download: bool = False,
@@ -89,6 +90,8 @@ def from_pretrained(
       labels: The classes; by default those of the checkpoint.
       tags: The tags; by default those of the checkpoint.
       crf: See `build_language_model`.
+      problem_type: Of "classify", one of `problem_types.PROBLEM_TYPES`; by default that of the
+        checkpoint.
       options: See `build_language_model`.
       key: Key of random weights; `jax.random.key(0)` by default.
       download: Whether to download a name that the cache lacks.
@@ -105,6 +108,8 @@ def from_pretrained(
     had = stored_head(stored, head, source)
     base = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
     config = _with_labels(base, head, tuple(labels), tuple(tags))
+    if problem_type is not None:
+        config = dataclasses.replace(config, problem_type=problem_type)
     network = build_language_model(
         config,
         head,

@@ -1,5 +1,6 @@
-"""Six kinds of task on text: each turns data into a network's loss, predictions and metrics."""
+"""Kinds of task: each turns data into a network's loss, predictions and metrics."""
 
+from trustml.models.tasks.tables import table_task as table_task
 from trustml.models.tasks.task import KINDS as KINDS
 from trustml.models.tasks.task import Encoded as Encoded
 from trustml.models.tasks.task import Task as Task

@@ -11,6 +11,7 @@ from trustml.data.examples import Examples
 from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.network import Network
 from trustml.models.tasks import tokens
+from trustml.models.tasks.labels import PROBLEM_TYPES, read_labels
 from trustml.models.tasks.task import Task
 from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
@@ -63,6 +64,7 @@ def language_task(
         config,
         (tokenizer.statement, *disclosures),
         tokenizer,
+        predict.scores if schema.task in ("classify", "multilabel", "nlu") else None,
     )
 
 
@@ -72,10 +74,19 @@ class _Predictor:
     def __init__(self, network: Network, tokenizer: TextTokenizer, limits: Limits, write):
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
         self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
+        self.classes = jax.jit(jax.vmap(self._classes, (None, 0)))
         cached = functools.lru_cache(_PARTS)
         self.encoded = cached(lambda examples: tokens.encode(examples, tokenizer, limits))
         self.windows = cached(self._windows)
         self.words = cached(self._words)
+
+    def scores(self, params: Any, examples: Examples) -> np.ndarray:
+        """The score of each class, float32 [row, class]."""
+        return self.of(self.classes, params, self.encoded(examples).arrays)
+
+    def _classes(self, params, unit):
+        scores = self.network.logits(params, unit)
+        return scores[0] if isinstance(scores, tuple) else scores
 
     def _answer(self, params, unit):
         """The best span of a window and its score."""
@@ -110,8 +121,8 @@ class _Predictor:
 
 def _read_classes(predict: _Predictor, params, examples, quick):
     del quick
-    classes = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
-    return [examples.labels[index] for index in classes]
+    predicted = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    return read_labels(examples, predicted)
 
 
 def _read_tags(predict: _Predictor, params, examples, quick):
@@ -187,7 +198,7 @@ def _read_texts(predict: _Predictor, params, examples, quick):
 
 
 _READERS = {
-    "classify": _read_classes,
+    **dict.fromkeys(PROBLEM_TYPES, _read_classes),
     "tag": _read_tags,
     "nlu": _read_both,
     "qa": _read_answers,

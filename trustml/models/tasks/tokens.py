@@ -7,6 +7,7 @@ import numpy as np
 
 from trustml.data.examples import Examples
 from trustml.data.tokens import padded
+from trustml.models.tasks.labels import PROBLEM_TYPES, label_array
 from trustml.models.tasks.task import Encoded
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 
@@ -57,9 +58,7 @@ def encode(examples: Examples, tokenizer: TextTokenizer, limits: Limits) -> Enco
 
 def _classify(examples, tokenizer, limits) -> Encoded:
     encoded = [tokenizer.encode(row.text, max_length=limits.source) for row in examples.rows]
-    ids = {label: index for index, label in enumerate(examples.labels)}
-    labels = np.array([ids[row.label] for row in examples.rows], np.int32)
-    return _whole({**_inputs(encoded, limits.source), "label": labels})
+    return _whole({**_inputs(encoded, limits.source), "label": label_array(examples)})
 
 
 def _tagged(examples, tokenizer, limits) -> Encoded:
@@ -223,7 +222,7 @@ def _whole(arrays) -> Encoded:
 
 
 _ENCODERS: dict[str, Callable[[Examples, TextTokenizer, Limits], Encoded]] = {
-    "classify": _classify,
+    **dict.fromkeys(PROBLEM_TYPES, _classify),
     "tag": _tagged,
     "nlu": _tagged,
     "qa": _questions,

@@ -15,9 +15,11 @@ import numpy as np
 from trustml.data.examples import Examples
 from trustml.data.tokens import Tokenizer, hash_tokenizer, padded, token_arrays
 from trustml.models.joint.nlu import build
+from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
 from trustml.models.tasks.task import Encoded, Task
+from trustml.models.transformers.problem_types import SINGLE
 
-KINDS = ("classify", "tag", "nlu")
+KINDS = (*PROBLEM_TYPES, "tag", "nlu")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -76,8 +78,9 @@ def hashed_words_task(
     made = build(
         network,
         table_sizes=tokenizer.sizes,
-        intents=len(labels),
+        intents=0 if kind == "tag" else num_outputs(schema),
         tags=tags,
+        problem_type=PROBLEM_TYPES.get(kind, SINGLE),
         slot_weight=slot_weight,
         **sizes,
     )
@@ -95,6 +98,11 @@ def hashed_words_task(
         inputs = read(examples)
         return _in_words(made.predict(params, inputs), examples, labels, tags)
 
+    one = jax.jit(jax.vmap(lambda params, unit: made.logits(params, unit)[0], (None, 0)))
+
+    def scores(params, examples):
+        return np.asarray(one(params, read(examples)))
+
     config = {
         "architectures": ["trustml.models.joint.nlu"],
         "task": kind,
@@ -106,14 +114,25 @@ def hashed_words_task(
         "max_length": evaluation_length,
         "dtype": "float32",
     }
+    if schema.value_range is not None:
+        config["value_range"] = list(schema.value_range)
     begin = start or (lambda net, seed: net.init(jax.random.key(seed)))
     statements = (tokenizer.statement, *disclosures)
-    return Task(kind, made, encode, predict, lambda seed: begin(made, seed), config, statements)
+    return Task(
+        kind,
+        made,
+        encode,
+        predict,
+        lambda seed: begin(made, seed),
+        config,
+        statements,
+        scores=scores if labels else None,
+    )
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
     labels = () if schema.task == "tag" else schema.labels
-    return labels, () if schema.task == "classify" else schema.tags
+    return labels, schema.tags if schema.task in ("tag", "nlu") else ()
 
 
 def _words_of(row) -> Sequence[str]:
@@ -127,18 +146,20 @@ def _encode(examples, tokenizer: Tokenizer, labels, tags, length: int) -> dict[s
         arrays["tags"] = padded(
             [[tag_ids[tag] for tag in row.tags] for row in examples.rows], length
         )
-    if labels:
+    if examples.task in PROBLEM_TYPES:
+        name = "intent" if examples.task == "classify" else "label"
+        arrays[name] = label_array(examples)
+    elif labels:
         ids = {label: index for index, label in enumerate(labels)}
-        name = "label" if examples.task == "classify" else "intent"
-        arrays["intent"] = np.array([ids[getattr(row, name)] for row in examples.rows], np.int32)
+        arrays["intent"] = np.array([ids[row.intent] for row in examples.rows], np.int32)
     return arrays
 
 
 def _in_words(predicted, examples: Examples, labels, tags):
     label_of_rows, tags_of_rows = (None if part is None else np.asarray(part) for part in predicted)
-    named = None if label_of_rows is None else [labels[index] for index in label_of_rows]
     if tags_of_rows is None:
-        return named
+        return read_labels(examples, predicted[0])
+    named = None if label_of_rows is None else [labels[index] for index in label_of_rows]
     rows = []
     for row, indices in zip(examples.rows, tags_of_rows, strict=True):
         row_tags = [tags[index] for index in indices[: len(row.tokens)]]

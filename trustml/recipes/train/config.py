@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from trustml.clipping.gradient import STRATEGIES
+from trustml.data.rows import TASKS
 from trustml.recipes.settings import Settings, knob, names_of, settings
+from trustml.training.checks import AUTO
 
 _DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
     "data",
@@ -25,10 +27,42 @@ class TrainConfig(Settings):
     """
 
     task: str | None = knob(
-        None, "classify, tag, nlu, qa, lm or seq2seq", _DATA, shown="that of the data"
+        None, f"{', '.join(TASKS[:-1])} or {TASKS[-1]}", _DATA, shown="that of the data"
     )
     data: str | None = knob(
-        None, "name of a data set", _DATA, shown="one for the task, synthetic for none"
+        None,
+        "file of your own rows (.csv, .tsv, .jsonl, .parquet, .conll, .txt, .npz, or a folder of "
+        "datasets), or name of a data set",
+        _DATA,
+        shown="one for the task, synthetic for none",
+    )
+    text: str | None = knob(
+        None, "column of the text of your own file", _DATA, shown="guessed where that is safe"
+    )
+    label: str | None = knob(
+        None, "column of the label of your own file", _DATA, shown="guessed where that is safe"
+    )
+    labels: tuple[str, ...] | None = knob(
+        None,
+        "every label that may occur, a public list with commas between, or a file with one a line",
+        _DATA,
+        commas=True,
+        shown="those of the file, assumed public",
+        metavar="LABELS",
+    )
+    value_range: tuple[float, ...] | None = knob(
+        None,
+        "ends of the numbers of regression, public: 0,5",
+        _DATA,
+        commas=True,
+        metavar="LOW,HIGH",
+    )
+    group: str | None = knob(
+        None, "column of groups of your own file, whose figures the report compares", _DATA
+    )
+    stratify: bool = knob(False, "give every part of your own file its share of a label", _DATA)
+    skip_bad_rows: bool = knob(
+        False, "leave out rows of your own file that cannot be used, and count them", _DATA
     )
     data_dir: str | None = knob(
         None,
@@ -39,7 +73,13 @@ class TrainConfig(Settings):
         on_resume=True,
     )
     download: bool = knob(False, "fetch the data from its publisher", _DATA, on_resume=True)
-    eval_split: str = knob("test", "evaluate on the test or the valid part", _DATA)
+    eval_split: str | float = knob(
+        "test",
+        "evaluate on the test or the valid part; of your own file, on a share such as 0.1, or on "
+        "the rows of another file",
+        _DATA,
+        metavar="PART",
+    )
 
     preset: str | None = knob(
         None, "settings to start from", _MODEL, shown="those of the data, or of the task"
@@ -67,7 +107,10 @@ class TrainConfig(Settings):
     )
     delta: float | None = knob(None, "privacy budget", _PRIVACY, shown="the preset's")
     unit: str | None = knob(
-        None, "privacy unit: a row, or what rows share, such as user", _PRIVACY, shown="a row"
+        None,
+        "privacy unit: a row, or what rows share: user, or a column of your own file",
+        _PRIVACY,
+        shown="a row",
     )
     max_examples_per_unit: int | None = knob(
         None, "largest number of training examples of one unit", _PRIVACY, least=1
@@ -129,7 +172,12 @@ class TrainConfig(Settings):
         "auto", f"how gradients are clipped: {', '.join(STRATEGIES)}", _TRAINING, on_resume=True
     )
     physical_batch_size: int | str = knob(
-        256, "units computed at a time, or auto", _TRAINING, least=1, on_resume=True, metavar="N"
+        AUTO,
+        "units computed at a time; auto takes what fits in memory, on a CPU 256 at most",
+        _TRAINING,
+        least=1,
+        on_resume=True,
+        metavar="N",
     )
     evaluate_every: int | None = knob(
         None, "steps between evaluations", _TRAINING, least=1, shown="a tenth of all"

@@ -14,6 +14,7 @@ from trustml.audit import (
     unit_losses,
 )
 from trustml.data.examples import Examples
+from trustml.data.tables import Table
 from trustml.formatting import plural
 from trustml.recipes.train.canaries import TrainingObjective
 from trustml.recipes.train.experiment import Experiment
@@ -44,7 +45,7 @@ _NO_BOUND = (
     "No epsilon is audited: coins put {units} in or left them out, while the claim is about "
     "replacing one."
 )
-_LABELS = {"classify": "class", "nlu": "intent"}
+_LABELS = {"classify": "class", "tabular": "class", "nlu": "intent"}
 _OFTEN = 3  # mean steps per unit; with it, about 5 % take part in no step
 _FEWEST = 10  # members, and others, that the area under a group's curve needs
 
@@ -239,6 +240,8 @@ def _group_of_rows(examples: Examples, kind: str) -> np.ndarray:
     """The group of every row."""
     if kind == "protected group":
         return np.array(examples.group_of or (0,) * len(examples))
+    if isinstance(examples.rows, Table):
+        return examples.rows.label_indices(examples.labels)
     indices = {label: index for index, label in enumerate(examples.labels)}
     field = "intent" if examples.task == "nlu" else "label"
     return np.array([indices[getattr(row, field)] for row in examples.rows])

@@ -10,6 +10,7 @@ import jax
 
 from trustml.data import Examples
 from trustml.models.tasks import Task
+from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.models.transformers.adapters import Trainable, bitfit, last_layers, lora_only, matching
 from trustml.models.transformers.layers import Lora, Options
 from trustml.models.transformers.problem_types import SINGLE, problem_type_of
@@ -48,22 +49,14 @@ class TextModel:
         """
         from trustml.models.tasks.language import language_task
         from trustml.models.tasks.tokens import Limits
-        from trustml.models.transformers.generation import generate
 
         model, disclosure = self._load(schema, public)
-        self._check(model)
+        self._check(model, schema.task)
 
         def start(seed: int):
             if self.from_scratch:
                 return model.network.init(jax.random.key(seed))
             return self._load(schema, public, seed)[0].params if seed else model.params
-
-        def write(params, sources, most: int):
-            end = model.config.eos_id
-            options = self._options()
-            return generate(
-                model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
-            )
 
         return language_task(
             schema,
@@ -73,17 +66,17 @@ class TextModel:
             limits=Limits(self.max_length, self.target_length),
             config=self._facts(schema, model),
             disclosures=("start: random weights" if self.from_scratch else disclosure,),
-            write=write if schema.task == "seq2seq" else None,
+            write=writer(model) if schema.task == "seq2seq" else None,
         )
 
-    def _check(self, model: Any) -> None:
+    def _check(self, model: Any, task: str) -> None:
         """Refuses a model without tokenizer, with another problem type or too few positions."""
         if model.tokenizer is None:
             raise ValueError(
                 f"`--model` must hold its tokenizer (tokenizer.json), got {self.name} without."
             )
         config = model.config
-        if model.head == "classify":
+        if task == "classify":
             problem = problem_type_of(config.problem_type, len(config.labels))
             if problem != SINGLE:
                 raise ValueError(
@@ -112,8 +105,9 @@ class TextModel:
         disclosure = f"start: pretrained weights of {Path(self.name).name}, taken to be public"
         if self.name in MINI:
             kind = MINI[self.name]
-            if schema.task not in HEADS[kind]:
-                able = ", ".join(name for name in MINI if schema.task in HEADS[MINI[name]])
+            head = _head_of(schema.task)
+            if head not in HEADS[kind]:
+                able = ", ".join(name for name in MINI if head in HEADS[MINI[name]])
                 raise ValueError(
                     f"`--model` must be able to do the task {schema.task!r}, got {self.name}. "
                     f"Try {able}."
@@ -129,9 +123,10 @@ class TextModel:
         try:
             pretrained = from_pretrained(
                 folder,
-                head=schema.task,
+                head=_head_of(schema.task),
                 labels=labels,
                 tags=tags,
+                problem_type=_own_problem_type(schema.task),
                 options=self._options(),
                 key=jax.random.key(seed),
                 download=public.download,
@@ -146,8 +141,10 @@ class TextModel:
 
     def _untrained(self, schema: Examples, model: Any, tokenizer: Any) -> Any:
         labels, tags = _labels_and_tags(schema)
-        config = dataclasses.replace(model.config(tokenizer), labels=labels, tags=tags)
-        return _without_weights(config, schema.task, self._options(), tokenizer)
+        own = _own_problem_type(schema.task)
+        config = model.config(tokenizer)
+        config = dataclasses.replace(config, labels=labels, tags=tags, problem_type=own)
+        return _without_weights(config, _head_of(schema.task), self._options(), tokenizer)
 
     def _options(self) -> Options:
         return Options(lora=Lora(rank=self.lora_rank) if self.trainable == "lora" else None)
@@ -160,6 +157,7 @@ class TextModel:
             "labels": list(model.config.labels),
             "tags": list(model.config.tags),
             "logits_bias": model.config.logits_bias,
+            **({} if schema.value_range is None else {"value_range": list(schema.value_range)}),
             "train": self.trainable,
             "lora_rank": self.lora_rank if self.trainable == "lora" else None,
             "max_length": self.max_length,
@@ -245,7 +243,25 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
         logits_bias=config["logits_bias"],
     )
     options = Options(lora=None if rank is None else Lora(rank=rank))
-    return _without_weights(sizes, config["task"], options, TextTokenizer.from_folder(tokenizer))
+    head = _head_of(config["task"])
+    return _without_weights(sizes, head, options, TextTokenizer.from_folder(tokenizer))
+
+
+def writer(model: Any) -> Any:
+    """Maps weights, token sources and a largest number of new tokens to the tokens it writes.
+
+    Args:
+      model: A `Pretrained` with the head of "seq2seq".
+    """
+    from trustml.models.transformers.generation import generate
+
+    def write(params, sources, most: int):
+        end, options = model.config.eos_id, model.options
+        return generate(
+            model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
+        )
+
+    return write
 
 
 def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:
@@ -255,6 +271,16 @@ def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -
     named = {"labels": config.labels, "tags": config.tags}
     network = build_language_model(config, head, **named, options=options)
     return Pretrained(network, None, config, tokenizer, (), head, options)
+
+
+def _head_of(task: str) -> str:
+    """The head for a task: one module, with the loss of its problem type, serves several."""
+    return "classify" if task in PROBLEM_TYPES else task
+
+
+def _own_problem_type(task: str) -> str | None:
+    """The problem type that a task needs and a checkpoint need not have."""
+    return None if task == "classify" else PROBLEM_TYPES.get(task)
 
 
 def _last_of_each(count: int, config: Any) -> Trainable:
@@ -268,8 +294,10 @@ def _last_of_each(count: int, config: Any) -> Trainable:
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Labels and tags of the head for a task."""
-    labels = schema.labels if schema.task in ("classify", "nlu") else ()
+    """Labels and tags of the head for a task; a number has one output."""
+    labels = schema.labels if schema.task in ("classify", "multilabel", "nlu") else ()
+    if schema.task == "regression":
+        labels = ("value",)
     return labels, schema.tags if schema.task in ("tag", "nlu") else ()
 
 
