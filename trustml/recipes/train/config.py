@@ -87,7 +87,8 @@ class TrainConfig(Settings):
     model: str | None = knob(
         None,
         "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; or the "
-        "folder or name of a pretrained model (bert, distilbert, roberta, gpt2, bart)",
+        "folder, GGUF file or name of a pretrained model (bert, distilbert, roberta, bart, gpt2, "
+        "llama, mistral, qwen2, qwen3, gemma)",
         _MODEL,
         on_resume=True,
         of_cell=True,
