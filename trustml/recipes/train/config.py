@@ -86,15 +86,19 @@ class TrainConfig(Settings):
     )
     model: str | None = knob(
         None,
-        "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; or the "
-        "folder, GGUF file or name of a pretrained model (bert, distilbert, roberta, bart, gpt2, "
-        "llama, mistral, qwen2, qwen3, gemma)",
+        "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; minilm or "
+        "smollm2; or the folder, GGUF file or name of a pretrained model (bert, distilbert, "
+        "roberta, bart, gpt2, llama, mistral, qwen2, qwen3, gemma)",
         _MODEL,
         on_resume=True,
         of_cell=True,
     )
     trainable: str | None = knob(
-        None, "trained weights: all, lora, bitfit, last-K, or a pattern of names", _MODEL
+        None,
+        "trained weights: features (a head on frozen features), all, lora, bitfit, last-K, or a "
+        "pattern of names",
+        _MODEL,
+        shown="features of an encoder for whole texts, else all",
     )
     max_length: int | None = knob(
         None, "largest number of words or tokens of a row", _MODEL, least=1
