@@ -157,12 +157,12 @@ def print_table(rows: list[dict]) -> None:
     lines = []
     for one in rows:
         accuracy, f1 = (one["scores"].get(metric) for metric in ("accuracy", "slot_f1"))
-        cells = [_shown(accuracy, 100, 1), _shown(f1, 1, 3) if f1 else ""]
+        cells = [shown(accuracy, 100, 1), shown(f1, 1, 3) if f1 else ""]
         lines.append([one["case"], one["rival"], *cells, str(one["seeds"])])
     print_markdown(("case", "training", "accuracy, %", "slot F1", "seeds"), lines)
 
 
-def _shown(estimate: dict, scale: float, digits: int) -> str:
+def shown(estimate: dict, scale: float, digits: int) -> str:
     value, *ends = (
         "" if estimate[end] is None else f"{scale * estimate[end]:.{digits}f}"
         for end in ("value", "low", "high")

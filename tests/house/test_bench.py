@@ -34,6 +34,7 @@ QUICK = {
     "growth": (["--cases", "sequence"], {"plain", "null", "trustml"}),
     "regret": (["--cases", "mlp"], {"bookkeeping", "gram", "materialise", "ghost"}),
     "time_to_accuracy": ([], {"baseline", "epsilon 3", "epsilon 3, vmap"}),
+    "accuracy": ([], {"trustml, no privacy", "trustml, epsilon 8"}),
     "utility": (["--seeds", "1"], {"baseline", "epsilon 3"}),
     "correlated_noise": (
         [],
@@ -41,6 +42,7 @@ QUICK = {
     ),
     "edp_sgd": ([], {"per example", "8 means"}),
     "extraction": ([], {"none", "all"}),
+    "features": (["--cases", "snips"], {"trustml", "sentence-transformers", "torch"}),
     "finetune": (
         ["--cases", "lora"],
         {"trustml", "opacus ghost", "opacus ghost in slices", "opacus hooks"},
@@ -48,8 +50,10 @@ QUICK = {
     "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
 TAKING_CASES = [
+    "accuracy",
     "correlated_noise",
     "edp_sgd",
+    "features",
     "finetune",
     "growth",
     "regret",

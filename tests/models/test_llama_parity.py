@@ -7,11 +7,13 @@ import pytest
 
 from trustml.models.pretrained.loading import from_pretrained, save_pretrained
 from trustml.models.pretrained.saving import to_hf_tensors
+from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.layers import Lora, Options
 
 WAY = "needs torch and transformers: pip install 'trustml-jax[parity]'"
 torch = pytest.importorskip("torch", reason=WAY)
 transformers = pytest.importorskip("transformers", reason=WAY)
+from tokenizers import pre_tokenizers  # noqa: E402
 
 VOCABULARY, TIME = 60, 40
 SIZES = {
@@ -55,6 +57,7 @@ VARIANTS = {
     "qwen3": ("Qwen3", {"head_dim": 16}),
     "gemma": ("Gemma", {"head_dim": 16}),
 }
+TEXTS = ("", " th", "the  thorn\n in my Café 12 🙂", "oath<s> th</s>x <|endoftext|>")
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3", "Gemma")
 _QUICK = ("llama3", "mistral in a window")
 
@@ -161,3 +164,22 @@ def test_heads_agree(family, head, tmp_path):
     save_pretrained(tmp_path / "second", found)
     again = type(model).from_pretrained(tmp_path / "second", attn_implementation="eager")
     close(scores(again.eval()), scores(model))
+
+
+@pytest.mark.parametrize("name", ["LlamaTokenizer", "Qwen2Tokenizer", "GemmaTokenizer"])
+def test_ids_are_those_of_the_class(name, tmp_path):
+    text = TEXTS[2]
+    if name == "Qwen2Tokenizer":
+        pieces = [*pre_tokenizers.ByteLevel.alphabet(), "th", "Ġth"]
+        merges = [("t", "h"), ("Ġ", "th")]
+        given = ["<|endoftext|>"]
+    else:
+        pieces = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *set(text), "th", "▁th"]
+        merges = [("t", "h"), ("▁", "th")]
+        given = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<s>", "</s>"]
+    vocabulary = {token: number for number, token in enumerate([*given, *pieces])}
+    made = getattr(transformers, name)(vocab=vocabulary, merges=merges)
+    made.save_pretrained(tmp_path)
+    ours = TextTokenizer.from_folder(tmp_path)
+    for text in TEXTS:
+        assert ours.encode(text).ids == made(text)["input_ids"], text

@@ -13,10 +13,12 @@ from scipy.special import logsumexp
 
 from trustml.accounting import SampledGaussian
 from trustml.cli import main
+from trustml.models.features import NORM
 from trustml.plan import PrivacyPlan
 from trustml.plan.auto import _learning_rate, _of_size, auto_plan
 from trustml.plan.search import _bounds, calibrate_search, private_search, search_cost
 from trustml.plan.selection import Trials, draw_trials, selected_epsilon, stopping
+from trustml.recipes.train.presets import PRESETS
 
 LAWS = [
     Trials(mean, shape)
@@ -357,6 +359,14 @@ def test_learning_rates_follow_the_batch_and_the_model(parameters, pretrained, r
     assert found == pytest.approx(rate)
     assert f"{found:.3g}" in why
     assert _learning_rate(4_096, parameters, pretrained)[0] == pytest.approx(2 * rate)
+
+
+def test_a_head_on_features_has_the_rate_of_the_preset_whatever_the_batch():
+    preset = PRESETS["classify-features"]
+    for epochs in (20, 40):
+        found = auto_plan(1_000, 3.0, 1e-5, epochs=epochs, features=True)
+        assert found.learning_rate == pytest.approx(preset.private.learning_rate)
+        assert f"{NORM:g} in `trustml train`" in found.reasons[3]
 
 
 @pytest.mark.parametrize(("ratio", "advice"), [(10, "below"), (1e4, "within"), (1e7, "above")])

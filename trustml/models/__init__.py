@@ -6,6 +6,7 @@ loss as it is.
 
 from trustml.models.joint.char_tagger import build_char_tagger as build_char_tagger
 from trustml.models.network import Network as Network
+from trustml.models.pretrained.feature_cache import FeatureCache as FeatureCache
 from trustml.models.pretrained.loading import Pretrained as Pretrained
 from trustml.models.pretrained.loading import from_pretrained as from_pretrained
 from trustml.models.pretrained.saving import save_pretrained as save_pretrained

@@ -53,6 +53,7 @@ class PlanConfig(Settings):
         None, "tokens of one unit, to judge the size of a language model", _RULES
     )
     pretrained: bool = knob(False, "weights start from a pretrained model", _RULES)
+    features: bool = knob(False, "a linear head on frozen features is trained", _RULES)
 
     search: float | None = knob(
         None,
@@ -187,6 +188,7 @@ def _by_rules(config: PlanConfig) -> AutoPlan:
         parameters=config.parameters,
         tokens_per_unit=config.tokens_per_unit,
         pretrained=config.pretrained,
+        features=config.features,
         clip_norm=config.clip_norm,
         unit=config.unit,
     )

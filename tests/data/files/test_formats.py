@@ -26,23 +26,23 @@ def _jsonl():
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.csv", _csv(",")),
-        ("bom.csv", b"\xef\xbb\xbf" + _csv(",")),
-        ("semicolons.csv", _csv(";")),
-        ("tabs.csv", _csv("\t")),
-        ("a.tsv", _csv("\t")),
-        ("a.csv.gz", gzip.compress(_csv(","))),
-        ("a.jsonl", _jsonl()),
-        ("a.jsonl.gz", gzip.compress(_jsonl())),
-        ("blank.jsonl", b"\n" + _jsonl() + b"\n\n"),
-    ],
-)
-def test_text_formats_give_the_rows(tmp_path, name, content):
+_FILES = {
+    "a.csv": _csv(","),
+    "bom.csv": b"\xef\xbb\xbf" + _csv(","),
+    "semicolons.csv": _csv(";"),
+    "tabs.csv": _csv("\t"),
+    "a.tsv": _csv("\t"),
+    "a.csv.gz": gzip.compress(_csv(",")),
+    "a.jsonl": _jsonl(),
+    "a.jsonl.gz": gzip.compress(_jsonl()),
+    "blank.jsonl": b"\n" + _jsonl() + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_text_formats_give_the_rows(tmp_path, name):
     path = tmp_path / name
-    path.write_bytes(content)
+    path.write_bytes(_FILES[name])
     assert [row for _, row in read_rows(path)] == ROWS
     assert columns_of(path) == ("text", "label")
     assert is_rows(path)

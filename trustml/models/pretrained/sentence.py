@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 
 from trustml.data.buckets import length_batches
 from trustml.data.tokens import padded
+from trustml.models.pretrained.feature_cache import FeatureCache, feature_key
 from trustml.models.pretrained.hub import find_model
 from trustml.models.pretrained.loading import read_body
 from trustml.models.pretrained.pooling import Pooling, pooled, pooled_by, read_modules
@@ -117,6 +118,7 @@ class SentenceEncoder:
         layers: Sequence[int] | None = None,
         max_length: int | None = None,
         progress: Progress | None = None,
+        cache: FeatureCache | None = None,
     ) -> Float[np.ndarray, "row *layer width"]:
         """A vector for each text, float32 [row, width]; private if the texts are.
 
@@ -127,12 +129,31 @@ class SentenceEncoder:
             float32 [row, layer, width].
           max_length: Tokens beyond which a text is cut; by default that of the folder.
           progress: Called with the rows done and all rows.
+          cache: Where to look for the vectors, and to keep them; nothing is kept without it.
 
         Raises:
           ValueError: There is no such layer, or `max_length` is not one of the model.
         """
         chosen = None if layers is None else self._layers(layers)
         length = self._length(max_length)
+        compute = functools.partial(self._embedded, texts, chosen, length, progress)
+        if cache is None:
+            return compute()
+        key = feature_key([self.fingerprint, f"{chosen} {length}", *texts])
+        return cache.get(key, compute)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that a vector depends on beside its text, weights first."""
+        leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.params)]
+        reading, cut = self.tokenizer.model, self.tokenizer.truncation_side
+        network = (jax.tree.structure(self.params), self.config, self.module.options, self.pooling)
+        texts = (self.prompt, cut, reading.encode_special_tokens)
+        return feature_key([*leaves, *map(repr, (*network, *texts)), reading.to_str()])
+
+    def _embedded(
+        self, texts: Sequence[str], chosen, length: int, progress: Progress | None
+    ) -> Float[np.ndarray, "row *layer width"]:
         encoded = self.tokenizer.encode_batch([self.prompt + text for text in texts], length)
         tail = (self.width,) if chosen is None else (len(chosen), self.config.hidden_size)
         out = np.zeros((len(texts), *tail), np.float32)

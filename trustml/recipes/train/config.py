@@ -30,7 +30,39 @@ class TrainConfig(Settings):
         None, f"{', '.join(TASKS[:-1])} or {TASKS[-1]}", _DATA, shown="that of the data"
     )
     data: str | None = knob(
-        None, "name of a data set", _DATA, shown="one for the task, synthetic for none"
+        None,
+        "file of your own rows (.csv, .tsv, .jsonl, .parquet, .conll, .txt, .npz, or a folder of "
+        "datasets), or name of a data set",
+        _DATA,
+        shown="one for the task, synthetic for none",
+    )
+    text: str | None = knob(
+        None, "column of the text of your own file", _DATA, shown="guessed where that is safe"
+    )
+    label: str | None = knob(
+        None, "column of the label of your own file", _DATA, shown="guessed where that is safe"
+    )
+    labels: tuple[str, ...] | None = knob(
+        None,
+        "every label that may occur, a public list with commas between, or a file with one a line",
+        _DATA,
+        commas=True,
+        shown="those of the file, assumed public",
+        metavar="LABELS",
+    )
+    value_range: tuple[float, ...] | None = knob(
+        None,
+        "ends of the numbers of regression, public: 0,5",
+        _DATA,
+        commas=True,
+        metavar="LOW,HIGH",
+    )
+    group: str | None = knob(
+        None, "column of groups of your own file, whose figures the report compares", _DATA
+    )
+    stratify: bool = knob(False, "give every part of your own file its share of a label", _DATA)
+    skip_bad_rows: bool = knob(
+        False, "leave out rows of your own file that cannot be used, and count them", _DATA
     )
     data_dir: str | None = knob(
         None,
@@ -41,21 +73,32 @@ class TrainConfig(Settings):
         on_resume=True,
     )
     download: bool = knob(False, "fetch the data from its publisher", _DATA, on_resume=True)
-    eval_split: str = knob("test", "evaluate on the test or the valid part", _DATA)
+    eval_split: str | float = knob(
+        "test",
+        "evaluate on the test or the valid part; of your own file, on a share such as 0.1, or on "
+        "the rows of another file",
+        _DATA,
+        metavar="PART",
+    )
 
     preset: str | None = knob(
         None, "settings to start from", _MODEL, shown="those of the data, or of the task"
     )
     model: str | None = knob(
         None,
-        "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; or the "
-        "folder or name of a pretrained model (bert, distilbert, roberta, gpt2, bart)",
+        "conv, bilstm or transformer on hashed words; mini-bert, mini-gpt2 or mini-bart; minilm or "
+        "smollm2; or the folder, GGUF file or name of a pretrained model (bert, distilbert, "
+        "roberta, bart, gpt2, llama, mistral, qwen2, qwen3, gemma)",
         _MODEL,
         on_resume=True,
         of_cell=True,
     )
     trainable: str | None = knob(
-        None, "trained weights: all, lora, bitfit, last-K, or a pattern of names", _MODEL
+        None,
+        "trained weights: features (a head on frozen features), all, lora, bitfit, last-K, or a "
+        "pattern of names",
+        _MODEL,
+        shown="features of an encoder for whole texts, else all",
     )
     max_length: int | None = knob(
         None, "largest number of words or tokens of a row", _MODEL, least=1
@@ -69,7 +112,10 @@ class TrainConfig(Settings):
     )
     delta: float | None = knob(None, "privacy budget", _PRIVACY, shown="the preset's")
     unit: str | None = knob(
-        None, "privacy unit: a row, or what rows share, such as user", _PRIVACY, shown="a row"
+        None,
+        "privacy unit: a row, or what rows share: user, or a column of your own file",
+        _PRIVACY,
+        shown="a row",
     )
     max_examples_per_unit: int | None = knob(
         None, "largest number of training examples of one unit", _PRIVACY, least=1

@@ -36,6 +36,8 @@ class Experiment:
       delta: Privacy budget.
       tuned_on: How the settings were chosen, for the report.
       parts: The data.
+      decisions: How own rows were read, in one sentence each.
+      assumed_public: What was read off own rows and is treated as public.
       generated: Generated rows that decide when to stop, with `patience`.
       task: Network, encoding and scoring.
       unit: The privacy unit.
@@ -52,6 +54,8 @@ class Experiment:
     delta: float
     tuned_on: str
     parts: Splits
+    decisions: tuple[str, ...]
+    assumed_public: tuple[str, ...]
     generated: Examples | None
     task: Task
     unit: str
@@ -62,7 +66,7 @@ class Experiment:
     @property
     def evaluated(self) -> Examples:
         """The part that both arms are evaluated on."""
-        return getattr(self.parts, self.config.eval_split)
+        return self.parts.valid if self.config.eval_split == "valid" else self.parts.test
 
     @functools.cached_property
     def training_units(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,93 @@
+"""The model that a run gets by default, with and without the encoder, and what is refused."""
+
+import dataclasses
+import json
+
+import pytest
+
+from trustml.cli import main
+from trustml.data import snips
+from trustml.recipes.train import feature_models
+from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.feature_models import FeatureModel
+from trustml.recipes.train.models import PublicData
+from trustml.recipes.train.presets import lacks_encoder, preset_name, resolve_preset
+from trustml.recipes.train.resolve import resolve, with_task
+from trustml.recipes.train.text_models import TextModel
+from trustml.recipes.train.word_models import WordModel
+
+TINY = {"steps": 2, "baseline_steps": 2, "audit_rows": 0}
+
+
+def config(**changes):
+    return with_task(TrainConfig(**{"data": "synthetic", "task": "classify", **changes}))
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    monkeypatch.setattr(feature_models, "installed", lambda: False)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(feature_models, "installed", lambda: True)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("task", feature_models.TASKS)
+def test_texts_are_read_as_features_where_the_encoder_is_installed(task):
+    chosen = TrainConfig(data="mine.csv", task=task)
+    assert resolve_preset(chosen).model == FeatureModel()
+    assert not lacks_encoder(chosen)
+    named = dataclasses.replace(chosen, model="conv")
+    assert isinstance(resolve_preset(named).model, WordModel)
+    mini = dataclasses.replace(chosen, model="mini-bert")
+    assert isinstance(resolve_preset(mini).model, TextModel)
+
+
+@pytest.mark.usefixtures("missing")
+def test_without_the_encoder_texts_are_hashed_words_and_a_line_says_the_price():
+    assert isinstance(resolve_preset(config()).model, WordModel)
+    assert lacks_encoder(config())
+    assert not lacks_encoder(config(model="conv"))
+    assert not lacks_encoder(with_task(TrainConfig()))  # nlu
+    line = feature_models.advice()
+    assert "\n" not in line
+    assert 'pip install -e ".[encoder]"' in line
+
+
+@pytest.mark.usefixtures("here")
+def test_other_tasks_keep_their_default():
+    assert preset_name(with_task(TrainConfig())) == "synthetic"
+    assert preset_name(with_task(TrainConfig(task="tag"))) == "tag"
+
+
+def test_what_a_run_resolved_to_does_not_change_with_what_is_installed(monkeypatch):
+    monkeypatch.setattr(feature_models, "installed", lambda: False)
+    experiment = resolve(config(model="conv", **TINY), quiet=True)
+    monkeypatch.setattr(feature_models, "installed", lambda: True)
+    again = dataclasses.replace(experiment.config, model=None)
+    assert isinstance(resolve_preset(again).model, WordModel)
+
+
+def test_states_of_tokens_are_refused():
+    with pytest.raises(ValueError, match="must not be features for the task 'nlu'"):
+        FeatureModel().build(snips.generated(3), PublicData(quiet=True))
+
+
+def test_a_folder_that_is_no_encoder_is_refused_before_the_run(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    assert not feature_models.is_encoder(str(tmp_path))
+    assert not feature_models.is_encoder(str(tmp_path / "none"))
+    arguments = ["--data", "synthetic", "--task", "classify", "--preset", "classify-features"]
+    out = tmp_path / "out"
+    assert main(["train", *arguments, "--model", str(tmp_path), "--out", str(out)]) == 2
+    assert "`--model` must be an encoder" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_another_choice_of_weights_is_refused():
+    with pytest.raises(ValueError, match="`--trainable` must be features"):
+        FeatureModel().with_trainable("lora")
+    assert FeatureModel().with_pretraining(False, "x").from_scratch
+    assert FeatureModel().with_max_length(9).max_length == 9
