@@ -345,7 +345,7 @@ def test_options_change_nothing_but_rounding(kind, head):
     for options in (Options(scan=True, remat=True), Options(dtype="bfloat16")):
         network = network_of(kind, head, options, num_layers=2)
         like = jax.eval_shape(network.init, jax.random.key(0))
-        own = restacked(unstacked(params), like)
+        own = restacked(unstacked(params).get, like)
         found, gradient = jax.jit(
             jax.value_and_grad(
                 lambda p, net=network: jax.vmap(net.loss, (None, 0))(p, units).mean()
@@ -353,7 +353,7 @@ def test_options_change_nothing_but_rounding(kind, head):
         )(own)
         tolerance = 0.05 if options.dtype == "bfloat16" else 1e-5
         assert float(found) == pytest.approx(float(expected), rel=tolerance)
-        same = restacked(unstacked(gradient), slope)
+        same = restacked(unstacked(gradient).get, slope)
         for mine, reference in zip(jax.tree.leaves(same), jax.tree.leaves(slope), strict=True):
             assert mine.dtype == jnp.float32
             error = float(jnp.linalg.norm(mine - reference))

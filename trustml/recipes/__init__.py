@@ -3,8 +3,8 @@
 from trustml.recipes.composition import compose as compose
 from trustml.recipes.data import check_data as check_data
 from trustml.recipes.data import list_data as list_data
-from trustml.recipes.export import ExportConfig as ExportConfig
-from trustml.recipes.export import export_run as export_run
+from trustml.recipes.export.run import ExportConfig as ExportConfig
+from trustml.recipes.export.run import export_run as export_run
 from trustml.recipes.planning import PlanConfig as PlanConfig
 from trustml.recipes.planning import plan as plan
 from trustml.recipes.predict.config import PredictConfig as PredictConfig

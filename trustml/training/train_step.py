@@ -152,7 +152,8 @@ class TrainStep:
           state: Of `init` or the last update. It is donated: do not use it again.
           draw: The draw of `plan.batches()` for the step the state is at.
           units: The whole data, leading axis = unit: NumPy arrays are gathered on the host, JAX
-            arrays on the device. Or the `Batch` that `gather` made of this draw.
+            arrays on the device, and of a `RowSource` the rows of the draw alone are read. Or the
+            `Batch` that `gather` made of this draw.
 
         Returns:
           `(state, metrics)`; the metrics are private.

@@ -22,12 +22,12 @@ FILES = (
 def find_model(
     folder_or_name: str | Path, *, download: bool = False, endpoint: str | None = None
 ) -> Path:
-    """The folder of a model, or the one file that holds it.
+    """The folder of a model, or its GGUF file.
 
     Args:
-      folder_or_name: A name of the registry, such as "minilm"; a folder; or a name such as
-        "distilbert/distilbert-base-uncased", which is searched in the user's Hugging Face cache.
-        A folder that is called as a model of the registry is "./minilm".
+      folder_or_name: A name of the registry, such as "minilm"; a folder; a GGUF file; or a name
+        such as "distilbert/distilbert-base-uncased", which is searched in the user's Hugging Face
+        cache. A folder that is called as a model of the registry is "./minilm".
       download: Whether to download missing files, with a progress bar.
       endpoint: Address to download from; by default that of the registry or of Hugging Face.
 
@@ -41,7 +41,7 @@ def find_model(
             fetch_model(name, address=endpoint)
         return locate(name)
     folder = Path(folder_or_name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and folder.suffix == ".gguf"):
         return folder
     name = str(folder_or_name)
     if isinstance(folder_or_name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1:

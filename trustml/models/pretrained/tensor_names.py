@@ -1,5 +1,7 @@
 """Names of our networks' tensors in Hugging Face's transformers."""
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -133,29 +135,52 @@ def unstacked(params: dict[str, Any]) -> dict[str, Any]:
     >>> sorted(unstacked({"encoder": {"layers": {"up": np.zeros((2, 3))}}}))
     ['encoder/layer_0/up', 'encoder/layer_1/up']
     """
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for name, leaf in flatten_dict(params, sep="/").items():
-        if "/layers/" not in f"/{name}":
-            leaves[name] = leaf
-            continue
-        for index in range(leaf.shape[0]):
-            leaves[f"/{name}".replace("/layers/", f"/layer_{index}/")[1:]] = leaf[index]
+        parts = _layers(name, leaf)
+        leaves |= {name: leaf} if parts is None else {one: leaf[i] for i, one in enumerate(parts)}
     return leaves
 
 
-def restacked(named: dict[str, Any], like: Any) -> dict[str, Any]:
-    """The inverse of `unstacked`: a tree with the names of `like`.
+def restacked(read: Callable[[str], Any], like: Any) -> dict[str, Any]:
+    """The inverse of `unstacked`: a tree with the names of `like`, from one leaf after another.
 
-    >>> tree = {"encoder": {"layers": {"up": np.zeros((2, 3))}}}
-    >>> restacked(unstacked(tree), tree)["encoder"]["layers"]["up"].shape
+    It needs little more memory than the tree: the largest arrays come first, when there is room
+    for the copies of them.
+
+    >>> tree = {"encoder": {"layers": {"up": jax.numpy.ones((2, 3))}}}
+    >>> restacked(unstacked(tree).get, tree)["encoder"]["layers"]["up"].shape
     (2, 3)
+
+    Args:
+      read: Maps the name of an unstacked leaf to its array.
+      like: A tree of arrays or shapes.
     """
+    shapes = flatten_dict(like, sep="/")
     leaves = {}
-    for name, leaf in flatten_dict(like, sep="/").items():
-        if "/layers/" not in f"/{name}":
-            leaves[name] = named[name]
-            continue
-        layers = range(leaf.shape[0])
-        parts = [named[f"/{name}".replace("/layers/", f"/layer_{i}/")[1:]] for i in layers]
-        leaves[name] = np.stack([np.asarray(part) for part in parts])
-    return jax.tree.map(jax.numpy.asarray, unflatten_dict(leaves, sep="/"))
+    for name in sorted(shapes, key=lambda name: -shapes[name].size):
+        array = _aligned(shapes[name].shape, shapes[name].dtype)
+        parts = _layers(name, array)
+        if parts is None:
+            array[...] = read(name)
+        else:
+            for index, part in enumerate(parts):
+                array[index] = read(part)
+        leaves[name] = jax.device_put(array)
+    return unflatten_dict({name: leaves[name] for name in shapes}, sep="/")
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array that JAX takes over on a CPU as it is; NumPy's own would be copied twice."""
+    most = 64  # the alignment that XLA asks for, bytes
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.empty(size + most, np.uint8)
+    start = -buffer.ctypes.data % most
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def _layers(name: str, leaf: Any) -> list[str] | None:
+    """The names of a stacked leaf's layers; None if the leaf is not stacked."""
+    if "/layers/" not in f"/{name}":
+        return None
+    return [f"/{name}".replace("/layers/", f"/layer_{i}/")[1:] for i in range(leaf.shape[0])]

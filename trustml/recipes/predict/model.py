@@ -13,7 +13,7 @@ from jaxtyping import Float
 from trustml.data.examples import Examples
 from trustml.data.unlabelled import unlabelled
 from trustml.models.tasks import Task
-from trustml.recipes.finished import finished_run
+from trustml.recipes.finished import FinishedRun, finished_run
 from trustml.recipes.predict.inputs import Row, read_row
 from trustml.recipes.predict.outputs import OUTPUTS, Prediction, probabilities
 from trustml.recipes.train.rebuild import rebuild
@@ -114,10 +114,14 @@ def load_model(run: str | Path, *, repeat: int = 1) -> TrainedModel:
     Raises:
       ValueError: The run has not ended, is damaged, or its weights are not those it ended with.
     """
-    finished = finished_run(Path(run), repeat)
-    task, schema = rebuild(finished.network, finished.folder)
+    return model_of_run(finished_run(Path(run), repeat))
+
+
+def model_of_run(run: FinishedRun) -> TrainedModel:
+    """As `load_model`, of a run that has been read."""
+    task, schema = rebuild(run.network, run.folder)
     like = jax.eval_shape(task.network.init, jax.random.key(0))
-    return TrainedModel(task, finished.weights(like), schema, finished.report.privacy.statement)
+    return TrainedModel(task, run.weights(like), schema, run.report.privacy.statement)
 
 
 def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
