@@ -86,13 +86,12 @@ def token_arrays(
     ((2, 3, 7), [2, 1])
     """
     tokens = np.zeros((len(texts), length, len(tokenizer.sizes)), np.int32)
+    mask = np.zeros((len(texts), length), bool)
     for number, text in enumerate(texts):
         if kept := text[:length]:
             tokens[number, : len(kept)] = [tokenizer(token) for token in kept]
-    return {
-        "tokens": tokens,
-        "mask": padded([[True] * len(text) for text in texts], length, kind=bool),
-    }
+            mask[number, : len(kept)] = True
+    return {"tokens": tokens, "mask": mask}
 
 
 def listed_tokenizer(words: Iterable[str], *, public: bool) -> Tokenizer:

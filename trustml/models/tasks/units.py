@@ -40,7 +40,8 @@ def group_examples(
         raise ValueError(f"`most` must be at least 1, got {most!r}.")
     chosen, present = _first_examples(encoded.row_of, units, most)
     if most == 1:
-        return encoded.take(chosen[:, 0])
+        every = np.array_equal(chosen[:, 0], np.arange(len(encoded.row_of)))
+        return encoded.arrays if every else encoded.take(chosen[:, 0])
     arrays = {}
     for name, leaf in encoded.arrays.items():
         arrays[name] = leaf[chosen]

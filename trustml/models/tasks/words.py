@@ -91,7 +91,7 @@ def hashed_words_task(
 
     @functools.lru_cache(maxsize=4)  # a run evaluates the same parts many times
     def read(examples: Examples):
-        return token_arrays([_words_of(row) for row in examples.rows], tokenizer, evaluation_length)
+        return token_arrays(_Words(examples.rows), tokenizer, evaluation_length)
 
     def predict(params, examples, quick):
         del quick
@@ -135,12 +135,22 @@ def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]
     return labels, schema.tags if schema.task in ("tag", "nlu") else ()
 
 
-def _words_of(row) -> Sequence[str]:
-    return words(row.text) if hasattr(row, "text") else row.tokens
+class _Words(Sequence[Sequence[str]]):
+    """The words of each row, made when asked for: those of a million rows take a gigabyte."""
+
+    def __init__(self, rows: Sequence[Any]):
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number):
+        row = self._rows[number]
+        return words(row.text) if hasattr(row, "text") else row.tokens
 
 
 def _encode(examples, tokenizer: Tokenizer, labels, tags, length: int) -> dict[str, np.ndarray]:
-    arrays = token_arrays([_words_of(row) for row in examples.rows], tokenizer, length)
+    arrays = token_arrays(_Words(examples.rows), tokenizer, length)
     if tags:
         tag_ids = {tag: index for index, tag in enumerate(tags)}
         arrays["tags"] = padded(
