@@ -253,7 +253,7 @@ def test_an_unfinished_run_is_not_exported(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--data", "atis"], "`--data` must be synthetic or a set of the catalogue"),
+        (["--data", "atis"], "`--data` must be a file of rows, synthetic or a set of the"),
         (["--data", "snips", "--data-dir", "/nowhere"], "`data_dir` must be a folder"),
         (["--epsilon", "nan"], "`epsilon` must be positive and finite, got nan"),
         (["--epsilon", "-1"], "`epsilon` must be positive and finite, got -1.0"),

@@ -29,10 +29,13 @@ are private quantities.
 
 examples:
   trustml train
+  trustml train messages.csv --text message --label intent --unit user_id --epsilon 3
   trustml train --data snips --data-dir DATA --epsilon 3 --repeats 3 --seed 0
   trustml train --data snips --data-dir DATA --audit
   trustml train --task classify --data ag_news --data-dir DATA --model bert-base/ --epsilon 8
   trustml train --task lm --data shakespeare_roles --unit role --max-examples-per-unit 4
+  trustml train people.csv --task tabular --schema people.toml --epsilon 1
+  trustml train reviews.csv --task regression --range 1,5 --label stars
   trustml train --config run.yaml --epsilon 8 --out runs/snips-8
   trustml train --resume runs/snips-8"""
 
@@ -41,6 +44,9 @@ examples:
 class _Call(Settings):
     """What one call takes beside the settings of its run."""
 
+    file: str | None = knob(
+        None, "file of your own rows, as --data", "data", metavar="FILE", positional=True
+    )
     config: Path | None = knob(None, "YAML file of these settings", "run", metavar="FILE")
     out: Path | None = knob(
         None, "new folder", "run", shown="the next free runs/DATA-N", metavar="FOLDER"
@@ -61,6 +67,10 @@ def run(arguments: Sequence[str]) -> int:
     tables = [_Call, TrainConfig]
     options, given = flags.parse(tables, arguments, prog="trustml train", about=_ABOUT)
     call = _Call.from_dict(options, "the flags")
+    if call.file is not None:
+        if "data" in given:
+            raise ValueError(f"`--data` {given['data']} cannot go with {call.file}: give one.")
+        given["data"] = call.file
     if call.resume is not None:
         result = _resumed(call.resume, call, given)
     else:

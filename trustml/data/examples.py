@@ -1,10 +1,13 @@
 """One split of a data set: rows, with the public facts a network and a statement need."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from trustml.data.errors import DataError
 from trustml.data.rows import TASKS, Pair, Schema, Tagged, bio_tags, find_problem
@@ -86,11 +89,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all rows, whatever their order. Who guesses all rows can confirm the guess."""
-        rows = sorted(hashlib.sha256(repr(row).encode()).digest() for row in self.rows)
-        return hashlib.sha256(b"trustml corpus, version 1\x00" + b"".join(rows)).hexdigest()
+        hashes = (hashlib.sha256(repr(row).encode()).digest() for row in self.rows)
+        # An array: as objects the hashes of a million rows take 130 MB.
+        ordered = np.sort(np.fromiter(hashes, "S32", len(self.rows)))
+        made = hashlib.sha256(b"trustml corpus, version 1\x00")
+        made.update(ordered.tobytes())
+        return made.hexdigest()
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from trustml.data.rows import (
 from trustml.data.tables import TableSchema
 from trustml.data.tables.table import record_of
 
-_COLUMNS = {
+COLUMNS = {
     "classify": ("text", "label"),
     "multilabel": ("text", "label"),
     "regression": ("text", "label"),
@@ -89,11 +89,11 @@ def from_rows(
     """
     if task not in TASKS:
         raise DataError(f"`task` must be one of {', '.join(TASKS)}, got {task!r}.")
-    names = {each: each for each in _COLUMNS[task]} | dict(columns or {})
-    unknown = set(names) - set(_COLUMNS[task])
+    names = {each: each for each in COLUMNS[task]} | dict(columns or {})
+    unknown = set(names) - set(COLUMNS[task])
     if unknown:
         raise DataError(
-            f"`columns` must rename {', '.join(_COLUMNS[task])}, got {', '.join(sorted(unknown))}."
+            f"`columns` must rename {', '.join(COLUMNS[task])}, got {', '.join(sorted(unknown))}."
         )
     if task == "tabular" and table is None:
         raise DataError("`table` must give columns and classes for 'tabular', got none.")
@@ -104,7 +104,7 @@ def from_rows(
         made.append(
             record_of(row, table, where)
             if table is not None
-            else _make(task, row, names, labels, tags, where)
+            else make_row(task, row, names, labels, tags, where)
         )
         owners.append(None if owner is None else _owner(_column(row, owner, where), where))
         group_names.append(None if group is None else _column(row, group, where))
@@ -130,7 +130,9 @@ def from_rows(
 def _schema(features, task, names, labels, slots):
     """Labels, slots and BIO tags in their order: as given, or as the features declare them."""
     declared = {
-        each: _declared(features, names[each]) for each in ("label", "tags") if each in names
+        each: class_names((features or {}).get(names[each]))
+        for each in ("label", "tags")
+        if each in names
     }
     tags = declared.get("tags") or ()
     kinds = tuple(dict.fromkeys(tag[2:] for tag in tags if tag[:2] in ("B-", "I-")))
@@ -150,18 +152,36 @@ def _schema(features, task, names, labels, slots):
     return tuple(labels), tuple(slots or ()), tags or bio_tags(tuple(spans or ()))
 
 
-def _declared(features, column) -> tuple[str, ...] | None:
-    """Names of a class label, or of a list of them, as `datasets` keeps them."""
-    feature = features.get(column) if features is not None else None
-    inner = getattr(feature, "feature", feature)
-    names = getattr(inner, "names", None)
+def class_names(feature: Any) -> tuple[str, ...] | None:
+    """The names that a feature of `datasets` declares: of a class label, or of a list of them."""
+    names = getattr(getattr(feature, "feature", feature), "names", None)
     return tuple(names) if names else None
 
 
-def _make(task, row, names, labels, tags, where):
+def make_row(
+    task: str,
+    row: Mapping[str, Any],
+    names: Mapping[str, str],
+    labels: tuple[str, ...],
+    tags: tuple[str, ...],
+    where: str,
+) -> Any:
+    """The row of `task` from a dict.
+
+    Args:
+      task: One of the tasks.
+      row: Values by column.
+      names: The column behind each name of `COLUMNS`.
+      labels: Names behind numbers.
+      tags: Names behind numbers.
+      where: Location, for messages.
+
+    Raises:
+      DataError: A column is missing or holds something else.
+    """
     values = [
         str(row.get(names[each], where)) if each == "id" else _column(row, names[each], where)
-        for each in _COLUMNS[task]
+        for each in COLUMNS[task]
     ]
     if task == "classify":
         return Text(_text(values[0], where), _named(values[1], labels, where))

@@ -54,7 +54,7 @@ def write_statement(
 def _charge(charge: Charge) -> str:
     return (
         f"Released before: the {charge.what}, by {charge.how}: epsilon "
-        f"{round_up(charge.epsilon, places=4)} at delta {charge.delta:g}, which the promise counts "
+        f"{round_up(charge.epsilon, places=4)} at delta {charge.delta}, which the promise counts "
         "(epsilons and deltas add up: basic composition)."
     )
 

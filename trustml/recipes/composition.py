@@ -155,7 +155,7 @@ def _notes_of(folder: Path, summary: Summary, spent: _Spent, common: int) -> lis
     for charge in spent.charges:
         notes.append(
             f"{folder} released the {charge.what} before its training: epsilon "
-            f"{charge.epsilon:g} at delta {charge.delta:g} of it"
+            f"{charge.epsilon} at delta {charge.delta} of it"
         )
     if common and spent.plan is not None and spent.plan.noise_decay == 1:
         notes.append(

@@ -1,5 +1,6 @@
 """Puts a report together from what a run measured."""
 
+import dataclasses
 import datetime
 import functools
 import math
@@ -70,6 +71,16 @@ def report_frame(
         notes=(),
         versions={},
     )
+
+
+def with_data(report: Report, data: Data) -> Report:
+    """The report on these data; its statement gets a line on what of them is assumed public."""
+    statement = report.privacy.statement
+    if data.assumed_public:
+        listed = "; ".join(data.assumed_public)
+        statement = f"{statement.rstrip()}\nAssumed public, though read off the data: {listed}."
+    privacy = dataclasses.replace(report.privacy, statement=statement)
+    return dataclasses.replace(report, data=data, privacy=privacy)
 
 
 def _privacy(

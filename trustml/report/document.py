@@ -75,6 +75,8 @@ class Data(Documented):
     """Rows of that part."""
     max_examples_per_unit: Annotated[Count | None, left_out_if_none()] = None
     """Examples of one unit that are read, at most."""
+    assumed_public: Annotated[tuple[str, ...] | None, left_out_if_none()] = None
+    """What was read off the rows, and is treated as public all the same."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from trustml.plan import PrivacyPlan
-from trustml.report.build import clipping, learning, report_frame
+from trustml.report.build import clipping, learning, report_frame, with_data
 from trustml.report.document import Description, Report
 from trustml.report.measured import Arms
 from trustml.report.serialize import description_from_json, from_json
@@ -85,9 +85,9 @@ def _described(report: Report, described: Description | None) -> Report:
     so_far = (_SO_FAR,) if report.status == "unfinished" else ()
     if described is None:
         return dataclasses.replace(report, notes=so_far)
+    data = dataclasses.replace(described.data, fingerprint=report.data.fingerprint)
     return dataclasses.replace(
-        report,
-        data=dataclasses.replace(described.data, fingerprint=report.data.fingerprint),
+        with_data(report, data),
         model=described.model,
         training=described.training,
         notes=(*described.notes, *so_far),

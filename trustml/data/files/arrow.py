@@ -6,6 +6,7 @@ from typing import Any
 
 from trustml.data.errors import DataError
 from trustml.data.files.lines import Rows
+from trustml.data.own_rows import class_names
 
 _MARKS = ("state.json", "dataset_dict.json")  # files that only a saved data set has
 _BATCH = 1024  # rows that are Python objects at a time
@@ -36,7 +37,7 @@ def read_saved(path: Path, split: str | None) -> Rows:
     """Each row of a saved data set, or of one of its splits; classes come by their names."""
     number = 0
     for part in _saved(path, split).values():
-        names = {column: _namer(feature) for column, feature in part.features.items()}
+        names = {column: namer(feature) for column, feature in part.features.items()}
         for row in part:
             number += 1
             yield (
@@ -57,8 +58,16 @@ def splits_of_saved(path: Path) -> tuple[str, ...]:
 
 def declared_names(path: Path, column: str) -> tuple[str, ...] | None:
     """The classes that the features of a saved data set declare for a column."""
-    names = _class_names(next(iter(_saved(path, None).values())).features[column])
-    return tuple(names) if names else None
+    return class_names(next(iter(_saved(path, None).values())).features[column])
+
+
+def namer(feature: Any) -> Callable[[Any], Any]:
+    """Turns the numbers of a class label into its names; other values stay."""
+    names = class_names(feature)
+    if names is None:
+        return lambda value: value
+    name = lambda value: None if value is None or value < 0 else names[value]  # noqa: E731
+    return lambda value: list(map(name, value)) if isinstance(value, list) else name(value)
 
 
 def _saved(path: Path, split: str | None) -> dict[str, Any]:
@@ -73,19 +82,6 @@ def _saved(path: Path, split: str | None) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read by `datasets`: {_one_line(error)}.") from None
     parts = dict(saved) if isinstance(saved, DatasetDict) else {"": saved}
     return parts if split is None else {split: parts[split]}
-
-
-def _class_names(feature: Any) -> list[str] | None:
-    """The names of a class label, or of a list of them."""
-    return getattr(getattr(feature, "feature", feature), "names", None)
-
-
-def _namer(feature: Any) -> Callable[[Any], Any]:
-    names = _class_names(feature)
-    if names is None:
-        return lambda value: value
-    name = lambda value: None if value is None or value < 0 else names[value]  # noqa: E731
-    return lambda value: list(map(name, value)) if isinstance(value, list) else name(value)
 
 
 def _parquet(path: Path) -> Any:

@@ -63,11 +63,16 @@ def choose(key: str | bytes, shares: tuple[float, ...]) -> int:
     >>> [choose(name, (0.8, 0.1, 0.1)) for name in ("HAMLET", "OPHELIA", "YORICK")]
     [0, 1, 1]
     """
-    data = key if isinstance(key, bytes) else key.encode()
-    digest = hashlib.sha256(b"trustml part\x00" + data).digest()
-    draw = int.from_bytes(digest[:8], "big") / 2**64
+    draw = part_draw(key)
     for part, share in enumerate(shares[:-1]):
         if draw < share:
             return part
         draw -= share
     return len(shares) - 1
+
+
+def part_draw(key: str | bytes) -> float:
+    """What decides the part of a key: by its hash, uniform from 0 to 1."""
+    data = key if isinstance(key, bytes) else key.encode()
+    digest = hashlib.sha256(b"trustml part\x00" + data).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -29,7 +29,53 @@ class TrainConfig(Settings):
         None, f"{', '.join(TASKS[:-1])} or {TASKS[-1]}", _DATA, shown="that of the data"
     )
     data: str | None = knob(
-        None, "name of a data set", _DATA, shown="one for the task, synthetic for none"
+        None,
+        "file of your own rows (.csv, .tsv, .jsonl, .parquet, .conll, .txt, .npz, or a folder of "
+        "datasets), or name of a data set",
+        _DATA,
+        shown="one for the task, synthetic for none",
+    )
+    text: str | None = knob(
+        None, "column of the text of your own file", _DATA, shown="guessed where that is safe"
+    )
+    label: str | None = knob(
+        None, "column of the label of your own file", _DATA, shown="guessed where that is safe"
+    )
+    labels: tuple[str, ...] | None = knob(
+        None,
+        "every label that may occur, a public list with commas between, or a file with one a line",
+        _DATA,
+        commas=True,
+        shown="those of the file, assumed public",
+        metavar="LABELS",
+    )
+    value_range: tuple[float, ...] | None = knob(
+        None,
+        "public ends of the numbers of regression, such as 0,5; others are clipped to them",
+        _DATA,
+        commas=True,
+        flag="--range",
+        metavar="LOW,HIGH",
+    )
+    schema: str | None = knob(
+        None,
+        "TOML file of a table: ranges, categories and classes, all public (`trustml data schema` "
+        "prints one to fill in)",
+        _DATA,
+        metavar="FILE",
+    )
+    learn_schema: float | None = knob(
+        None,
+        "part of epsilon that learns what the schema of a table leaves open",
+        _DATA,
+        metavar="EPSILON",
+    )
+    group: str | None = knob(
+        None, "column of groups of your own file, whose figures the report compares", _DATA
+    )
+    stratify: bool = knob(False, "give every part of your own file its share of a label", _DATA)
+    skip_bad_rows: bool = knob(
+        False, "leave out rows of your own file that cannot be used, and count them", _DATA
     )
     data_dir: str | None = knob(
         None,
@@ -40,7 +86,13 @@ class TrainConfig(Settings):
         on_resume=True,
     )
     download: bool = knob(False, "fetch the data from its publisher", _DATA, on_resume=True)
-    eval_split: str = knob("test", "evaluate on the test or the valid part", _DATA)
+    eval_split: str | float = knob(
+        "test",
+        "evaluate on the test or the valid part; of your own file, on a share such as 0.1, or on "
+        "the rows of another file",
+        _DATA,
+        metavar="PART",
+    )
 
     preset: str | None = knob(
         None, "settings to start from", _MODEL, shown="those of the data, or of the task"
@@ -68,7 +120,10 @@ class TrainConfig(Settings):
     )
     delta: float | None = knob(None, "privacy budget", _PRIVACY, shown="the preset's")
     unit: str | None = knob(
-        None, "privacy unit: a row, or what rows share, such as user", _PRIVACY, shown="a row"
+        None,
+        "privacy unit: a row, or what rows share: user, or a column of your own file",
+        _PRIVACY,
+        shown="a row",
     )
     max_examples_per_unit: int | None = knob(
         None, "largest number of training examples of one unit", _PRIVACY, least=1

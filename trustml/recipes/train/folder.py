@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from trustml.recipes.train.config import TrainConfig
-from trustml.recipes.train.resolve import with_task
+from trustml.recipes.train.loading import name_of_data
 from trustml.training.runs.folder import RunFolder
 
 
@@ -19,6 +19,10 @@ def clean(config: TrainConfig, folder: Path) -> None:
 
 def new_folder(config: TrainConfig, out: Path | None) -> Path:
     """The folder for results: `out`, or the next free one; it does not make it.
+
+    Args:
+      config: Settings with data, from `trustml.recipes.train.loading.with_task`.
+      out: A new or empty folder.
 
     Raises:
       OSError: `out` is a file, holds a run, or is not empty.
@@ -38,7 +42,7 @@ def new_folder(config: TrainConfig, out: Path | None) -> Path:
 
 
 def _next_folder(config: TrainConfig) -> Path:
-    number, data = 1, with_task(config).data
+    number, data = 1, name_of_data(config)
     while Path("runs", f"{data}-{number}").exists():
         number += 1
     return Path("runs", f"{data}-{number}")

@@ -6,7 +6,9 @@ classes: a noisy histogram of the values that occur, cut at a threshold (`Histog
 """
 
 import dataclasses
+import hashlib
 import math
+import secrets as random_bytes
 from typing import Any
 
 import jax
@@ -14,14 +16,21 @@ import numpy as np
 
 from trustml.data.tables import CategoryColumn, NumberColumn, Table, TableSchema
 from trustml.data.tables.table import Texts
+from trustml.noise import key_from_seed, new_key
 from trustml.plan import Charge, HistogramPlan
+from trustml.report import write_text
+from trustml.training.runs.folder import RunFolder
+from trustml.training.runs.ledger import Ledger
+from trustml.training.runs.resume import now
+from trustml.training.runs.validation import SCHEMA
 
-DELTA_SHARE = 0.1  # of the run's delta
+_DELTA_PARTS = 10  # of the delta of the run, of which the schema gets one
 _LEAST, _MOST = -32, 64  # powers of two; beyond them numbers count in the last bins
 _PARTS = 64  # equal parts of a range that is to be narrowed
 _PER_NUMBER = 2  # histograms of one column
+_HEAD = "Learned in part from the rows, within the budget of this run: its ledger holds the cost."
 _HOW = (
-    "noisy histograms of {parts}, of at most {rows} of each {unit}: {histograms} with discrete "
+    "noisy histograms of {parts}, of {rows}: {histograms} with discrete "
     "Gaussian noise of standard deviation {stddev:.4g}, values shown from {threshold} on"
 )
 
@@ -52,7 +61,7 @@ def schema_plan(
     texts = len(table.open_parts) - numbers
     plan = HistogramPlan.calibrate(
         epsilon=epsilon,
-        delta=DELTA_SHARE * delta,
+        delta=delta / _DELTA_PARTS,
         num_histograms=_PER_NUMBER * numbers + texts,
         num_open=texts,
         rows_per_unit=rows_per_unit,
@@ -61,7 +70,7 @@ def schema_plan(
     least = max(plan.threshold, plan.visible)
     if 2 * least > num_units * rows_per_unit:
         raise ValueError(
-            f"`--learn-schema` must be larger for {num_units} units, got {epsilon:g}: a value "
+            f"`--learn-schema` must be larger for {num_units} units, got {epsilon}: a value "
             f"shows from {math.ceil(least)} rows on. Give more of the schema by `--schema`, whose "
             "public parts cost nothing."
         )
@@ -73,13 +82,53 @@ def charge_of(plan: HistogramPlan, table: TableSchema, *, epsilon: float, unit: 
     rows = plan.rows_per_unit
     how = _HOW.format(
         parts=", ".join(table.open_parts),
-        rows="one row" if rows == 1 else f"{rows} rows",
-        unit=unit,
+        rows=f"at most {rows} rows of each {unit}" if rows > 1 else f"one row of each {unit}",
         histograms=plan.num_histograms,
         stddev=plan.stddev,
         threshold=plan.threshold,
     )
     return Charge("schema", epsilon, plan.delta, how)
+
+
+def release_schema(experiment: Any, folder: RunFolder) -> TableSchema:
+    """Learns the schema from the training units of an experiment, and writes it to `folder`.
+
+    The ledger counts the release before it is made: a crash between the two costs budget, never
+    privacy. The units are those of the training, each with its first rows, as in the training.
+
+    Args:
+      experiment: Of `resolve`, with open parts.
+      folder: Of the run.
+
+    Raises:
+      ValueError: Fewer than two classes show. The budget is spent.
+    """
+    config, train, plan = experiment.config, experiment.parts.train, experiment.schema_plan
+    units = train.units(experiment.unit)
+    inside = np.delete(np.arange(len(units)), experiment.canaries.left_out)
+    rows = [row for unit in inside for row in units[unit][: plan.rows_per_unit]]
+    first = folder.repeats(config.repeats)[0]
+    first.path.mkdir(mode=0o700, exist_ok=True)
+    with Ledger(first.ledger) as ledger:
+        for charge in experiment.charges:
+            ledger.append(
+                "release",
+                **charge.to_dict(),
+                schema=SCHEMA,
+                id=random_bytes.token_hex(16),
+                time=now(),
+                source=train.fingerprint,
+                private="source: who guesses the whole data can confirm the guess by a hash",
+            )
+    key = new_key() if config.seed is None else key_from_seed(_seed_of(config.seed))
+    schema = learn_schema(train.rows.take(rows), experiment.opened, plan, key)
+    write_text(folder.schema, schema.to_toml(_HEAD))
+    return schema
+
+
+def _seed_of(seed: int) -> int:
+    """A seed whose noise key is not that of the training."""
+    return int.from_bytes(hashlib.sha256(b"trustml schema, version 1\x00%d" % seed).digest())
 
 
 def learn_schema(
@@ -155,12 +204,19 @@ class _Learner:
         return self._visible(np.clip(values, low, high), np.linspace(low, high, _PARTS + 1))
 
     def _visible(self, values: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
-        """The outer edges of the bins whose noisy counts stand out; of the largest where none."""
+        """The outer edges of the bins whose noisy counts stand out."""
         bins = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
         counts = np.bincount(bins, minlength=len(edges) - 1)
         noisy = self._plan.noisy_counts(counts, self._key, self._next())
-        seen = np.flatnonzero(noisy >= min(self._plan.visible, noisy.max()))
-        return float(edges[seen[0]]), float(edges[seen[-1] + 1])
+        ends = self._first(noisy), len(noisy) - 1 - self._first(noisy[::-1])
+        return float(edges[min(ends)]), float(edges[max(ends) + 1])
+
+    def _first(self, noisy: np.ndarray) -> int:
+        """The first bin that stands out from the noise, by itself or with those before it."""
+        size = np.arange(1, len(noisy) + 1)
+        sums = np.cumsum(noisy) / np.sqrt(size)  # the noise of a sum grows with the root
+        seen = np.maximum(noisy, sums) >= self._plan.visible
+        return int(seen.argmax() if seen.any() else noisy.argmax())
 
     def _next(self) -> int:
         self._number += 1

@@ -216,7 +216,7 @@ def resolve_preset(config: TrainConfig) -> Preset:
     """The preset of `config`, or that of its data or task, with the settings of `config`.
 
     Args:
-      config: Settings with data and task, from `trustml.recipes.train.resolve.with_task`.
+      config: Settings with data and task, from `trustml.recipes.train.loading.with_task`.
 
     Raises:
       ValueError: The preset is for another task, or its model does not support a setting.

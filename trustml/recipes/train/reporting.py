@@ -9,7 +9,7 @@ from trustml.formatting import plural
 from trustml.models.tasks.units import PRESENT
 from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_report
 from trustml.recipes.train.experiment import Experiment
-from trustml.report import Report, clipping, learning, report_frame
+from trustml.report import Report, clipping, learning, report_frame, with_data
 from trustml.report.document import Data, Description, Metric, Plan, Training
 from trustml.report.measured import ArmResults, Arms, ArmTiming, Estimate, Timing
 from trustml.stats import mean_estimate
@@ -28,6 +28,7 @@ def describe(experiment: Experiment) -> Description:
         model=experiment.model.describe(),
         training=_training(experiment),
         notes=(
+            *experiment.decisions,
             *experiment.task.disclosures,
             f"settings: {experiment.tuned_on}",
             *_notes_on_units(experiment),
@@ -46,9 +47,10 @@ def _data(experiment: Experiment) -> Data:
         source=train.source,
         train=experiment.num_units,
         held_out=len(experiment.canaries.left_out),
-        eval_split=config.eval_split,
+        eval_split="valid" if config.eval_split == "valid" else "test",
         evaluated=len(experiment.evaluated),
         max_examples_per_unit=config.max_examples_per_unit,
+        assumed_public=experiment.assumed_public or None,
     )
 
 
@@ -130,8 +132,7 @@ def make_report(
     )
     epsilons = {"private": report.privacy.epsilon}
     return dataclasses.replace(
-        report,
-        data=described.data,
+        with_data(report, described.data),
         model=described.model,
         training=described.training,
         results=Arms(

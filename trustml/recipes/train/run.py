@@ -8,14 +8,18 @@ from typing import Any, NamedTuple
 
 import jax
 
+from trustml.data.tables import read_schema
 from trustml.plan import PrivacyPlan
+from trustml.plan.charges import total_charge
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig, check_changes
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean, make_folder, new_folder
+from trustml.recipes.train.learned_schema import release_schema
+from trustml.recipes.train.loading import with_task
 from trustml.recipes.train.reporting import describe, make_report
-from trustml.recipes.train.resolve import resolve
+from trustml.recipes.train.resolve import resolve, with_table
 from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
@@ -50,6 +54,7 @@ def run(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
+    data: Any = None,
     written: dict[str, Any] | None = None,
     command: str = "trustml.recipes.run",
     quiet: bool = False,
@@ -62,9 +67,17 @@ def run(
     ValueError: `--task` must be one of classify, multilabel, regression, tabular, tag, nlu, qa, \
 lm, seq2seq, got 'translate'.
 
+    With rows of your own:
+
+        config = TrainConfig(text="message", label="intent", unit="user_id", epsilon=3.0)
+        result = run(config, data=pandas.read_parquet("messages.parquet"))
+        result.report.privacy.statement
+
     Args:
       config: What to train, on which data, within which budget.
       out: A new folder; by default the next free runs/DATA-N.
+      data: Own rows in memory, instead of `config.data`: a pandas frame, a list of dicts, a
+        `datasets.Dataset`, or a mapping of these by "train", "validation" and "test".
       written: Settings as the user wrote them, for config.yaml; by default those of `config`.
       command: The command or function of the user, for the same file.
       quiet: Whether to show no progress.
@@ -77,12 +90,18 @@ lm, seq2seq, got 'translate'.
       FileExistsError: `out` is not empty.
     """
     config = TrainConfig.from_dict(config.to_dict(), "`config`")  # checks kinds and ranges
+    asked = config.to_dict()
+    config = with_task(config, data)
     folder = new_folder(config, None if out is None else Path(out))
-    experiment = resolve(config, quiet=quiet)
+    experiment = resolve(config, rows=data, quiet=quiet)
     steps = experiment.steps()
     folder = make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
-        asked = config.to_dict() if written is None else written
+        if experiment.schema_plan is not None:
+            schema = release_schema(experiment, RunFolder(folder))
+            experiment = with_table(experiment, schema, quiet=quiet)
+            steps = experiment.steps()
+        asked = asked if written is None else written
         _describe_run(folder, experiment, asked, command)
         return TrainResult(_Training(experiment, steps, folder, quiet).carry_out(), folder)
 
@@ -91,6 +110,7 @@ def resume(
     folder: str | Path,
     changes: dict[str, Any] | None = None,
     *,
+    data: Any = None,
     quiet: bool = False,
     accept_charge: bool = False,
 ) -> TrainResult:
@@ -104,6 +124,7 @@ def resume(
     Args:
       folder: Folder of an earlier run.
       changes: Settings that may differ, such as the folder of the data or how to compute a step.
+      data: The rows, if `run` was given them.
       quiet: Whether to show no progress.
       accept_charge: Whether a new key is allowed even if that charges many steps twice.
 
@@ -129,7 +150,9 @@ def resume(
     sampled = read_canaries(folder) if config.audit or config.audit_rows else None
     # Read, not calibrated again: another version of the accountant may differ in the last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
-    experiment = resolve(config, canaries=sampled, plan=plan, quiet=quiet)
+    # Read, not learned again: that would be another release.
+    table = None if config.learn_schema is None else read_schema(files.schema)
+    experiment = resolve(config, canaries=sampled, plan=plan, rows=data, table=table, quiet=quiet)
     steps = experiment.steps()
     with locked(folder), _resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
@@ -162,6 +185,9 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
         write_json(files.canaries, experiment.canaries.to_dict())
     if task.tokenizer is not None:
         task.tokenizer.save(files.tokenizer)
+    table = experiment.parts.train.table
+    if table is not None and not table.learned:
+        write_text(files.schema, table.to_toml())
     resolved = {
         "settings": config.to_dict(),
         "report": to_json(describe(experiment)),
@@ -255,7 +281,7 @@ class _Training(NamedTuple):
                 checkpoint_every=config.checkpoint_every,
                 keep=True,
                 seed=seed,
-                delta=experiment.delta,
+                delta=experiment.delta - total_charge(experiment.charges)[1],
                 progress=False if self.quiet else label,
             )
 
