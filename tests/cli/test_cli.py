@@ -25,7 +25,7 @@ from trustml.models.joint import nlu
 from trustml.recipes.train import run as training_run
 from trustml.recipes.train.config import TrainConfig
 from trustml.report import load_schema
-from trustml.training import load_weights
+from trustml.training import load_weights, memory
 
 TINY = ["--steps", "2", "--batch", "64", "--baseline-steps", "2", "--quiet", "--no-pretrain"]
 
@@ -137,6 +137,7 @@ def test_the_configuration_is_kept_as_written_and_as_resolved(finished):
     assert written == {**tiny, "audit": True, "audit_canaries": 300, "seed": 3}
     resolved = yaml.safe_load((finished / "resolved.yaml").read_text())
     followed = {"task": "nlu", "data": "synthetic", "audit_rows": 1000, "max_examples_per_unit": 1}
+    followed["physical_batch_size"] = 256  # what `auto` found
     assert TrainConfig(**resolved["settings"]) == TrainConfig(**written, **followed)
 
 
@@ -184,6 +185,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(plain, tmp_path, capsys, m
     assert main(["report", str(folder)]) == 0
     assert "unfinished" in (folder / "report.html").read_text()
     monkeypatch.setattr(training_run.evaluation, "evaluate", judge)
+    monkeypatch.setattr(memory, "_memory_limit", lambda: 1)  # a run that goes on does not search
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
     name = "weights.safetensors"
     assert (folder / name).read_bytes() == (plain / name).read_bytes()

@@ -81,7 +81,7 @@ HOSTILE = {
     "NaN": ("text,label\na,NaN\n", [], "bad.csv line 2: the label in column 'label' is missing"),
     "no unit": ("text,label,u\na,x,\n", ["--unit", "u"], "the unit in column 'u' is missing"),
     "one unit": ("text,label,u\n" + "a,x,1\nb,y,1\n" * 9, ["--unit", "u"], "can hide the only"),
-    "one label": ("text,label\n" + "a,x\n" * 9, [], "must have two values or more, got 'x'"),
+    "one label": ("text,label\n" + "a,x\n" * 9, [], "must have two values or more, got x"),
     "no such unit": ("text,label\na,x\n", ["--unit", "user"], "has no column 'user'"),
     "no such part": ("text,label\na,x\n", ["--eval-split", "b.csv"], "such as 0.1, or a file"),
     "a share": ("text,label\na,x\n", ["--eval-split", "2"], "above 0, at most 0.5"),

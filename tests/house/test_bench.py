@@ -41,11 +41,13 @@ QUICK = {
     ),
     "edp_sgd": ([], {"per example", "8 means"}),
     "extraction": ([], {"none", "all"}),
+    "features": (["--cases", "snips"], {"trustml", "sentence-transformers", "torch"}),
     "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
 TAKING_CASES = [
     "correlated_noise",
     "edp_sgd",
+    "features",
     "growth",
     "regret",
     "step_time",

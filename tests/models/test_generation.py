@@ -19,6 +19,19 @@ from trustml.models.transformers.sampling_rules import SamplingRule, top_k, top_
 SIZES = {"vocab_size": 40, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 SIZES |= {"intermediate_size": 24, "max_positions": 40, "layer_norm_eps": 1e-5}
 GPT2 = ModelConfig(model_type="gpt2", activation="gelu_new", initializer_range=0.4, **SIZES)
+# Windows and frequencies of a cache begin to matter within the prompts.
+LLAMA = dataclasses.replace(
+    GPT2,
+    **{
+        "model_type": "llama",
+        "activation": "silu",
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "rope": None,
+    },
+    **{"head_width": None},
+)
+MISTRAL = dataclasses.replace(LLAMA, model_type="mistral", sliding_window=4, tied=False)
 READER = {"decoder_layers": 2, "decoder_heads": 2, "decoder_intermediate_size": 24}
 BART = ModelConfig(
     model_type="bart", pad_id=1, initializer_range=0.4, logits_bias=True, **READER, **SIZES
@@ -33,13 +46,16 @@ CASES = {
         dataclasses.replace(GPT2, scale_attn_by_inverse_layer_idx=True, tied=False),
         Options(scan=True),
     ),
+    "llama": (LLAMA, Options()),
+    "llama stacked": (LLAMA, Options(scan=True, lora=Lora(rank=2))),
+    "mistral": (MISTRAL, Options()),
     "bart": (BART, Options()),
     "bart stacked": (BART, Options(scan=True)),
 }
 
 
 def network(config, options=Options(), seed=0):  # noqa: B008
-    head = "lm" if config.model_type == "gpt2" else "seq2seq"
+    head = "lm" if config.decoder_only else "seq2seq"
     net = build_language_model(config, head, options=options)
 
     def moved(path, leaf):
@@ -62,7 +78,7 @@ def anew(config, net):
         return jnp.asarray([*ids, *[0] * (room - len(ids))], jnp.int32), jnp.arange(room) < len(ids)
 
     def scores(params, prompt, new):
-        if config.model_type == "gpt2":
+        if config.decoder_only:
             ids, mask = padded(prompt + new)
             return logits(params, {"ids": ids, "mask": mask})[len(prompt + new) - 1]
         ids, mask = padded(prompt)
@@ -92,12 +108,12 @@ def test_greedy_writing_equals_reading_everything_anew(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("config", [GPT2, BART], ids=lambda config: config.model_type)
+@pytest.mark.parametrize("config", [GPT2, MISTRAL, BART], ids=lambda config: config.model_type)
 def test_scores_of_each_step_are_those_of_the_whole(config, dtype):
     options = Options(dtype=dtype)
     net, params = network(config, options)
     read, prompt, new = anew(config, net), PROMPTS[0], [9, 30, 2]
-    capacity = 10 + NEW if config.model_type == "gpt2" else NEW
+    capacity = 10 + NEW if config.decoder_only else NEW
     writer = Writer(config, options, capacity)
     step = jax.jit(writer.step)
     ids = jnp.asarray([*prompt, *[0] * 7], jnp.int32)
@@ -232,7 +248,7 @@ def test_bad_arguments_are_refused_by_name(writer, changed, message):
 def test_what_cannot_write_is_refused_by_name(writer):
     _, params = writer
     bert = ModelConfig(model_type="bert", type_vocab_size=2, **SIZES)
-    with pytest.raises(ValueError, match="`config` must be of gpt2 or bart, got 'bert'"):
+    with pytest.raises(ValueError, match=r"`config` must be of gpt2, llama, .* got 'bert'"):
         generate(bert, params, PROMPTS, max_new_tokens=1)
     with pytest.raises(ValueError, match="`max_new_tokens` must be at most 40"):
         generate(BART, params, PROMPTS, max_new_tokens=41)
@@ -242,7 +258,7 @@ def test_what_cannot_write_is_refused_by_name(writer):
     assert generate(GPT2, params, [], max_new_tokens=1) == []
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "bart"])
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bart"])
 def test_greedy_writing_equals_that_of_transformers(kind, tmp_path):
     why = "needs transformers and torch: pip install transformers torch"
     torch, transformers = (
@@ -255,6 +271,11 @@ def test_greedy_writing_equals_that_of_transformers(kind, tmp_path):
         sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 40}
         config = transformers.GPT2Config(vocab_size=40, initializer_range=0.4, **sizes)
         model = transformers.GPT2LMHeadModel(config)
+    elif kind == "llama":
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
+        sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.4}
+        config = transformers.LlamaConfig(vocab_size=40, max_position_embeddings=40, **sizes)
+        model = transformers.LlamaForCausalLM(config)
     else:
         sizes = {"d_model": 16, "max_position_embeddings": 40, "init_std": 0.4}
         for side in ("encoder", "decoder"):
@@ -262,14 +283,14 @@ def test_greedy_writing_equals_that_of_transformers(kind, tmp_path):
         config = transformers.BartConfig(vocab_size=40, forced_eos_token_id=None, **sizes)
         model = transformers.BartForConditionalGeneration(config)
     model.eval().save_pretrained(tmp_path)
-    head = "lm" if kind == "gpt2" else "seq2seq"
+    head = "seq2seq" if kind == "bart" else "lm"
     ours = from_pretrained(tmp_path, head=head)
     found = generate(ours.config, ours.params, PROMPTS, max_new_tokens=NEW, eos_id=39)
     for prompt, row in zip(PROMPTS, found, strict=True):
         options = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": 39, "pad_token_id": 0}
         ids = torch.tensor([prompt])
         theirs = model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0].tolist()
-        theirs = theirs[len(prompt) :] if kind == "gpt2" else theirs[1:]
+        theirs = theirs[1:] if kind == "bart" else theirs[len(prompt) :]
         assert row == (theirs[: theirs.index(39)] if 39 in theirs else theirs)
 
 

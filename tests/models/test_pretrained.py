@@ -268,7 +268,7 @@ def no_cache(monkeypatch, tmp_path):
 
 @pytest.mark.usefixtures("no_cache")
 def test_a_name_that_the_cache_lacks_is_refused():
-    with pytest.raises(ValueError, match=r"got 'nobody/nothing', which is neither") as caught:
+    with pytest.raises(ValueError, match=r"got 'nobody/nothing', which is none of them") as caught:
         find_model("nobody/nothing")
     assert "\n" not in str(caught.value)
     for path in ("./nothing", "/nowhere/at/all", "a/b/c"):

@@ -37,6 +37,11 @@ EXTRA = {
     "distilbert": {"pad_id": 0},
     "roberta": {"type_vocab_size": 1, "pad_id": 1},
     "gpt2": {"activation": "gelu_new", "eos_id": 2},
+    "llama": {"activation": "silu", "num_kv_heads": 2, "attention_bias": True, "mlp_bias": True},
+    "mistral": {"activation": "silu", "num_kv_heads": 1, "tied": False, "sliding_window": 3},
+    "qwen2": {"activation": "silu", "num_kv_heads": 2, "attention_bias": True},
+    "qwen3": {"activation": "silu", "num_kv_heads": 2, "head_width": 12},
+    "gemma": {"activation": "gelu_pytorch_tanh", "num_kv_heads": 2, "head_width": 16},
     "bart": {
         "pad_id": 1,
         "decoder_layers": 2,
@@ -46,7 +51,7 @@ EXTRA = {
     },
 }
 PAIRS = [(kind, head) for kind, heads in HEADS.items() for head in heads]
-QUICK = (("bert", "classify"), ("gpt2", "lm"), ("bart", "seq2seq"))
+QUICK = (("bert", "classify"), ("gpt2", "lm"), ("bart", "seq2seq"), ("llama", "lm"))
 # Every kind, head and option at least once.
 EXACT = [
     ("bert", "classify", Options()),
@@ -56,6 +61,11 @@ EXACT = [
     ("gpt2", "lm", Options(remat=True)),
     ("gpt2", "tag", Options(scan=True)),
     ("bart", "seq2seq", Options(scan=True, lora=Lora(rank=2, targets="attention/query$"))),
+    ("llama", "lm", Options(scan=True, remat=True, lora=Lora(rank=2))),
+    ("mistral", "classify", Options(scan=True)),
+    ("qwen2", "tag", Options()),
+    ("qwen3", "qa", Options(scan=True)),
+    ("gemma", "nlu", Options(remat=True)),
 ]
 
 
@@ -335,7 +345,7 @@ def test_options_change_nothing_but_rounding(kind, head):
     for options in (Options(scan=True, remat=True), Options(dtype="bfloat16")):
         network = network_of(kind, head, options, num_layers=2)
         like = jax.eval_shape(network.init, jax.random.key(0))
-        own = restacked(unstacked(params), like)
+        own = restacked(unstacked(params).get, like)
         found, gradient = jax.jit(
             jax.value_and_grad(
                 lambda p, net=network: jax.vmap(net.loss, (None, 0))(p, units).mean()
@@ -343,7 +353,7 @@ def test_options_change_nothing_but_rounding(kind, head):
         )(own)
         tolerance = 0.05 if options.dtype == "bfloat16" else 1e-5
         assert float(found) == pytest.approx(float(expected), rel=tolerance)
-        same = restacked(unstacked(gradient), slope)
+        same = restacked(unstacked(gradient).get, slope)
         for mine, reference in zip(jax.tree.leaves(same), jax.tree.leaves(slope), strict=True):
             assert mine.dtype == jnp.float32
             error = float(jnp.linalg.norm(mine - reference))

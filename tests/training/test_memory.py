@@ -12,7 +12,11 @@ import pytest
 import trustml
 from trustml.clipping import tuning
 from trustml.training import memory, read_ledger, summarize
-from trustml.training.memory import _memory_limit, largest_physical_batch
+from trustml.training.memory import (
+    _control_group_limits,
+    _memory_limit,
+    largest_physical_batch,
+)
 
 WIDTH, UNITS = 64, 200
 LIMIT = 400_000  # bytes: more than 16 units of this problem take, and less than 32
@@ -134,6 +138,101 @@ def test_the_limit_is_a_part_of_the_device_where_it_says_what_it_has(monkeypatch
     assert _memory_limit() == 2**29
 
 
+def _groups(folder, listing: str, limits: dict[str, str]):
+    """Files of control groups as Linux shows them; the process is where `listing` says."""
+    (folder / "listing").write_text(listing)
+    for name, text in limits.items():
+        path = folder / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return sorted(_control_group_limits(folder / "root", folder / "listing"))
+
+
+@pytest.mark.parametrize(
+    ("listing", "limits", "found"),
+    [
+        # In a container, the process is at the root of what it sees.
+        ("0::/\n", {"memory.max": "1073741824\n"}, [2**30]),
+        ("0::/\n", {"memory.max": "max\n"}, []),
+        ("0::/a/b\n", {"a/b/memory.max": "max\n", "a/memory.max": "5\n"}, [5]),
+        ("0::/a/b\n", {"a/b/memory.max": "7\n", "a/memory.max": "5\n"}, [5, 7]),
+        # Version 1; the path is the host's, which the container does not have.
+        (
+            "5:cpu,cpuacct:/docker/x\n4:memory:/docker/x\n",
+            {"memory/memory.limit_in_bytes": "9\n", "cpu/memory.limit_in_bytes": "1\n"},
+            [9],
+        ),
+        ("", {}, []),
+    ],
+)
+def test_limits_of_control_groups_are_read(tmp_path, listing, limits, found):
+    assert _groups(tmp_path, listing, limits) == found
+
+
+def test_a_container_lowers_the_limit(monkeypatch):
+    alone = _memory_limit()
+    monkeypatch.setattr(memory, "_control_group_limits", lambda: iter([2**30, 2**40]))
+    assert _memory_limit() == min(alone, 2**29)
+
+
+def test_another_system_has_no_control_groups(tmp_path):
+    assert list(_control_group_limits(tmp_path, tmp_path / "none")) == []
+
+
+def test_more_than_enough_is_not_tried():
+    compiler = Compiler(lambda units: units, 1000)
+    assert largest_physical_batch(compiler, 1000, 5000, most=256)[0] == 256
+    assert compiler.asked == [256]
+    for capacity, limit, expected in ((200, 5000, None), (1000, 100, 64), (1000, 256, 256)):
+        compiler = Compiler(lambda units: units, capacity)
+        assert largest_physical_batch(compiler, capacity, limit, most=256)[0] == expected
+
+
+def test_how_many_units_are_enough_follows_what_a_unit_computes():
+    def of_width(width, layers=1, loop=None):
+        weights = jax.ShapeDtypeStruct((1000, width), jnp.float32)
+
+        def loss(w, x):
+            states = jnp.zeros(width)
+            if loop is None:
+                for _ in range(layers):
+                    states = jnp.tanh(states)
+            else:
+                body = loop(lambda s, _: (jnp.tanh(s), None))
+                states, _ = jax.lax.scan(body, states, length=layers)
+            return jnp.sum(states) + jnp.sum(w[:1] * x)
+
+        return memory.enough_units(10**6, loss, weights, jax.ShapeDtypeStruct((), jnp.float32))
+
+    assert of_width(8) == 256
+    assert of_width(10**4, 10**2) == 64  # 4 MB each, 40 MB of weights
+    assert of_width(10**4, 10**2, lambda f: f) == of_width(10**4, 10**2, jax.checkpoint) == 64
+    assert of_width(10**4, 10**3) == 4
+    assert of_width(10**5, 10**5) == 1
+    keyed = lambda w, x: jnp.sum(jax.random.normal(jax.random.key(0), (10**6,)) * w * x)  # noqa: E731
+    one = jax.ShapeDtypeStruct((), jnp.float32)
+    assert 1 <= memory.enough_units(256, keyed, one, one) < 32
+
+
+def test_an_accelerator_takes_all_that_fits(monkeypatch):
+    monkeypatch.setattr(memory.jax, "default_backend", lambda: "gpu")
+    large = jax.ShapeDtypeStruct((10**9,), jnp.float32)
+    assert memory.enough_units(1000, lambda w, x: jnp.sum(w * x), large, large) == 1000
+
+
+def test_large_units_are_computed_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(memory, "_SLICE_BYTES", 4 * memory._written(_traced()))
+    monkeypatch.setattr(memory, "_READS_OF_WEIGHTS", 0)
+    found = private_step("auto")
+    fit(found)
+    assert found.physical_batch_size == 4
+
+
+def _traced():
+    unit = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), data())
+    return jax.make_jaxpr(loss)(params(), unit).jaxpr
+
+
 # --- In a step ---
 
 
@@ -187,9 +286,37 @@ def test_one_program_serves_all_draws_after_the_choice(small):
     state, seen = made.init(params(), key=0), []
     for draw in plan().batches(seed=0):
         state, _ = made.update(state, draw, data())
-        seen.append((len(traced), made.physical_batch_size, id(made._compiled)))
+        seen.append((len(traced), made.physical_batch_size, id(made._program)))
     assert len(seen) == 4
     assert len(set(seen)) == 1
+
+
+def test_a_choice_is_made_for_the_longest_rows(small, relaxed_promotion):
+    """Rows that are cut first must not make room for more than fit uncut."""
+
+    def halved(rows, taken):
+        del taken
+        return {"x": rows["x"][:, : WIDTH // 2]}
+
+    def of_parts(params, unit):
+        width = unit["x"].shape[0]
+        return jnp.square(jnp.dot(jnp.tanh(params["a"][:, :width] @ unit["x"]), params["b"]))
+
+    def shortened(size, shorten=halved):
+        return trustml.private_step(
+            of_parts,
+            optax.sgd(0.1),
+            plan(),
+            strategy="vmap",
+            physical_batch_size=size,
+            shorten=shorten,
+        )
+
+    found, uncut = shortened("auto"), private_auto()
+    result = fit(found)
+    assert found.physical_batch_size == uncut.physical_batch_size == 16
+    same = fit(shortened(16))
+    np.testing.assert_array_equal(result.params["a"], same.params["a"])
 
 
 def test_a_run_in_a_folder_chooses_alike_when_it_is_continued(small, tmp_path):
@@ -234,7 +361,7 @@ class OutOfMemory:
 def test_a_step_that_does_not_fit_says_what_would(small, strategy):
     step = trustml.private_step(loss, optax.sgd(0.1), plan(), strategy=strategy)
     state, draw = step.init(params(), key=0), next(plan().batches(seed=0))
-    step._compiled = OutOfMemory()
+    step._program = OutOfMemory()
     with pytest.raises(MemoryError, match="does not fit: the step takes") as caught:
         step.update(state, draw, data())
     said = str(caught.value)
@@ -273,7 +400,7 @@ def test_other_errors_of_the_device_pass_through():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     state = step.init(params(), key=0)
-    step._compiled = broken
+    step._program = broken
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         step.update(state, next(plan().batches(seed=0)), data())
 
@@ -282,15 +409,20 @@ def test_other_errors_of_the_device_pass_through():
 
 
 @pytest.mark.slow
-def test_tune_settles_the_strategy_before_the_first_step():
+@pytest.mark.parametrize("size", [16, "auto"])
+def test_tune_settles_the_strategy_before_the_first_step(size):
     step = trustml.private_step(
-        loss, optax.sgd(0.1), plan(), strategy="tune", physical_batch_size=16
+        loss, optax.sgd(0.1), plan(), strategy="tune", physical_batch_size=size
     )
     state = step.init(params(), key=0)
     state, _ = step.update(state, next(plan().batches(seed=0)), data())
     assert step.strategy in tuning.CANDIDATES
     fixed = trustml.private_step(
-        loss, optax.sgd(0.1), plan(), strategy=step.strategy, physical_batch_size=16
+        loss,
+        optax.sgd(0.1),
+        plan(),
+        strategy=step.strategy,
+        physical_batch_size=step.physical_batch_size,
     )
     start = fixed.init(params(), key=0)
     assert step.program(state, data()) == fixed.program(start, data())

@@ -4,19 +4,23 @@ from collections.abc import Sequence
 
 from trustml.cli import flags
 from trustml.cli.options import Output, show_json
-from trustml.recipes.export import ExportConfig, export_run
+from trustml.recipes.export.run import ExportConfig, export_run
 
 _ABOUT = """\
-Writes the private weights of a finished run as model.safetensors, which any program that reads
-that format loads, with config.json (network, labels, tokenizer) and a model card, README.md, in
-Hugging Face's format: data, plan, promise, utility. Language models are written as transformers
-reads them, with their tokenizer and with adapters merged.
+Writes the private weights of a finished run for other programs, with a model card, README.md, in
+Hugging Face's format: data, plan, promise, evaluation, limits, and lines of Python that use it.
+
+The formats: transformers (language models, with their tokenizer, adapters merged), safetensors
+(the weights, which any program reads, and config.json), jax (network and weights as one function,
+which JAX alone runs on CPU, GPU or TPU) and onnx (the same for onnxruntime; it needs the extra
+onnx). The function takes any number of rows of tokens and returns probabilities or scores.
 
 Keys and metrics stay behind. The scores on the card were measured without noise on rows outside
 the training part; `--no-utility` leaves them out.
 
 examples:
   trustml export runs/snips-1 --out model
+  trustml export runs/snips-1 --out model --to onnx
   trustml export runs/snips-1 --out model --license apache-2.0 --no-utility"""
 
 

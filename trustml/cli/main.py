@@ -5,12 +5,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import audit, data, export, flags, plan, report, train, verify
+from trustml.cli import audit, data, export, flags, models, plan, predict, report, train, verify
 
 COMMANDS = {
     "train": train,
+    "predict": predict,
     "plan": plan,
     "data": data,
+    "models": models,
     "report": report,
     "audit": audit,
     "export": export,
@@ -20,7 +22,7 @@ COMMANDS = {
 _ABOUT = """\
 Private, federated and fair machine learning on one JAX core.
 
-Exit codes: 0 done, 1 a check of `verify` does not hold, 2 bad input, 130 interrupted."""
+Exit codes: 0 done, 1 a check does not hold, 2 bad input, 130 interrupted."""
 
 # What a user can mend: shown as one line. Anything else is our fault and keeps its traceback.
 _EXPECTED = (ValueError, TypeError, OSError, NotImplementedError, MemoryError)

@@ -1,19 +1,14 @@
 """A data set from its publisher into a cache: verified, or refused."""
 
 import functools
-import hashlib
-import os
 import shutil
 import urllib.parse
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
 from trustml.data.catalogue import DataFile, Entry, find_entry
 from trustml.data.converters import convert, publisher_paths
 from trustml.data.errors import DataError
-from trustml.data.transfer import cache_folder, retrieve
+from trustml.data.transfer import cache_folder, checksum, download_bar, retrieve, store
 
 _ROOT = "https://raw.githubusercontent.com"
 
@@ -63,14 +58,15 @@ def fetch(
     folder = (Path(cache) if cache is not None else cache_folder()) / entry.folder
     get = functools.partial(retrieve, timeout=timeout, attempts=attempts, pause=pause)
     partials = folder / ".partial"
-    with _bar(progress) as bar:
+    with download_bar(progress) as bar:
         for file in wanted:
             target = folder / file.name
-            if target.is_file() and _checksum(target.read_bytes()) == file.sha256:
+            if target.is_file() and checksum(target.read_bytes()) == file.sha256:
                 continue
             partials.mkdir(parents=True, exist_ok=True)
             try:
-                _write(target, _content(entry, file, publisher, partials, get, bar), file, partials)
+                content = _content(entry, file, publisher, partials, get, bar)
+                store(target, content, file.sha256, partials, source=file.publisher)
             except DataError as error:
                 raise DataError(f"{error} {_way_out(entry)}") from None
     shutil.rmtree(partials, ignore_errors=True)
@@ -86,7 +82,7 @@ def _content(entry: Entry, file: DataFile, publisher, partials, get, bar) -> byt
     for path in paths:
         # One partial a publisher's file, under its checksum's name, so that it fits no other.
         address = f"{root}/{urllib.parse.quote(path)}"
-        partial = partials / _checksum(f"{file.sha256} {address}".encode())[:32]
+        partial = partials / checksum(f"{file.sha256} {address}".encode())[:32]
 
         def report(done: int, total: int | None, before: int = before) -> None:
             whole = total if len(paths) == 1 else None
@@ -96,31 +92,6 @@ def _content(entry: Entry, file: DataFile, publisher, partials, get, bar) -> byt
         before += len(parts[-1])
     bar.update(task, completed=before, total=before)
     return convert(entry.folder, file, parts)
-
-
-def _write(target: Path, content: bytes, file: DataFile, partials: Path) -> None:
-    actual = _checksum(content)
-    if actual != file.sha256:
-        shutil.rmtree(partials)  # or the next call would find the same bytes again
-        raise DataError(
-            f"{target.name}: the download has SHA-256 {actual}, must be {file.sha256}: it is not "
-            f"the published file of {file.publisher}."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    whole = partials / f"whole{os.getpid()}"
-    whole.write_bytes(content)
-    whole.replace(target)
-
-
-def _bar(progress: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
 
 
 def _refusal(entry: Entry) -> str:
@@ -138,7 +109,3 @@ def _way_out(entry: Entry) -> str:
         f"Give `data_dir`, or set TRUSTML_DATA to a folder that contains {entry.folder}/ with "
         f"{', '.join(names[:3])}{more}."
     )
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 _UNKNOWN = -1
+_LISTED = 10  # names that a message lists
 
 
 class Schema(NamedTuple):
@@ -144,7 +145,9 @@ def _empty_problem(row: Text | Labelled | Rated | Document) -> str | None:
 def _label_problem(label: str, schema: Schema) -> str | None:
     if label in schema.labels:
         return None
-    return f"unknown label {label!r}; known are {', '.join(schema.labels) or 'none'}."
+    more = f" and {len(schema.labels) - _LISTED} more" if len(schema.labels) > _LISTED else ""
+    listed = ", ".join(schema.labels[:_LISTED]) or "none"
+    return f"unknown label {label!r}; known are {listed}{more}."
 
 
 def _tagged_problem(row: Tagged, schema: Schema) -> str | None:

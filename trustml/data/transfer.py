@@ -1,17 +1,23 @@
-"""One address to bytes: streamed to a partial file, resumed after a break, tried again.
+"""One address to bytes, and bytes to a file that has its checksum.
 
-A partial file is continued only with what the server says are its later bytes. Whether the whole
-is what was published is for the caller to check, by its checksum.
+A download is streamed to a partial file, resumed after a break, and tried again. A partial file is
+continued only with what the server says are its later bytes. `store` refuses a whole that is not
+what was published.
 """
 
+import hashlib
 import http.client
 import os
+import shutil
 import socket
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trustml.data.errors import DataError
 
@@ -24,7 +30,7 @@ class _Broken(Exception):
 
 
 def cache_folder() -> Path:
-    """The folder of downloaded data sets: `trustml` in $XDG_CACHE_HOME, or in ~/.cache.
+    """The folder of what was downloaded: `trustml` in $XDG_CACHE_HOME, or in ~/.cache.
 
     >>> cache_folder().name
     'trustml'
@@ -121,3 +127,46 @@ def _explain(error, timeout) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {timeout:g} s"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def store(target: Path, content: bytes, sha256: str, partials: Path, *, source: str) -> None:
+    """Writes a file whole, or not at all.
+
+    Args:
+      target: The file.
+      content: What was downloaded.
+      sha256: The published checksum of `content`.
+      partials: Folder of partial files; it is removed where the checksum differs.
+      source: Who published the file, for the message.
+
+    Raises:
+      DataError: The content has another checksum.
+    """
+    actual = checksum(content)
+    if actual != sha256:
+        shutil.rmtree(partials)  # or the next call would find the same bytes again
+        raise DataError(
+            f"{target.name}: the download has SHA-256 {actual}, must be {sha256}: it is not "
+            f"the published file of {source}."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    whole = partials / f"whole{os.getpid()}"
+    whole.write_bytes(content)
+    whole.replace(target)
+
+
+def download_bar(shown: bool) -> Progress:
+    """A bar on standard error that counts bytes."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown,
+    )
+
+
+def checksum(content: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

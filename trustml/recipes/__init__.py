@@ -3,10 +3,14 @@
 from trustml.recipes.composition import compose as compose
 from trustml.recipes.data import check_data as check_data
 from trustml.recipes.data import list_data as list_data
-from trustml.recipes.export import ExportConfig as ExportConfig
-from trustml.recipes.export import export_run as export_run
+from trustml.recipes.export.run import ExportConfig as ExportConfig
+from trustml.recipes.export.run import export_run as export_run
 from trustml.recipes.planning import PlanConfig as PlanConfig
 from trustml.recipes.planning import plan as plan
+from trustml.recipes.predict.config import PredictConfig as PredictConfig
+from trustml.recipes.predict.file import predict_file as predict_file
+from trustml.recipes.predict.model import TrainedModel as TrainedModel
+from trustml.recipes.predict.model import load_model as load_model
 from trustml.recipes.reports import ReportConfig as ReportConfig
 from trustml.recipes.reports import write_report as write_report
 from trustml.recipes.scores.audit import AuditConfig as AuditConfig

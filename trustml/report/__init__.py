@@ -4,6 +4,7 @@ from trustml.report.build import clipping as clipping
 from trustml.report.build import learning as learning
 from trustml.report.build import report_frame as report_frame
 from trustml.report.build import with_data as with_data
+from trustml.report.card import ExportedFiles as ExportedFiles
 from trustml.report.card import model_card as model_card
 from trustml.report.document import Report as Report
 from trustml.report.folder import read_report as read_report

@@ -18,6 +18,7 @@ from trustml.training.runs.weights import load_weights as load_weights
 from trustml.training.runs.weights import save_weights as save_weights
 from trustml.training.scaling import relative_scale_of as relative_scale_of
 from trustml.training.scaling import scale_of as scale_of
+from trustml.training.sources import RowSource as RowSource
 from trustml.training.steps import baseline_step as baseline_step
 from trustml.training.steps import private_step as private_step
 from trustml.training.train_step import StepMetrics as StepMetrics

@@ -1,5 +1,7 @@
-"""From a draw to its rows: on the host for NumPy data, on the device for JAX arrays."""
+"""From a draw to its rows: on the host for NumPy data and sources, on the device for JAX arrays."""
 
+import collections
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -10,6 +12,9 @@ import numpy as np
 from trustml.clipping.losses import check_arrays, lengths
 from trustml.sampling import Draw
 from trustml.training.mesh import OnMesh, take_rows
+from trustml.training.sources import RowSource
+
+_AHEAD = 2  # batches that wait, at most
 
 
 class Batch(NamedTuple):
@@ -35,6 +40,8 @@ def gather(draw: Draw, units: Any, num_units: int, mesh: OnMesh | None = None) -
     if mesh is not None:
         return _dealt(draw, units, mesh)
     indices = _padded(draw.indices)
+    if isinstance(units, RowSource):
+        return Batch(draw, jax.tree.map(jnp.asarray, units.take(indices)))
     return Batch(draw, jax.tree.map(lambda leaf: _rows(leaf, indices), units))
 
 
@@ -43,6 +50,8 @@ def _dealt(draw, units, mesh: OnMesh) -> Batch:
     spare = np.full(len(positions) - len(draw.indices), -1, np.int32)
     indices, group = (np.concatenate([part, spare])[positions] for part in draw[1:])
     indices = _padded(indices)
+    if isinstance(units, RowSource):  # every process reads all rows of the draw
+        units, indices = units.take(indices), np.arange(len(indices))
     rows = jax.tree.map(lambda leaf: mesh.take(leaf, indices), units)
     return Batch(draw, rows, mesh.take(group, np.arange(len(group))), mesh.shards)
 
@@ -55,6 +64,14 @@ def _padded(indices: np.ndarray) -> np.ndarray:
 
 def check_whole(units: Any, num_units: int) -> None:
     """Refuses data that are not `num_units` units of numbers; see `gather`."""
+    if isinstance(units, RowSource):
+        units = units.shapes
+    for leaf in jax.tree.leaves(units):
+        if hasattr(leaf, "__getitem__") and not hasattr(leaf, "dtype"):
+            raise TypeError(
+                f"`units` must hold arrays, got {type(leaf).__name__}. Wrap what has rows by "
+                "number: `trustml.training.RowSource(rows, decode)`."
+            )
     check_arrays(units)
     found = lengths(units)
     if set(found.values()) != {str(num_units)}:
@@ -67,6 +84,7 @@ def check_whole(units: Any, num_units: int) -> None:
 
 def batch_shapes(units: Any, capacity: int, mesh: OnMesh | None = None) -> tuple[Any, Any]:
     """Shapes of rows and group of any draw from `units`, which may be shapes themselves."""
+    units = units.shapes if isinstance(units, RowSource) else units
     size = capacity if mesh is None else mesh.padded(capacity)
     spread = None if mesh is None else mesh.rows
 
@@ -86,7 +104,10 @@ def _rows(leaf, indices):
 
 
 class Prefetcher:
-    """Gathers the next batch in a thread while the device works on the last."""
+    """Gathers the next batches in a thread while the device works on the last.
+
+    At most two wait. What the thread raises is raised where the batch is taken.
+    """
 
     def __init__(self, draw, rows):
         self._draw, self._rows = draw, rows
@@ -94,11 +115,11 @@ class Prefetcher:
 
     def batches(self, start: int, stop: int):
         """The batches of steps `start` to `stop - 1`, in order."""
-        ahead = [self._submit(step) for step in range(start, min(start + 1, stop))]
-        for step in range(start + 1, stop + 1):
-            ready = ahead.pop().result()
-            if step < stop:
-                ahead.append(self._submit(step))
+        coming = iter(range(start, stop))
+        ahead = collections.deque(self._submit(step) for step in itertools.islice(coming, _AHEAD))
+        while ahead:
+            ready = ahead.popleft().result()
+            ahead.extend(self._submit(step) for step in itertools.islice(coming, 1))
             yield ready
 
     def _submit(self, step):

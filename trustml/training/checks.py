@@ -124,18 +124,15 @@ def strong_copy(leaf) -> jax.Array:
     return jnp.array(leaf, dtype=jax.dtypes.result_type(leaf), copy=True)
 
 
-def check_shorten(
-    shorten: Callable | None, physical_batch_size: Any, on_mesh: Any
-) -> Callable | None:
-    """Refuses to shorten batches whose program is compiled for one shape alone.
+def check_shorten(shorten: Callable | None, on_mesh: Any) -> Callable | None:
+    """Refuses to shorten batches that devices share.
 
     Raises:
-      ValueError: The micro-batch is to be found, or there is a mesh.
+      ValueError: There is a mesh.
     """
-    if shorten is not None and (physical_batch_size == AUTO or on_mesh is not None):
+    if shorten is not None and on_mesh is not None:
         raise ValueError(
-            '`shorten` must be None on a mesh and where `physical_batch_size` is "auto": their '
-            "programs take one shape. Give a number of units, or leave it out."
+            "`shorten` must be None on a mesh, whose program takes one shape. Leave it out."
         )
     return shorten
 

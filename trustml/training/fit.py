@@ -79,7 +79,8 @@ def fit(
     Args:
       step: Of `private_step` or `baseline_step`.
       params: Weights to start from; they are copied.
-      train: The whole data, leading axis = unit.
+      train: The whole data, leading axis = unit; or a `RowSource`, whose rows are read as they are
+        drawn, ahead of the step. In a folder, one without a fingerprint is read once before.
       evaluate: Weights to named numbers, on data that the promise does not cover, or for eyes
         that may see private quantities. Choosing by them is tuning on the data.
       evaluate_every: Steps between evaluations, a tenth of the run by default; the last step is

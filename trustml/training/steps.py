@@ -65,7 +65,8 @@ def private_step(
       strategy: How gradients are clipped, see `clipped_grad`. "tune" measures the ways there are on
         made-up rows before the first step, and keeps the quickest as `step.strategy`.
       physical_batch_size: Units computed at a time, where a logical batch exceeds memory; gradients
-        are accumulated. "auto" takes the most that compiled programs say will fit.
+        are accumulated. "auto" takes as many as compiled programs say will fit in half of the
+        memory; on a CPU no more than are faster, as the sizes of the loss tell.
       has_aux: The loss returns `(loss, aux)`.
       mesh: Devices that share rows, and weights if they lie so; see `trustml.training.mesh`. The
         result is that of one device up to rounding.
@@ -121,6 +122,7 @@ def private_step(
         strategy=strategy,
         physical_batch_size=physical_batch_size,
         on_mesh=on_mesh,
+        loss=_of_a_unit(loss_fn, keyed),
         measure=measure,
         shorten=shorten,
     )
@@ -208,9 +210,17 @@ def baseline_step(
     options: dict[str, Any] = {
         "physical_batch_size": physical_batch_size,
         "on_mesh": on_mesh,
+        "loss": _of_a_unit(loss_fn, keyed),
         "shorten": shorten,
     }
     return TrainStep(sums_with, optimizer, plan, trainable, private=False, **options)
+
+
+def _of_a_unit(loss_fn: Callable, keyed: bool) -> Callable:
+    """`loss(params, unit)`, to be traced."""
+    if not keyed:
+        return loss_fn
+    return lambda params, unit: loss_fn(params, unit, jax.random.key(0, impl="threefry2x32"))
 
 
 def _loss_key(state):

@@ -21,7 +21,7 @@ from trustml.sampling import Draw
 from trustml.training import checks
 from trustml.training.batches import Batch, batch_shapes, check_whole, gather
 from trustml.training.checks import AUTO
-from trustml.training.memory import largest_physical_batch, out_of_memory
+from trustml.training.memory import enough_units, largest_physical_batch, out_of_memory
 from trustml.training.mesh import OnMesh
 from trustml.training.metrics import StepMetrics
 from trustml.training.privatizer import MechanismState, begin, restore_noise_state
@@ -44,7 +44,8 @@ class TrainStep:
       plan: The plan whose draws `update` accepts.
       private: Whether the plan's guarantee holds for the weights.
       strategy: How gradients are clipped; "tune" until the first data are seen.
-      physical_batch_size: Units computed at a time; "auto" until the first data are seen.
+      physical_batch_size: Units computed at a time; "auto" until the first data are seen. None
+        for all.
       on_mesh: Where rows and state lie; None on one device.
     """
 
@@ -59,6 +60,7 @@ class TrainStep:
         strategy: str = "auto",
         physical_batch_size=None,
         on_mesh: OnMesh | None = None,
+        loss: Callable = lambda params, unit: 0.0,
         measure: Callable = lambda state, rows: {"auto": 0.0},
         shorten: Callable | None = None,
     ):
@@ -69,17 +71,18 @@ class TrainStep:
         self.physical_batch_size = physical_batch_size
         self._layout: Any = None  # on a mesh, the shardings of a state
         self._sums_with, self._optimizer, self._trainable = sums_with, optimizer, trainable
-        self._shorten = checks.check_shorten(shorten, physical_batch_size, on_mesh)
+        self._shorten = checks.check_shorten(shorten, on_mesh)
+        self._loss = loss  # `loss(params, unit)`, whose size says how many units are enough
         self._measure = measure  # milliseconds of strategies, from a state and rows
         self._fingerprint = plan.fingerprint
         self._program: Any = None
-        self._compiled: Any = None
+        self._uncut: Any = None  # shapes of a drawn batch before it is shortened
         self._waited_for: Any = None  # the program whose first step has ended
         self._at: tuple[Any, int] = (None, -1)
         if on_mesh is not None:  # its program waits for the state's layout
             on_mesh.check_physical_batch_size(physical_batch_size)
         elif physical_batch_size != AUTO and strategy != TUNE:
-            self._program = self._compiled = self._jitted(physical_batch_size)
+            self._program = self._jitted(physical_batch_size)
 
     def init(self, params: PyTree, key: UInt32[Array, "8"] | int | None = None) -> TrainState:
         """The state before the first step; `params` are copied.
@@ -149,7 +152,8 @@ class TrainStep:
           state: Of `init` or the last update. It is donated: do not use it again.
           draw: The draw of `plan.batches()` for the step the state is at.
           units: The whole data, leading axis = unit: NumPy arrays are gathered on the host, JAX
-            arrays on the device. Or the `Batch` that `gather` made of this draw.
+            arrays on the device, and of a `RowSource` the rows of the draw alone are read. Or the
+            `Batch` that `gather` made of this draw.
 
         Returns:
           `(state, metrics)`; the metrics are private.
@@ -172,11 +176,11 @@ class TrainStep:
         group = jnp.asarray(draw.group) if batch.group is None else batch.group
         state = self._prepared(state, batch.rows, group)
         try:
-            state, metrics = self._compiled(state, batch.rows, group)
-            if self._waited_for is not self._compiled:
+            state, metrics = self._program(state, batch.rows, group)
+            if self._waited_for is not self._program:
                 # Programs run on while Python does; later, nobody would know what did not fit.
                 jax.block_until_ready(metrics)
-                self._waited_for = self._compiled
+                self._waited_for = self._program
         except jax.errors.JaxRuntimeError as error:
             if not re.search("RESOURCE_EXHAUSTED|[Oo]ut of memory", str(error)):
                 raise
@@ -191,6 +195,9 @@ class TrainStep:
         batch = gather(draw, units, self.plan.num_units, self.on_mesh)
         if self._shorten is None:
             return batch
+        self._uncut = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch.rows
+        )
         return batch._replace(rows=self._shorten(batch.rows, np.asarray(draw.group) >= 0))
 
     def program(self, state: TrainState, units: PyTree) -> str:
@@ -234,9 +241,9 @@ class TrainStep:
         if self._program is None and self.strategy == TUNE:
             self._choose_strategy(state, rows)
         if self._program is None and self.physical_batch_size == AUTO:
-            self._choose_physical_batch(state, rows, group)
+            self._choose_physical_batch(state, rows if self._uncut is None else self._uncut, group)
         elif self._program is None:
-            self._program = self._compiled = self._jitted(self.physical_batch_size)
+            self._program = self._jitted(self.physical_batch_size)
         return state
 
     def spread(self, sums: PyTree) -> PyTree | None:
@@ -260,11 +267,8 @@ class TrainStep:
             self._layout, self._program = layout, None
 
     def _choose_strategy(self, state, rows):
-        size = (
-            self.physical_batch_size
-            if isinstance(self.physical_batch_size, int)
-            else self.plan.capacity
-        )
+        size, capacity = self.physical_batch_size, self.plan.capacity
+        size = self._enough_units(capacity, state, rows) if size == AUTO else size or capacity
         alike = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((min(size, len(leaf)), *leaf.shape[1:]), leaf.dtype),
             rows,
@@ -272,16 +276,21 @@ class TrainStep:
         found = self._measure(state, alike)
         self.strategy = min(found, key=lambda name: found[name])
 
+    def _enough_units(self, capacity: int, state, rows) -> int:
+        unit = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rows)
+        return enough_units(capacity, self._loss, state.params, unit)
+
     def _choose_physical_batch(self, state, rows, group):
         programs = {}
 
         def compiled(share):
             programs[share] = self._jitted(share and share * self._shards)
+            # JAX keeps what it compiled: the step of these shapes does not compile again.
             return programs[share].lower(state, rows, group).compile()
 
-        share, self._compiled = largest_physical_batch(
-            compiled, -(-self.plan.capacity // self._shards)
-        )
+        capacity = -(-self.plan.capacity // self._shards)
+        most = self._enough_units(capacity, state, rows)
+        share, _ = largest_physical_batch(compiled, capacity, most=most)
         self.physical_batch_size, self._program = share and share * self._shards, programs[share]
 
     def _out_of_memory(self, state, rows, group) -> MemoryError:

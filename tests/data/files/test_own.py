@@ -9,6 +9,7 @@ import pytest
 from trustml.data import DataError
 from trustml.data.files import FileOptions, load_own
 from trustml.data.files.parts import TEST, TRAIN, VALID, choose_parts
+from trustml.data.tables import NumberColumn, TableSchema
 
 
 def rows(number=200, **more):
@@ -277,7 +278,7 @@ def test_many_bad_rows_are_counted_and_the_first_are_named():
 
 
 REFUSED = {
-    "one label": (rows(label=lambda n: "odd"), {}, "must have two values or more, got 'odd'"),
+    "one label": (rows(label=lambda n: "odd"), {}, "must have two values or more, got odd"),
     "as many labels as rows": (rows(label=lambda n: f"l{n}"), {}, "200 values in 200 rows"),
     "one unit": (rows(user=lambda n: "me"), {"unit": "user"}, "nothing can hide the only unit"),
     "no such unit": (rows(), {"unit": "usr"}, "no column 'usr'.*Did you mean 'user'"),
@@ -330,3 +331,26 @@ def test_the_fingerprint_is_that_of_sorted_hashes():
     assert train.fingerprint == whole.hexdigest()
     backwards = dataclasses.replace(train, rows=train.rows[::-1])
     assert backwards.fingerprint == train.fingerprint
+
+
+def test_several_labels_numbers_and_tables():
+    several = load_own(
+        rows(label=lambda n: ("a;b", "b", "")[n % 3]), FileOptions(task="multilabel")
+    ).splits.train
+    assert several.labels == ("a", "b")
+    assert {row.labels for row in several.rows} == {("a", "b"), ("b",), ()}
+    options = FileOptions(task="regression", value_range=(0.0, 3.0))
+    numbers = load_own(rows(label=lambda n: str(n % 4)), options).splits.train
+    assert {row.value for row in numbers.rows} == {0.0, 1.0, 2.0, 3.0}
+    assert (numbers.labels, numbers.value_range) == ((), (0.0, 3.0))
+    schema = TableSchema(
+        columns=(NumberColumn(name="age", low=0, high=99),), label="label", labels=("even", "odd")
+    )
+    given = rows(age=lambda n: str(n % 50))
+    table = load_own(given, FileOptions(task="tabular", table=schema, unit="user"))
+    assert table.assumed_public == ()
+    assert sum(map(len, table.splits)) == 200
+    assert table.splits.train.rows[0].label in ("even", "odd")
+    for options in ({"task": "regression"}, {"task": "tabular"}, {"value_range": (0.0, 1.0)}):
+        with pytest.raises(DataError, match="must be given for the task"):
+            FileOptions(**options)

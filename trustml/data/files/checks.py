@@ -17,15 +17,13 @@ def check_labels(source: Source, chosen: Chosen, labels: tuple[str, ...], rows: 
     """Refuses labels that were read off the rows and can be no classes."""
     if chosen.task == "tag" and not labels:
         raise DataError(f"{source.title}: must hold tags B- and I- of an entity, got O alone.")
-    if chosen.task == "multilabel" and not labels:
-        raise DataError(f"{source.title}: must hold rows with labels, got none with any.")
-    if chosen.task not in LABELLED:
+    if chosen.task not in (*LABELLED, "multilabel"):
         return
     column = chosen.names["label"]
     if len(labels) < 2:
         raise DataError(
             f"{source.title}: the label in column {column!r} must have two values or more, got "
-            f"{labels[0]!r} in all {rows} rows. Name another by `--label`."
+            f"{', '.join(labels) or 'none'} in all {rows} rows. Name another by `--label`."
         )
     if rows >= _FEWEST_TO_JUDGE and len(labels) > _LABELS_TO_ROWS * rows:
         raise DataError(
@@ -45,6 +43,8 @@ def check_units(source: Source, options: FileOptions, train: Collected) -> None:
 
 def check_evaluated(where: Source, chosen: Chosen, collected: Collected, known: Known) -> None:
     """Refuses labels that the training does not know: to leave them out would flatter the model."""
+    if chosen.task == "tabular" and not known.labels:
+        return  # the classes are learned privately
     every = [set(names) for names in known]
     for row in collected.rows:
         for names, allowed in zip(public_names(chosen.task, row), every, strict=True):

@@ -3,6 +3,7 @@
 import array
 import dataclasses
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +16,8 @@ from trustml.data.files.sources import Source
 from trustml.data.own_rows import make_row
 from trustml.data.readers.block import part_draw
 from trustml.data.rows import Record, Schema, find_problem
-from trustml.data.tables import TableSchema
-from trustml.data.tables.table import GrowingTable, record_of
+from trustml.data.tables import Table, TableSchema
+from trustml.data.tables.table import record_of
 
 UNKNOWN = "unknown"  # the group of a row that names none
 LABELLED = ("classify", "nlu")  # tasks with one label a row
@@ -45,7 +46,7 @@ class Collected:
       reasons: Why the first of them were.
     """
 
-    rows: Any = dataclasses.field(default_factory=list)  # a list, or a `Table`
+    rows: Sequence[Any] = ()
     draws: Any = dataclasses.field(default_factory=lambda: array.array("d"))
     owners: Any = dataclasses.field(default_factory=lambda: array.array("q"))
     owner_numbers: dict[Any, int] = dataclasses.field(default_factory=dict)
@@ -104,36 +105,36 @@ def collect(
     Raises:
       DataError: A row cannot be used, and bad rows are not to be skipped; or none can.
     """
-    growing = None if options.table is None else GrowingTable(options.table)
-    made = Collected([] if growing is None else growing)
-    reader = _Reader(chosen, options, known)
-    on_bad_row = made.skip if options.skip_bad_rows else _refuse
-    for location, row in source.rows(split, on_bad_row):
-        try:
-            parts = reader.read(location, row)
-        except DataError as error:
-            on_bad_row(str(error))
-        else:
-            _add(made, *parts)
-    if growing is not None:
-        made.rows = growing.done()
+    made = Collected()
+    kept = _kept(source, split, _Reader(chosen, options, known), made, options.skip_bad_rows)
+    made.rows = list(kept) if options.table is None else Table.of(kept, options.table)
     if not len(made.rows):
         why = f"; the first: {made.reasons[0]}" if made.reasons else ""
         raise DataError(f"{source.title} must hold rows that can be used, got none{why}")
     return made
 
 
+def _kept(
+    source: Source, split: str | None, reader: "_Reader", made: Collected, skip: bool
+) -> Iterator[Any]:
+    """The rows that can be used; what goes with them is added to `made`."""
+    on_bad_row = made.skip if skip else _refuse
+    for location, row in source.rows(split, on_bad_row):
+        try:
+            kept, owner, group, draw = reader.read(location, row)
+        except DataError as error:
+            on_bad_row(str(error))
+            continue
+        made.draws.append(draw)
+        if owner is not None:
+            made.owners.append(made.owner_numbers.setdefault(owner, len(made.owner_numbers)))
+        if group is not None:
+            made.groups.append(group)
+        yield kept
+
+
 def _refuse(reason: str) -> None:
     raise DataError(f"{reason.rstrip('.')}. `--skip-bad-rows` leaves such rows out.") from None
-
-
-def _add(made: Collected, row: Any, owner: Any, group: str | None, draw: float) -> None:
-    made.rows.append(row)
-    made.draws.append(draw)
-    if owner is not None:
-        made.owners.append(made.owner_numbers.setdefault(owner, len(made.owner_numbers)))
-    if group is not None:
-        made.groups.append(group)
 
 
 class _Reader:
@@ -168,6 +169,8 @@ class _Reader:
         row = dict(row)
         if (name := self.single) is not None:
             row[name] = _label(location, name, row.get(name))
+        elif self.task == "multilabel" and isinstance(row.get(self.names["label"]), list | tuple):
+            row[self.names["label"]] = [_text_of(each) for each in row[self.names["label"]]]
         for name in self.words:
             value = row.get(name)
             if is_missing(value):

@@ -59,7 +59,9 @@ def choose_columns(source: Source, options: FileOptions) -> Chosen:
     task = options.task or _guess_task(source, options)
     if task not in COLUMNS:
         raise DataError(f"`task` must be one of {', '.join(COLUMNS)} for own rows, got {task!r}.")
-    _check_own(source, task, options)
+    if options.table is not None:
+        for name in options.table.names:
+            _check_column(source, name)
     given = _given(task, options)
     names = dict(given)
     for name in COLUMNS[task]:
@@ -78,20 +80,6 @@ def choose_columns(source: Source, options: FileOptions) -> Chosen:
     return chosen._replace(decisions=_decisions(source, options, chosen, given, how))
 
 
-def _check_own(source: Source, task: str, options: FileOptions) -> None:
-    """Refuses a task without its public part, and columns of a schema that are not there."""
-    if task == "regression" and options.value_range is None:
-        raise DataError(
-            "`--range` must give the public ends of the numbers, such as `--range 0,5`, got none: "
-            "read off the rows they would leak."
-        )
-    if task == "tabular":
-        if options.table is None:
-            raise DataError("`table` must give the columns of a table, got none.")
-        for name in options.table.names:
-            _check_column(source, name)
-
-
 def _check_column(source: Source, name: str | None) -> None:
     if name is None or name in source.columns:
         return
@@ -103,9 +91,7 @@ def _check_column(source: Source, name: str | None) -> None:
 
 
 def _guess_task(source: Source, options: FileOptions) -> str:
-    """The task whose public part is given, or else whose columns the source has."""
-    if options.table is not None or options.value_range is not None:
-        return "regression" if options.table is None else "tabular"
+    """The task whose columns the source has."""
     free = _free(source, options, {})
     has = {name for name in (*_NAMES, "question", "context", "answers") if _find(name, free)}
     if options.text is None and {"tokens", "tags"} <= has:

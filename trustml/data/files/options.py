@@ -49,6 +49,13 @@ class FileOptions:
     skip_bad_rows: bool = False
 
     def __post_init__(self):
+        if (self.task == "tabular") != (self.table is not None):
+            raise DataError("`table` must be given for the task 'tabular', and for no other.")
+        if (self.task == "regression") != (self.value_range is not None):
+            raise DataError(
+                "`--range` must be given for the task 'regression', and for no other: a "
+                "range that is read off the rows would leak."
+            )
         share = self.eval_split
         if isinstance(share, float | int) and not 0 < share <= 0.5:
             raise DataError(f"`eval_split` must be a share above 0, at most 0.5, got {share!r}.")

@@ -1,7 +1,7 @@
 """Own rows in three parts, with what was decided on the way and what is assumed public."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +121,8 @@ def _declared(source: Source, chosen: Chosen, options: FileOptions) -> Known:
 
 def _known(source: Source, chosen: Chosen, declared: Known, train: Collected) -> Known:
     """The labels and slots, read off the rows where nothing lists them."""
+    if chosen.task == "tabular":  # a class that its schema does not list is learned privately
+        return declared
     seen: tuple[dict[str, None], dict[str, None]] = ({}, {})
     for row in train.rows:
         for names, found in zip(seen, public_names(chosen.task, row), strict=True):
@@ -219,9 +221,9 @@ def _examples(name: str, part: _Part, schema: _Schema) -> Examples:
         rows=_taken(collected.rows, rows),
         unit=ROW,
         labels=known.labels,
-        slots=known.slots,
         value_range=options.value_range,
         table=options.table,
+        slots=known.slots,
         owner_kind=options.owner,
         owners=tuple(owners[row] for row in rows) if options.owner else None,
         groups=groups or ("everyone",),
@@ -231,7 +233,7 @@ def _examples(name: str, part: _Part, schema: _Schema) -> Examples:
     )
 
 
-def _taken(every: Any, rows: np.ndarray) -> Any:
+def _taken(every: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:
     return every.take(rows) if isinstance(every, Table) else tuple(every[row] for row in rows)
 
 

@@ -51,7 +51,7 @@ class Table(Sequence[Record]):
         """The table of some records, which are read once."""
         if isinstance(records, cls):
             return records
-        growing = GrowingTable(schema)
+        growing = _GrowingTable(schema)
         for record in records:
             growing.append(record)
         return growing.done()
@@ -95,7 +95,7 @@ class Table(Sequence[Record]):
         return int(wrong[0]) if len(wrong) else None
 
 
-class GrowingTable:
+class _GrowingTable:
     """A table that takes one record at a time."""
 
     def __init__(self, schema: TableSchema):

@@ -54,7 +54,9 @@ class WindowBlock(nn.Module):
         """Applies the block; `keep` is 1 for tokens and 0 for padding."""
         x = x * keep[:, None]
         time, far = x.shape[0], self.reach * self.stride
-        padded = jnp.pad(x, ((far, far), (0, 0)))
+        # Not `jnp.pad`: the converter to ONNX reads no `pad` of a batch of any size.
+        border = jnp.zeros((far, x.shape[1]), x.dtype)
+        padded = jnp.concatenate([border, x, border])
         starts = range(0, 2 * far + 1, self.stride)
         window = jnp.concatenate([padded[start : start + time] for start in starts], -1)
         y = nn.gelu(nn.Dense(self.features)(window))

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -43,17 +42,23 @@ class Tensors:
           ValueError: Copies differ, or the numbers are not floating-point.
         """
         stored = [name for name in names if name in self.files]
-        if not stored:
-            return None
-        first = self._get(stored[0])
-        for name in stored[1:]:
+        return (stored[0], self.tensor(stored)) if stored else None
+
+    def tensor(self, copies: Sequence[str]) -> np.ndarray:
+        """The tensor that the files store under each of `copies`, as float32.
+
+        Raises:
+          ValueError: As `read`.
+        """
+        first = self._get(copies[0])
+        for name in copies[1:]:
             if not np.array_equal(self._get(name), first, equal_nan=True):
                 raise ValueError(
-                    f"{self.files[name]}: `{name}` must equal `{stored[0]}`, of which config.json "
+                    f"{self.files[name]}: `{name}` must equal `{copies[0]}`, of which config.json "
                     "makes it a copy; remove the one that is stale, or, where an output is not "
                     "tied to its word embedding, set `tie_word_embeddings` to false."
                 )
-        return stored[0], first
+        return first
 
     def _get(self, name: str) -> np.ndarray:
         with _opened(self.files[name]) as file:
@@ -64,9 +69,11 @@ class Tensors:
                     f"more, got {kind}, as quantized checkpoints do; take the checkpoint that was "
                     "quantized, or one that transformers saved after `model.dequantize()`."
                 )
+        # NumPy lacks bfloat16; JAX would hold two more copies of the others.
+        with _opened(self.files[name], "flax" if kind == "BF16" else "numpy") as file:
             tensor = file.get_tensor(name)
         self.used.add(name)
-        return np.asarray(tensor.astype(jnp.float32))
+        return np.asarray(tensor).astype(np.float32, copy=False)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -74,11 +81,11 @@ class Tensors:
         return tuple(sorted(set(self.files) - self.used))
 
 
-def _opened(path: Path):
+def _opened(path: Path, framework: str = "numpy"):
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework="flax")  # NumPy lacks bfloat16
+        return safe_open(path, framework=framework)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path} must be a whole safetensors file: {error}.") from None
 

@@ -1,6 +1,9 @@
-"""Folders of pretrained models by name, from the user's Hugging Face cache or a download."""
+"""Pretrained models by name: of the registry, in the user's Hugging Face cache, or downloaded."""
 
 from pathlib import Path
+
+from trustml.models.pretrained.fetching import fetch_model
+from trustml.models.pretrained.registry import REGISTRY, find_files, locate
 
 FILES = (
     "config.json",
@@ -19,19 +22,26 @@ FILES = (
 def find_model(
     folder_or_name: str | Path, *, download: bool = False, endpoint: str | None = None
 ) -> Path:
-    """The folder of a model.
+    """The folder of a model, or its GGUF file.
 
     Args:
-      folder_or_name: A folder, or a name such as "distilbert/distilbert-base-uncased", which is
-        searched in the user's Hugging Face cache.
+      folder_or_name: A name of the registry, such as "minilm"; a folder; a GGUF file; or a name
+        such as "distilbert/distilbert-base-uncased", which is searched in the user's Hugging Face
+        cache. A folder that is called as a model of the registry is "./minilm".
       download: Whether to download missing files, with a progress bar.
-      endpoint: Address to download from; by default that of Hugging Face.
+      endpoint: Address to download from; by default that of the registry or of Hugging Face.
 
     Raises:
-      ValueError: There is no such folder, the cache lacks the name, or the download failed.
+      ValueError: There is no such folder, the cache lacks the name, the download failed, or a file
+        of the registry is not the published one.
     """
+    if folder_or_name in REGISTRY:
+        name = str(folder_or_name)
+        if download and find_files(REGISTRY[name]) is None:
+            fetch_model(name, address=endpoint)
+        return locate(name)
     folder = Path(folder_or_name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and folder.suffix == ".gguf"):
         return folder
     name = str(folder_or_name)
     if isinstance(folder_or_name, Path) or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -47,8 +57,9 @@ def find_model(
         reason = " ".join(str(error).split()) or type(error).__name__
     if not download:
         raise ValueError(
-            f"`folder_or_name` must be a folder or a model in the Hugging Face cache, got "
-            f"{name!r}, which is neither; name a folder, or allow the download with download=True."
+            f"`folder_or_name` must be a folder, a model in the Hugging Face cache, or one of "
+            f"{', '.join(REGISTRY)}, got {name!r}, which is none of them; name a folder, or allow "
+            "the download with download=True."
         )
     raise ValueError(
         f"{name} could not be downloaded: {reason[:300]} Name a folder that holds the model "

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from trustml.models.pretrained import tensor_names as names
 from trustml.models.pretrained.checkpoints import Tensors
+from trustml.models.pretrained.gguf_files import GgufFile, GgufTensors, gguf_in
 from trustml.models.pretrained.hub import find_model
 from trustml.models.pretrained.label_rows import Rows, rows_of, stored_head, taken
 from trustml.models.pretrained.saving import CONFIG, OWN
@@ -22,7 +23,7 @@ from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.language import build_language_model
 from trustml.models.transformers.layers import Options
 
-_ENCODERS = ("bert", "distilbert", "roberta")
+ENCODERS = ("bert", "distilbert", "roberta")
 
 
 class Body(NamedTuple):
@@ -41,9 +42,9 @@ def read_body(folder: Path) -> Body:
       ValueError: The folder holds another architecture or no tokenizer, or as `from_pretrained`.
     """
     config = ModelConfig.from_file(folder / CONFIG)
-    if config.model_type not in _ENCODERS:
+    if config.model_type not in ENCODERS:
         raise ValueError(
-            f"{folder} must hold an encoder ({', '.join(_ENCODERS)}), got {config.model_type}."
+            f"{folder} must hold an encoder ({', '.join(ENCODERS)}), got {config.model_type}."
         )
     tokenizer = _tokenizer(folder, config)
     if tokenizer is None:
@@ -83,8 +84,8 @@ def from_pretrained(
     ValueError: `folder_or_name` must be a folder that exists, got './no-such-folder'.
 
     Args:
-      folder_or_name: A folder with config.json and model.safetensors, or a name in the user's
-        Hugging Face cache.
+      folder_or_name: A folder with config.json and model.safetensors, a GGUF file or a folder with
+        one, or a name in the user's Hugging Face cache.
       head: See `build_language_model`.
       labels: The classes; by default those of the checkpoint.
       tags: The tags; by default those of the checkpoint.
@@ -102,8 +103,7 @@ def from_pretrained(
     """
     options = options or Options()
     folder = find_model(folder_or_name, download=download, endpoint=endpoint)
-    source = Tensors(folder)
-    stored = ModelConfig.from_file(folder / CONFIG)
+    stored, source, read_tokenizer = _opened(folder)
     stored = dataclasses.replace(stored, logits_bias=_has_logits_bias(stored, source))
     had = stored_head(stored, head, source)
     base = dataclasses.replace(stored, labels=(), tags=()) if had is None else had
@@ -118,11 +118,22 @@ def from_pretrained(
         crf=crf,
         options=options,
     )
-    tokenizer = _tokenizer(folder, config)
+    tokenizer = read_tokenizer()
     rows = rows_of(had, config, head)
     params, fresh = _fill(network.init, config, head, source, key, rows)
     _check_unread(config, source, fresh)
     return Pretrained(network, params, config, tokenizer, fresh, head, options, source.unread)
+
+
+def _opened(found: Path) -> tuple[ModelConfig, Tensors, Callable[[], TextTokenizer | None]]:
+    """The configuration, the tensors and the way to the tokenizer of a folder or GGUF file."""
+    path = gguf_in(found)
+    if path is None:
+        source, config = Tensors(found), ModelConfig.from_file(found / CONFIG)
+        return config, source, lambda: _tokenizer(found, config)
+    file = GgufFile.read(path)
+    config = file.config()
+    return config, GgufTensors(file), lambda: _fitting(path, file.tokenizer(), config)
 
 
 def _with_labels(config: ModelConfig, head: str, labels, tags) -> ModelConfig:
@@ -140,10 +151,13 @@ def _with_labels(config: ModelConfig, head: str, labels, tags) -> ModelConfig:
 def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer | None:
     if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json")):
         return None
-    tokenizer = TextTokenizer.from_folder(folder)
-    if tokenizer.vocab_size > config.vocab_size:
+    return _fitting(folder, TextTokenizer.from_folder(folder), config)
+
+
+def _fitting(source: Path, tokenizer, config: ModelConfig) -> TextTokenizer | None:
+    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
         raise ValueError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the word embedding "
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the word embedding "
             f"`vocab_size` {config.vocab_size} rows; the two must be of one model."
         )
     return tokenizer
@@ -159,50 +173,66 @@ def _fill(init: Callable, config, head, source: Tensors, key, rows: dict[str, Ro
     """Parameters from the files, and the names of those that start from random weights."""
     shapes = jax.eval_shape(init, jax.random.key(0))
     wanted = jax.eval_shape(names.unstacked, shapes)
-    stored_leaves = names.stored_leaves(config, head, wanted)
-    leaves, fresh = {}, []
-    for leaf, like in wanted.items():
-        stored = stored_leaves.get(leaf) or names.StoredLeaf(OWN + leaf.replace("/", "."))
-        array = _read(config, head, source, leaf, stored, taken(rows, leaf))
-        if array is None:
-            fresh.append(leaf)
-            continue
-        if array.shape != like.shape:
-            raise ValueError(
-                f"{source.folder} must hold `{stored.name}` in the shape {_shape(like, stored)} "
-                f"that config.json gives, got {_shape(array, stored)}."
-            )
-        leaves[leaf] = array
-    if fresh:
-        leaves |= _started(init, fresh, jax.random.key(0) if key is None else key)
-    return names.restacked(leaves, shapes), tuple(fresh)
+    stored = names.stored_leaves(config, head, wanted)
+    places = {
+        leaf: _located(config, head, source, leaf, stored.get(leaf), taken(rows, leaf))
+        for leaf in wanted
+    }
+    fresh = [leaf for leaf, place in places.items() if place is None]
+    started = _started(init, fresh, jax.random.key(0) if key is None else key) if fresh else {}
+
+    def read(leaf: str):
+        place = places[leaf]
+        return started[leaf] if place is None else _read(source, leaf, place, wanted[leaf].shape)
+
+    return names.restacked(read, shapes), tuple(fresh)
 
 
-def _read(config, head, source: Tensors, leaf: str, stored: names.StoredLeaf, rows: Rows | None):
-    """A leaf from the files, in our layout; None if it starts from random weights."""
+class _Place(NamedTuple):
+    """Where the files store a leaf."""
+
+    names: Sequence[str]  # of its copies
+    stored: names.StoredLeaf
+    rows: Rows
+
+
+def _located(config, head, source: Tensors, leaf: str, stored, rows: Rows | None) -> _Place | None:
+    """Where the files store a leaf; None if it starts from random weights."""
     if rows is None:
         return None
+    stored = stored or names.StoredLeaf(OWN + leaf.replace("/", "."))
     groups = [names.spellings(config, name) for name in names.copies(config, leaf, stored.name)]
     if head in names.LANGUAGE:
         # The word embedding and its copies are one tensor here, so the copies must agree. Other
         # heads have no output layer, and ignore a stored one.
         groups = [[name for group in groups for name in group]]
-    tensor = next((one for group in groups if (one := source.read(group)) is not None), None)
-    if tensor is None:
-        if leaf.startswith(("head/", "pooler/")) or leaf.endswith(("/lora_a", "/lora_b")):
-            return None
-        raise ValueError(
-            f"{source.folder} must hold the tensor `{stored.name}`, which is missing; the "
-            f"files are not those of a whole {config.model_type}."
-        )
-    array = tensor[1]
+    for group in groups:
+        if found := [name for name in group if name in source.files]:
+            return _Place(found, stored, rows)
+    if leaf.startswith(("head/", "pooler/")) or leaf.endswith(("/lora_a", "/lora_b")):
+        return None
+    raise ValueError(
+        f"{source.folder} must hold the tensor `{stored.name}`, which is missing; the "
+        f"files are not those of a whole {config.model_type}."
+    )
+
+
+def _read(source: Tensors, leaf: str, place: _Place, shape: tuple[int, ...]):
+    """A leaf from the files, in our layout."""
+    array, stored = source.tensor(place.names), place.stored
     if stored.row and array.shape[:1] == (1,):
         array = array[0]
-    return rows.of(leaf, array.T if stored.transposed else array)
+    array = place.rows.of(leaf, array.T if stored.transposed else array)
+    if array.shape != shape:
+        raise ValueError(
+            f"{source.folder} must hold `{stored.name}` in the shape {_shape(shape, stored)} that "
+            f"config.json gives, got {_shape(array.shape, stored)}."
+        )
+    return array
 
 
-def _shape(array, stored: names.StoredLeaf) -> list[int]:
-    return list(array.shape[::-1] if stored.transposed else array.shape)
+def _shape(shape: tuple[int, ...], stored: names.StoredLeaf) -> list[int]:
+    return list(shape[::-1] if stored.transposed else shape)
 
 
 def _check_unread(config: ModelConfig, source: Tensors, fresh: Sequence[str]) -> None:

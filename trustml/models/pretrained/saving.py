@@ -100,7 +100,7 @@ def _whole(pretrained, tokenizer, head, options) -> Pretrained:
 def _language_head(config: ModelConfig, leaves) -> str:
     if config.model_type == "bart":
         return "seq2seq"
-    if config.model_type == "gpt2" and set(leaves) <= {"decoder"}:
+    if config.decoder_only and set(leaves) <= {"decoder"}:
         return "lm"
     if "norm" in leaves:
         return "mlm"
@@ -162,7 +162,7 @@ def _to_hf_fields(config: ModelConfig, head: str) -> dict[str, Any]:
             raise ValueError(f"`config` must hold the `{name}` of the head {head!r}, got none.")
     if head == "tag":
         config = dataclasses.replace(config, labels=config.tags, tags=())
-    if head == "classify" and config.model_type == "gpt2" and config.pad_id is None:
+    if head == "classify" and config.decoder_only and config.pad_id is None:
         # transformers classifies by the last token before padding, and needs its id for that.
         config = dataclasses.replace(config, pad_id=config.eos_id)
     return config.to_hf() | {"architectures": [names.class_name(config, head)]}

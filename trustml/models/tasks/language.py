@@ -64,6 +64,7 @@ def language_task(
         config,
         (tokenizer.statement, *disclosures),
         tokenizer,
+        predict.scores if schema.task in ("classify", "multilabel", "nlu") else None,
     )
 
 
@@ -73,10 +74,19 @@ class _Predictor:
     def __init__(self, network: Network, tokenizer: TextTokenizer, limits: Limits, write):
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
         self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
+        self.classes = jax.jit(jax.vmap(self._classes, (None, 0)))
         cached = functools.lru_cache(_PARTS)
         self.encoded = cached(lambda examples: tokens.encode(examples, tokenizer, limits))
         self.windows = cached(self._windows)
         self.words = cached(self._words)
+
+    def scores(self, params: Any, examples: Examples) -> np.ndarray:
+        """The score of each class, float32 [row, class]."""
+        return self.of(self.classes, params, self.encoded(examples).arrays)
+
+    def _classes(self, params, unit):
+        scores = self.network.logits(params, unit)
+        return scores[0] if isinstance(scores, tuple) else scores
 
     def _answer(self, params, unit):
         """The best span of a window and its score."""

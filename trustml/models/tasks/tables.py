@@ -53,13 +53,19 @@ def table_task(schema: Examples, *, network: str = "linear", features: int = 64)
     )
     encoded = functools.lru_cache(4)(_encode)  # a run evaluates the same parts many times
 
-    def predict(params, examples, quick):
-        del quick
+    def read(function, params, examples):
         arrays, found = encoded(examples).arrays, []
         for first in range(0, len(examples), _BATCH):
             part = {name: leaf[first : first + _BATCH] for name, leaf in arrays.items()}
-            found.append(np.asarray(made.predict(params, part)))
-        return schema.labels, np.concatenate(found)
+            found.append(np.asarray(function(params, part)))
+        return np.concatenate(found)
+
+    def predict(params, examples, quick):
+        del quick
+        return schema.labels, read(made.predict, params, examples)
+
+    every = jax.jit(jax.vmap(made.logits, (None, 0)))
+    scores = lambda params, examples: read(every, params, examples)  # noqa: E731
 
     config = {
         "architectures": ["trustml.models.tabular"],
@@ -72,7 +78,7 @@ def table_task(schema: Examples, *, network: str = "linear", features: int = 64)
     how = "learned privately in part" if table.learned else "which is taken to be public"
     statements = (_STATEMENT.format(how=how), "start: zeros, or random weights")
     start = lambda seed: made.init(jax.random.key(seed))  # noqa: E731
-    return Task("tabular", made, _encode, predict, start, config, statements)
+    return Task("tabular", made, _encode, predict, start, config, statements, scores=scores)
 
 
 def _encode(examples: Examples) -> Encoded:

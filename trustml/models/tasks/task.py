@@ -44,6 +44,8 @@ class Task(NamedTuple):
       config: Plain values for JSON, from which the network can be rebuilt.
       disclosures: Lines for a statement: what data the initial weights and the ids come from.
       tokenizer: The public tokenizer of a language model.
+      scores: Maps `(params, examples)` to the score of each class, float32 [row, class], before
+        softmax (multilabel: before the sigmoid); None where a task has no classes.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Task(NamedTuple):
     config: dict[str, Any]
     disclosures: tuple[str, ...]
     tokenizer: TextTokenizer | None = None
+    scores: Callable[[Any, Examples], Float[np.ndarray, "row class"]] | None = None
 
     @property
     def scoring(self) -> Scoring:

@@ -98,6 +98,11 @@ def hashed_words_task(
         inputs = read(examples)
         return _in_words(made.predict(params, inputs), examples, labels, tags)
 
+    one = jax.jit(jax.vmap(lambda params, unit: made.logits(params, unit)[0], (None, 0)))
+
+    def scores(params, examples):
+        return np.asarray(one(params, read(examples)))
+
     config = {
         "architectures": ["trustml.models.joint.nlu"],
         "task": kind,
@@ -113,7 +118,16 @@ def hashed_words_task(
         config["value_range"] = list(schema.value_range)
     begin = start or (lambda net, seed: net.init(jax.random.key(seed)))
     statements = (tokenizer.statement, *disclosures)
-    return Task(kind, made, encode, predict, lambda seed: begin(made, seed), config, statements)
+    return Task(
+        kind,
+        made,
+        encode,
+        predict,
+        lambda seed: begin(made, seed),
+        config,
+        statements,
+        scores=scores if labels else None,
+    )
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:

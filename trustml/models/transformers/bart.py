@@ -6,11 +6,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from trustml.models.transformers.activations import ACTIVATIONS
+from trustml.models.transformers.attention import Attention, causal
 from trustml.models.transformers.bert import EncoderLayer
 from trustml.models.transformers.config import ModelConfig
-from trustml.models.transformers.gpt2 import causal
 from trustml.models.transformers.layers import (
-    Attention,
     Dense,
     Norm,
     Options,

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from trustml.models.transformers.activations import ACTIVATIONS
+from trustml.models.transformers.attention import Attention
 from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.layers import (
-    Attention,
     Dense,
     Norm,
     Options,

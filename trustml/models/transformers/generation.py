@@ -1,4 +1,4 @@
-"""Generation with GPT-2 and BART: a batch of prompts in one compiled loop with a key-value cache.
+"""Generation with decoders and BART: a batch of prompts in one loop with a key-value cache.
 
 Sequences of a batch are independent, also their draws: row and position determine the key.
 """
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from trustml.models.transformers.architectures import DECODERS
 from trustml.models.transformers.bart import Bart
 from trustml.models.transformers.config import ModelConfig
-from trustml.models.transformers.gpt2 import Gpt2
-from trustml.models.transformers.language import make_head
+from trustml.models.transformers.language import make_decoder, make_head
 from trustml.models.transformers.layers import Options
 from trustml.models.transformers.sampling_rules import SamplingRule
 
@@ -30,7 +30,7 @@ class Writer:
     A cache is a tree of arrays; a position counts the decoder's tokens from 0.
 
     Attributes:
-      config: Configuration of GPT-2 or BART.
+      config: Configuration of a decoder, such as GPT-2, or of BART.
       options: Options of the network.
       capacity: Number of positions in the cache of the decoder.
     """
@@ -52,7 +52,7 @@ class Writer:
         Returns:
           Scores of the first new token, the cache, and the position of that token.
         """
-        if self.config.model_type == "gpt2":
+        if self.config.decoder_only:
             states, cache = self._read(params, {}, ids, jnp.int32(0))
             last = jax.lax.dynamic_slice_in_dim(states, length - 1, 1)
             return self._scores(params, last), cache, length
@@ -78,8 +78,8 @@ class Writer:
         # token before a query may read it.
         allowed = jnp.arange(self.capacity, dtype=jnp.int32)[None, :] <= positions[:, None]
         own = {"params": _body(params)}
-        if self.config.model_type == "gpt2":
-            model, context = Gpt2(self.config, self.options), (positions, allowed)
+        if self.config.decoder_only:
+            model, context = make_decoder(self.config, self.options), (positions, allowed)
             (states, _), variables = model.apply(
                 own | {"cache": cache}, {"ids": ids}, *context, mutable=["cache"]
             )
@@ -93,7 +93,7 @@ class Writer:
         return states, cache | {"layers": variables["cache"]}
 
     def _scores(self, params, states):
-        kind = "lm" if self.config.model_type == "gpt2" else "seq2seq"
+        kind = "lm" if self.config.decoder_only else "seq2seq"
         head = make_head(self.config, kind, options=self.options).module
         table = params["word"]["embedding"]
         return head.apply({"params": params.get("head", {})}, states, None, table, {})[0]
@@ -113,7 +113,7 @@ def generate(
     eos_id: int | None = None,
     seed: int = 0,
 ) -> list[list[int]]:
-    """New token ids: continuations of prompts (GPT-2), or targets of sources (BART).
+    """New token ids: continuations of prompts (decoders), or targets of sources (BART).
 
     >>> from trustml.models import build_language_model
     >>> sizes = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 4, "max_positions": 8}
@@ -147,8 +147,9 @@ def generate(
     """
     rule = SamplingRule(method=method, temperature=temperature, top_k=top_k, top_p=top_p)
     options = options or Options()
-    if config.model_type not in ("gpt2", "bart"):
-        raise ValueError(f"`config` must be of gpt2 or bart, got {config.model_type!r}.")
+    if not config.decoder_only and config.model_type != "bart":
+        able = ", ".join(DECODERS)
+        raise ValueError(f"`config` must be of {able} or bart, got {config.model_type!r}.")
     if type(max_new_tokens) is not int or max_new_tokens < 1:
         raise ValueError(f"`max_new_tokens` must be a positive integer, got {max_new_tokens!r}.")
     _check_adapters(params, options)
@@ -158,7 +159,7 @@ def generate(
     eos = config.eos_id if eos_id is None else eos_id
     # Without a backward pass `remat` has nothing to save.
     options = dataclasses.replace(options, dropout=0.0, remat=False)
-    before = ids.shape[1] if config.model_type == "gpt2" else 0
+    before = ids.shape[1] if config.decoder_only else 0
     writer = Writer(config, options, before + max_new_tokens)
     key = jax.random.key(seed)
     tokens, sizes, finite = _write(
@@ -220,16 +221,15 @@ def _body(params):
 
 def _padded(prompts, config: ModelConfig, new: int) -> tuple[np.ndarray, np.ndarray]:
     """Prompts in one array, each with padding at its end, and their lengths."""
-    decoder_only = config.model_type == "gpt2"
-    most = config.max_positions - (new if decoder_only else 0)
-    if not decoder_only and new > config.max_positions:
+    most = config.max_positions - (new if config.decoder_only else 0)
+    if not config.decoder_only and new > config.max_positions:
         raise ValueError(
             f"`max_new_tokens` must be at most {config.max_positions}, the positions of the "
             f"model, got {new}."
         )
     for index, prompt in enumerate(prompts):
         if not 0 < len(prompt) <= most:
-            room = f", which leaves room for {new} new ones" if decoder_only else ""
+            room = f", which leaves room for {new} new ones" if config.decoder_only else ""
             raise ValueError(
                 f"`prompts[{index}]` must have 1 to {most} tokens{room}, got {len(prompt)}."
             )

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from trustml.models.transformers.activations import ACTIVATIONS
+from trustml.models.transformers.attention import Attention, causal
 from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.layers import (
-    Attention,
     Dense,
     Norm,
     Options,
@@ -83,8 +83,3 @@ def _score_scales(config: ModelConfig) -> tuple[Float[Array, " layer"], ...]:
     if config.scale_attn_by_inverse_layer_idx:
         scales /= np.arange(1, config.num_layers + 1)
     return (jnp.asarray(scales, jnp.float32),)
-
-
-def causal(time: int) -> Bool[Array, "time time"]:
-    """Which positions each one attends to: itself and earlier ones."""
-    return jnp.tril(jnp.ones((time, time), bool))

@@ -31,7 +31,7 @@ class Head(NamedTuple):
 
 
 class ClassifyHead(nn.Module):
-    """Scores of classes from one state: the first, BERT's pooled one, or GPT-2's last."""
+    """Scores of classes from one state: the first, BERT's pooled one, or a decoder's last."""
 
     config: ModelConfig
     options: Options
@@ -42,15 +42,16 @@ class ClassifyHead(nn.Module):
         """Scores [class]."""
         kind, scale = self.config.model_type, self.config.initializer_range
         x = states[0] if pooled is None else pooled
-        if kind == "gpt2":
+        if self.config.decoder_only:
             last = jnp.maximum(unit["mask"].sum(dtype=jnp.int32) - 1, 0)
             x = jax.lax.dynamic_index_in_dim(states, last, keepdims=False)
         if kind in ("distilbert", "roberta"):
             x = x if kind == "distilbert" else dropped(self, x)
             x = Dense(self.config.hidden_size, self.options, scale, name="dense")(x)
             x = nn.relu(x) if kind == "distilbert" else jnp.tanh(x)
-        # GPT-2's classifier in transformers has no bias.
-        final = Dense(self.classes, self.options, scale, kind != "gpt2", name="classifier")
+        # A decoder's classifier in transformers has no bias.
+        biased = not self.config.decoder_only
+        final = Dense(self.classes, self.options, scale, biased, name="classifier")
         return final(dropped(self, x)).astype(jnp.float32)
 
 
@@ -106,7 +107,7 @@ class AnswerHead(nn.Module):
 
 
 class TokenHead(nn.Module):
-    """Scores of the vocabulary by the tied word embedding: GPT-2 and BART."""
+    """Scores of the vocabulary without a layer of their own: decoders and BART."""
 
     config: ModelConfig
     options: Options

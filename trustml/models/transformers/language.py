@@ -8,12 +8,14 @@ import jax.numpy as jnp
 
 from trustml.models.network import Network
 from trustml.models.transformers import heads
+from trustml.models.transformers.architectures import DECODERS
 from trustml.models.transformers.bart import Bart
 from trustml.models.transformers.bert import Bert
 from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.gpt2 import Gpt2
 from trustml.models.transformers.heads import Head
 from trustml.models.transformers.layers import Options
+from trustml.models.transformers.llama import Llama
 from trustml.models.transformers.problem_types import classification
 
 _ENCODER = ("classify", "tag", "nlu", "qa", "mlm")
@@ -21,8 +23,8 @@ HEADS: dict[str, tuple[str, ...]] = {
     "bert": _ENCODER,
     "distilbert": _ENCODER,
     "roberta": _ENCODER,
-    "gpt2": ("classify", "tag", "nlu", "qa", "lm"),
     "bart": ("seq2seq",),
+    **dict.fromkeys(DECODERS, ("classify", "tag", "nlu", "qa", "lm")),
 }
 
 
@@ -75,11 +77,16 @@ def _body(config: ModelConfig, head: str, options: Options) -> nn.Module:
         raise ValueError(
             f"`head` must be one of {', '.join(supported)} for {config.model_type}, got {head!r}."
         )
-    if config.model_type == "gpt2":
-        return Gpt2(config, options)
+    if config.decoder_only:
+        return make_decoder(config, options)
     if config.model_type == "bart":
         return Bart(config, options)
     return Bert(config, options, config.model_type == "bert" and head in ("classify", "nlu"))
+
+
+def make_decoder(config: ModelConfig, options: Options) -> nn.Module:
+    """The body of a decoder: `(unit, at, allowed)` to states and None, as `Gpt2`."""
+    return Gpt2(config, options) if config.model_type == "gpt2" else Llama(config, options)
 
 
 def make_head(

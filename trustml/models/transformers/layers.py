@@ -7,13 +7,12 @@ lose too much.
 
 import dataclasses
 import re
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,91 +150,6 @@ class Table(nn.Module):
                 f"got {time}; cut the sequence."
             )
         return self.embedding[offset : offset + time]
-
-
-class Attention(nn.Module):
-    """Multi-head attention; `fused` computes queries, keys and values in one product.
-
-    With a mutable collection `cache` it keeps keys and values for later calls. Self-attention keeps
-    one per column of `allowed` and appends new ones. Cross-attention keeps those of `memory` from
-    the first call.
-    """
-
-    heads: int
-    options: Options
-    scale: float = 0.02
-    fused: bool = False
-    output_scale: float | None = None  # initial scale of the output; `scale` by default
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "time features"],
-        allowed: Bool[Array, "#time key"],
-        memory: Float[Array, "key features"] | None = None,
-        score_scale: Float[Array, ""] | None = None,
-    ) -> Float[Array, "time features"]:
-        """Attends to `memory`, or to `x` itself, where `allowed`; `_attend` explains the scale."""
-        features = x.shape[-1]
-        make = lambda name, size: Dense(size, self.options, self.scale, name=name)  # noqa: E731
-        k: Any = None
-        v: Any = None
-        if self.fused:
-            q, k, v = jnp.split(make("qkv", 3 * features)(x), 3, -1)
-        elif memory is not None and self.has_variable("cache", "keys"):
-            q = make("query", features)(x)
-        else:
-            source = x if memory is None else memory
-            q = make("query", features)(x)
-            k, v = make("key", features)(source), make("value", features)(source)
-        if self.is_mutable_collection("cache") and not self.is_initializing():
-            k, v = _kv_cache(self, k, v, allowed if memory is None else None)
-        q, k, v = self.split(q), self.split(k), self.split(v)
-        read = _attend(q, k, v, allowed, self.drop, score_scale)
-        scale = self.scale if self.output_scale is None else self.output_scale
-        return Dense(features, self.options, scale, name="output")(read)
-
-    def split(self, y: Float[Array, "time features"]) -> Float[Array, "time head width"]:
-        """Splits features into heads."""
-        return y.reshape(y.shape[0], self.heads, -1)
-
-    def drop(self, weights):
-        """Dropout on attention weights."""
-        return dropped(self, weights)
-
-
-def _attend(queries, keys, values, allowed, drop=lambda weights: weights, scale=None):
-    """Softmax attention: queries [time, head, width], keys and values [key, head, width].
-
-    Scores and softmax are float32; scores are multiplied by `scale`, by default 1 / sqrt(width).
-    """
-    scores = jnp.einsum("qhd,khd->hqk", queries, keys, preferred_element_type=jnp.float32)
-    scores = scores * (np.float32(queries.shape[-1] ** -0.5) if scale is None else scale)
-    # Masked before the softmax, so that the weights of allowed keys sum to 1. The least float, not
-    # -inf: a query of padding alone then reads the mean of all keys, where -inf would give NaN.
-    least = jnp.finfo(jnp.float32).min
-    weights = nn.softmax(jnp.where(jnp.broadcast_to(allowed, scores.shape), scores, least))
-    read = jnp.einsum("hqk,khd->qhd", drop(weights).astype(values.dtype), values)
-    return read.reshape(read.shape[0], -1)
-
-
-def _kv_cache(module: nn.Module, keys, values, allowed):
-    """All keys and values of an attention: those in its collection `cache` and new ones.
-
-    Without `allowed` the cache holds those of the first call.
-    """
-    cached = []
-    for name, new in (("keys", keys), ("values", values)):
-        if allowed is None:
-            entry = module.variable("cache", name, lambda y=new: y)
-        else:
-            shape, dtype = (allowed.shape[1], new.shape[1]), new.dtype
-            entry = module.variable("cache", name, jnp.zeros, shape, dtype)
-            # The first query reads itself last, so its row of `allowed` gives its position.
-            position = allowed[0].sum(dtype=jnp.int32) - 1
-            entry.value = jax.lax.dynamic_update_slice_in_dim(entry.value, new, position, 0)
-        cached.append(entry.value)
-    return cached
 
 
 def dropped(module: nn.Module, x):

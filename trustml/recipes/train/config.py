@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from trustml.clipping.gradient import STRATEGIES
 from trustml.data.rows import TASKS
 from trustml.recipes.settings import Settings, knob, names_of, settings
+from trustml.training.checks import AUTO
 
 _DATA, _MODEL, _PRIVACY, _TRAINING, _AUDIT, _RUN = (
     "data",
@@ -185,7 +186,12 @@ class TrainConfig(Settings):
         "auto", f"how gradients are clipped: {', '.join(STRATEGIES)}", _TRAINING, on_resume=True
     )
     physical_batch_size: int | str = knob(
-        256, "units computed at a time, or auto", _TRAINING, least=1, on_resume=True, metavar="N"
+        AUTO,
+        "units computed at a time; auto takes what fits in memory, on a CPU 256 at most",
+        _TRAINING,
+        least=1,
+        on_resume=True,
+        metavar="N",
     )
     evaluate_every: int | None = knob(
         None, "steps between evaluations", _TRAINING, least=1, shown="a tenth of all"

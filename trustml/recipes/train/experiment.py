@@ -21,6 +21,7 @@ from trustml.recipes.train.models import TaskModel
 from trustml.recipes.train.presets import Training
 from trustml.training import TrainStep, baseline_step, private_step
 from trustml.training.checks import AUTO
+from trustml.training.memory import UNITS_ON_A_CPU
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,9 +112,7 @@ class Experiment:
     @functools.cached_property
     def baseline_objective(self) -> TrainingObjective:
         """The objective of the baseline arm: the model alone."""
-        # `auto` finds the physical batch by compiling one shape; shorter rows would be others.
-        automatic = self.config.physical_batch_size == AUTO
-        shorten = None if automatic else shortener(self.units)
+        shorten = shortener(self.units)
         return TrainingObjective(self.loss, self.training_units, self.trainable, shorten, 0)
 
     @functools.cached_property
@@ -128,13 +127,37 @@ class Experiment:
         """The objective of the arm of a step."""
         return self.private_objective if step.private else self.baseline_objective
 
+    @functools.cached_property
     def steps(self) -> dict[str, TrainStep]:
-        """The step of each arm: "private", and "baseline" if the settings ask for it."""
+        """The step of each arm: "private", and "baseline" if the settings ask for it.
+
+        Raises:
+          ValueError: Not even one unit at a time fits in memory.
+        """
         private = self._private_step()
+        if private.physical_batch_size == AUTO:
+            objective = self.private_objective
+            shapes = jax.eval_shape(self.task.network.init, jax.random.key(0))
+            private.lower(private.shapes(objective.params(shapes)), objective.units)
+        size = self._physical_batch_size(private)
         return {
             "private": private,
-            **({"baseline": self._baseline_step()} if self.config.baseline else {}),
+            **({"baseline": self._baseline_step(size)} if self.config.baseline else {}),
         }
+
+    @property
+    def settled(self) -> TrainConfig:
+        """The settings with the physical batch that `auto` found: a resumed run takes the same."""
+        size = self._physical_batch_size(self.steps["private"])
+        return dataclasses.replace(self.config, physical_batch_size=size)
+
+    def _physical_batch_size(self, private: TrainStep) -> int | str:
+        """That of both arms, of which the private one needs the more memory."""
+        size = self.config.physical_batch_size
+        if size != AUTO or self.plan.num_microbatches:
+            return size
+        # Where the whole batch fits, that of the baseline may be larger.
+        return private.physical_batch_size or max(private.plan.capacity, UNITS_ON_A_CPU)
 
     def _private_step(self) -> TrainStep:
         objective, config = self.private_objective, self.config
@@ -148,7 +171,7 @@ class Experiment:
             shorten=objective.shorten,
         )
 
-    def _baseline_step(self) -> TrainStep:
+    def _baseline_step(self, physical_batch_size: int | str) -> TrainStep:
         objective, training = self.baseline_objective, self.baseline
         batch = min(training.expected_batch, self.num_units)
         # A baseline reads the sampling and the batch size of its plan, not the bound or the noise.
@@ -164,7 +187,7 @@ class Experiment:
             objective.loss,
             training.optimizer(),
             draws,
-            physical_batch_size=self.config.physical_batch_size,
+            physical_batch_size=physical_batch_size,
             trainable=objective.trainable,
             shorten=objective.shorten,
         )

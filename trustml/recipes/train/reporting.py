@@ -61,7 +61,7 @@ def _training(experiment: Experiment) -> Training:
         baseline=dataclasses.asdict(experiment.baseline) if config.baseline else None,
         pretraining=experiment.model.pretraining_steps,
         strategy=config.strategy,
-        physical_batch_size=config.physical_batch_size,
+        physical_batch_size=experiment.settled.physical_batch_size,
     )
 
 

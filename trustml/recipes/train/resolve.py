@@ -19,10 +19,11 @@ from trustml.plan.charges import total_charge
 from trustml.recipes.train.canaries import Canaries, flip_labels, sample_canaries, shapes_with
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
+from trustml.recipes.train.feature_models import advice
 from trustml.recipes.train.learned_schema import placeholder, schema_plan
 from trustml.recipes.train.loading import load_data, with_task
 from trustml.recipes.train.models import PublicData, TaskModel
-from trustml.recipes.train.presets import Preset, resolve_preset
+from trustml.recipes.train.presets import Preset, lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.waiting import waiting
 from trustml.training.checks import check_physical_batch_size
 
@@ -96,6 +97,10 @@ def _without_plan(
 ) -> Experiment:
     _check_settings(config)
     config = with_task(config, rows)
+    if not quiet and lacks_encoder(config):
+        print(f"train: {advice()}", file=sys.stderr)
+    # Kept by name: what a resumed run trains must not depend on what is installed.
+    config = dataclasses.replace(config, preset=preset_name(config))
     preset = resolve_preset(config)
     data = load_data(config, rows)
     parts, opened = data.splits, data.splits.train.table

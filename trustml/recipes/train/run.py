@@ -94,13 +94,13 @@ lm, seq2seq, got 'translate'.
     config = with_task(config, data)
     folder = new_folder(config, None if out is None else Path(out))
     experiment = resolve(config, rows=data, quiet=quiet)
-    steps = experiment.steps()
+    steps = experiment.steps
     folder = make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
         if experiment.schema_plan is not None:
             schema = release_schema(experiment, RunFolder(folder))
             experiment = with_table(experiment, schema, quiet=quiet)
-            steps = experiment.steps()
+            steps = experiment.steps
         asked = asked if written is None else written
         _describe_run(folder, experiment, asked, command)
         return TrainResult(_Training(experiment, steps, folder, quiet).carry_out(), folder)
@@ -153,10 +153,10 @@ def resume(
     # Read, not learned again: that would be another release.
     table = None if config.learn_schema is None else read_schema(files.schema)
     experiment = resolve(config, canaries=sampled, plan=plan, rows=data, table=table, quiet=quiet)
-    steps = experiment.steps()
+    steps = experiment.steps
     with locked(folder), _resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
-            _write_resolved(folder, {**resolved, "settings": experiment.config.to_dict()})
+            _write_resolved(folder, {**resolved, "settings": experiment.settled.to_dict()})
         training = _Training(experiment, steps, folder, quiet, accept_charge, resume=True)
         return TrainResult(training.carry_out(), folder)
 
@@ -189,7 +189,7 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
     if table is not None and not table.learned:
         write_text(files.schema, table.to_toml())
     resolved = {
-        "settings": config.to_dict(),
+        "settings": experiment.settled.to_dict(),
         "report": to_json(describe(experiment)),
         "network": task.config,
         "whole": True,  # the last line: YAML that was cut off is often still valid

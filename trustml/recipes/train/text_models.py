@@ -49,7 +49,6 @@ class TextModel:
         """
         from trustml.models.tasks.language import language_task
         from trustml.models.tasks.tokens import Limits
-        from trustml.models.transformers.generation import generate
 
         model, disclosure = self._load(schema, public)
         self._check(model, schema.task)
@@ -59,13 +58,6 @@ class TextModel:
                 return model.network.init(jax.random.key(seed))
             return self._load(schema, public, seed)[0].params if seed else model.params
 
-        def write(params, sources, most: int):
-            end = model.config.eos_id
-            options = self._options()
-            return generate(
-                model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
-            )
-
         return language_task(
             schema,
             network=model.network,
@@ -74,7 +66,7 @@ class TextModel:
             limits=Limits(self.max_length, self.target_length),
             config=self._facts(schema, model),
             disclosures=("start: random weights" if self.from_scratch else disclosure,),
-            write=write if schema.task == "seq2seq" else None,
+            write=writer(model) if schema.task == "seq2seq" else None,
         )
 
     def _check(self, model: Any, task: str) -> None:
@@ -253,6 +245,23 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
     options = Options(lora=None if rank is None else Lora(rank=rank))
     head = _head_of(config["task"])
     return _without_weights(sizes, head, options, TextTokenizer.from_folder(tokenizer))
+
+
+def writer(model: Any) -> Any:
+    """Maps weights, token sources and a largest number of new tokens to the tokens it writes.
+
+    Args:
+      model: A `Pretrained` with the head of "seq2seq".
+    """
+    from trustml.models.transformers.generation import generate
+
+    def write(params, sources, most: int):
+        end, options = model.config.eos_id, model.options
+        return generate(
+            model.config, params, sources, max_new_tokens=most, options=options, eos_id=end
+        )
+
+    return write
 
 
 def _without_weights(config: Any, head: str, options: Options, tokenizer: Any) -> Any:

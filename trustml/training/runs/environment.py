@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from trustml.clipping.trainable import path_name
+from trustml.training.sources import RowSource
 
 _CHUNK = 1 << 24
 
@@ -97,20 +98,36 @@ def difference(old: dict[str, str], new: dict[str, str]) -> list[str]:
     return found
 
 
-def data_fingerprint(units: PyTree) -> str:
-    """SHA-256 of names, types, shapes and bytes of all leaves.
+def data_fingerprint(units: PyTree | RowSource) -> str:
+    """SHA-256 of names, types, shapes and bytes of all leaves, or what a source says.
 
     Private in one respect: who guesses the whole data can confirm the guess.
     """
-    total = hashlib.sha256(b"trustml data, version 1\x00")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(units):
+    if isinstance(units, RowSource) and units.fingerprint is not None:
+        return units.fingerprint
+    shapes = units.shapes if isinstance(units, RowSource) else units
+    leaves = jax.tree_util.tree_leaves_with_path(shapes)
+    digests = [hashlib.sha256() for _ in leaves]
+    for place, part in _parts(units):
+        digests[place].update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+    total = hashlib.sha256(b"trustml data, version 2\x00")
+    for (path, leaf), digest in zip(leaves, digests, strict=True):
+        kind = np.dtype(leaf.dtype).str
+        total.update(f"{path_name(path)} {kind} {leaf.shape}\n".encode() + digest.digest())
+    return total.hexdigest()
+
+
+def _parts(units):
+    """`(place of a leaf, some of its rows)`, of each leaf in order."""
+    if isinstance(units, RowSource):
+        for chunk in units.chunks():
+            yield from enumerate(jax.tree.leaves(chunk))
+        return
+    for place, leaf in enumerate(jax.tree.leaves(units)):
         array = np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf
-        total.update(f"{path_name(path)} {array.dtype.str} {array.shape}\n".encode())
         rows = max(1, _CHUNK // max(1, array[:1].nbytes))
         for start in range(0, len(array), rows):
-            part = np.ascontiguousarray(array[start : start + rows])
-            total.update(part.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
+            yield place, array[start : start + rows]
 
 
 def flat_names(tree: PyTree) -> dict[str, Any]:

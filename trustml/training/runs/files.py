@@ -5,17 +5,18 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trustml.strict_json import dumps
 
 
-def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Writes a file; a reader sees the old one or the new, never half of one."""
+@contextlib.contextmanager
+def new_file(path: Path, *, mode: int = 0o644) -> Iterator[TextIO]:
+    """A file to write text into, which takes its name once it is whole; else nothing is left."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(name, mode)
@@ -24,6 +25,12 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Writes a file; a reader sees the old one or the new, never half of one."""
+    with new_file(path, mode=mode) as file:
+        file.write(text)
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:

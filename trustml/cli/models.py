@@ -1,0 +1,123 @@
+"""Which pretrained models there are, and whether they are the published ones."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trustml.cli import flags
+from trustml.cli.options import Output, show_json, show_table
+from trustml.models.pretrained.fetching import fetch_model
+from trustml.models.pretrained.registry import find_entry, install_advice, locate
+from trustml.recipes.models import ListedModel, ModelCheck, check_models, list_models
+from trustml.recipes.settings import REQUIRED, knob, settings
+
+_ABOUT = """\
+Lists the pretrained models that `--model` takes by name, with licence, size and whether they are
+installed, fetches one from its publisher, or checks files against the published checksums. Files
+that lack their checksum are never used. Any folder of Hugging Face's transformers or of
+sentence-transformers serves as a model too.
+
+examples:
+  trustml models list
+  trustml models fetch minilm
+  trustml models check"""
+
+
+@settings
+class _ListCall(Output):
+    """How the models are listed."""
+
+
+@settings
+class _FetchCall(Output):
+    """Which model is fetched, and how."""
+
+    name: str = knob(REQUIRED, "name of the model", positional=True)
+    out: Path | None = knob(None, "folder to put its files in", shown="the cache", metavar="FOLDER")
+    publisher: str | None = knob(
+        None, "address of a mirror of its files", flag="--from", metavar="ADDRESS"
+    )
+    timeout: float = knob(30.0, "seconds without an answer")
+
+
+@settings
+class _CheckCall(Output):
+    """Which files are compared with the published checksums."""
+
+    name: str | None = knob(None, "one model", shown="all that are installed", positional=True)
+    folder: Path | None = knob(
+        None, "folder of its files", shown="where it is installed", metavar="FOLDER"
+    )
+
+
+def _list(arguments: Sequence[str]) -> int:
+    """Every model, and whether it is installed."""
+    call = flags.parse_one(_ListCall, arguments, prog="trustml models list", about=_list.__doc__)
+    models = list_models()
+    if call.json:
+        show_json([listed.to_dict() for listed in models])
+        return 0
+    for listed in models:
+        _show_model(listed)
+    return 0
+
+
+def _fetch(arguments: Sequence[str]) -> int:
+    """Fetch one from its publisher, verified."""
+    call = flags.parse_one(_FetchCall, arguments, prog="trustml models fetch", about=_fetch.__doc__)
+    installed = _installed(call)
+    folder = installed or fetch_model(
+        call.name, call.out, address=call.publisher, timeout=call.timeout
+    )
+    if call.json:
+        show_json({"name": call.name, "folder": str(folder), "downloaded": installed is None})
+    else:
+        known = "was" if installed else "is"
+        print(f"{call.name} {known} in {folder}; every checksum is the published one.")
+    return 0
+
+
+def _installed(call: _FetchCall) -> Path | None:
+    """Where the model is already, if that serves."""
+    if call.out is not None or call.publisher is not None:
+        return None
+    try:
+        place = locate(call.name)
+    except ValueError:
+        return None
+    return place if find_entry(call.name).loads is None else place.parent
+
+
+def _check(arguments: Sequence[str]) -> int:
+    """Compare files with the published checksums."""
+    call = flags.parse_one(_CheckCall, arguments, prog="trustml models check", about=_check.__doc__)
+    check = check_models(call.name, call.folder)
+    if call.json:
+        show_json(check.to_dict())
+    else:
+        _show_check(check)
+    return 0 if check.holds else 1
+
+
+def _show_model(listed: ListedModel) -> None:
+    entry = listed.entry
+    place = "not installed" if listed.folder is None else f"in {listed.folder}"
+    print(f"{entry.name}: {entry.title}")
+    print(f"  {entry.architecture}; {entry.size / 1e6:.0f} MB; licence {entry.licence}")
+    print(f"  {place}")
+    if listed.folder is None:
+        print(f"  {install_advice(entry)}")
+
+
+def _show_check(check: ModelCheck) -> None:
+    bad = [[f"{file.model}/{file.file}", file.verdict] for file in check.files if not file.holds]
+    if bad:
+        show_table("Files that are not the published ones", ["file", "verdict"], bad)
+    print(f"{len(check.files) - len(bad)} of {len(check.files)} files have the published checksum.")
+
+
+_COMMANDS = {"list": _list, "fetch": _fetch, "check": _check}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Lists, fetches or checks."""
+    return flags.run_command(_COMMANDS, arguments, prog="trustml models", about=_ABOUT)

@@ -1,0 +1,1 @@
+"""The private weights of a finished run as files for other programs."""

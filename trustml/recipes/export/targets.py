@@ -1,0 +1,82 @@
+"""The formats that a model is written in: each says which models it holds and how it is read."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from trustml.recipes.export import usage
+from trustml.recipes.export.function import CONFIG, write_jax
+from trustml.recipes.export.onnx import write_onnx
+from trustml.recipes.finished import FinishedRun
+from trustml.recipes.train.canaries import VECTOR, without_canaries
+from trustml.report import write_json
+
+_WEIGHTS = "model.safetensors"
+_NETWORK = {CONFIG: "network, sizes, labels and tokenizer, as a run of trustml keeps them"}
+
+
+class Target(NamedTuple):
+    """A format.
+
+    Attributes:
+      fits: Whether it can hold the model of a run.
+      write: Writes the files into a folder; maps their names to what they are.
+      library: What reads them, as Hugging Face's `library_name`.
+      usage: Lines of Python that use the model in `{folder}`.
+    """
+
+    fits: Callable[[FinishedRun], bool]
+    write: Callable[[Path, FinishedRun], Mapping[str, str]]
+    library: str
+    usage: Callable[[FinishedRun], str]
+
+
+def default_target(run: FinishedRun) -> str:
+    """The format that a run's model is in by default."""
+    return "transformers" if _is_language_model(run) else "safetensors"
+
+
+def _is_language_model(run: FinishedRun) -> bool:
+    return "model" in run.network
+
+
+def _generates(run: FinishedRun) -> bool:
+    return run.network["task"] == "seq2seq"
+
+
+def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
+    from safetensors.numpy import load, save
+
+    weights = run.training.weights.read_bytes()
+    tensors = load(weights)
+    if VECTOR in tensors:  # of the audit, beside the model
+        weights = save(without_canaries(tensors))
+    (folder / _WEIGHTS).write_bytes(weights)
+    write_json(folder / CONFIG, run.network)
+    return {_WEIGHTS: "the weights, float32, one tensor a parameter", **_NETWORK}
+
+
+def _write_transformers(folder: Path, run: FinishedRun) -> dict[str, str]:
+    """Adapters are merged, and the tokenizer goes along."""
+    from trustml.models.pretrained.saving import save_pretrained
+    from trustml.recipes.train.text_models import rebuilt
+
+    model = rebuilt(run.network, run.folder.tokenizer)
+    like = jax.eval_shape(model.network.init, jax.random.key(0))
+    save_pretrained(folder, model._replace(params=run.weights(like)))
+    return {
+        _WEIGHTS: "the weights, float32, in the names of transformers",
+        CONFIG: "sizes and labels, as transformers and trustml.models.from_pretrained read",
+    }
+
+
+TARGETS = {
+    "safetensors": Target(lambda run: True, _write_safetensors, "trustml", usage.of_weights),
+    "transformers": Target(
+        _is_language_model, _write_transformers, "transformers", usage.of_transformers
+    ),
+    "jax": Target(lambda run: not _generates(run), write_jax, "jax", usage.of_jax),
+    "onnx": Target(lambda run: not _generates(run), write_onnx, "onnx", usage.of_onnx),
+}

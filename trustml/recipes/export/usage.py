@@ -1,0 +1,91 @@
+"""Lines of Python for a model card, which use the model in `{folder}`."""
+
+from trustml.recipes.finished import FinishedRun
+
+_TEXT = "where is my order?"
+_PIPELINES = {
+    "classify": "text-classification",
+    "multilabel": "text-classification",
+    "regression": "text-classification",
+    "tag": "token-classification",
+    "qa": "question-answering",
+    "lm": "text-generation",
+}
+_PIPELINE = """\
+from transformers import pipeline
+
+model = pipeline("PIPELINE", "{folder}")"""
+_OWN = """\
+from trustml.models import from_pretrained
+
+model = from_pretrained("{folder}", head="HEAD")"""
+_WEIGHTS = """\
+from safetensors.numpy import load_file
+
+weights = load_file("{folder}/model.safetensors")  # config.json describes the network"""
+_JAX = """\
+from pathlib import Path
+
+import jax
+import numpy as np
+
+exported = jax.export.deserialize(bytearray(Path("{folder}/model.jax").read_bytes()))
+model = lambda **inputs: exported.call(*inputs.values())  # in the order of config.json
+"""
+_ONNX = """\
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{folder}/model.onnx")
+model = lambda **inputs: session.run(None, inputs)  # by the names of config.json
+"""
+_ON_TOKENS = """
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
+tokenizer.enable_truncation(LENGTH)
+tokenizer.enable_padding(length=LENGTH)
+read = tokenizer.encode("TEXT")
+ids, types = (np.array([part], np.int32) for part in (read.ids, read.type_ids))
+outputs = model(ids=ids, mask=np.array([read.attention_mask], bool), types=types)"""
+_ON_WORDS = """
+from trustml.data.tokens import hash_tokenizer, token_arrays
+from trustml.models.tasks.words import words
+
+outputs = model(**token_arrays([words("TEXT")], hash_tokenizer(BUCKETS), LENGTH))"""
+_ON_TABLE = """
+# `trustml.data.tables.encode_table` gives the inputs of rows."""
+
+
+def of_weights(run: FinishedRun) -> str:
+    """How to read safetensors."""
+    del run
+    return _WEIGHTS
+
+
+def of_transformers(run: FinishedRun) -> str:
+    """A pipeline of transformers; the library's own for heads that it lacks."""
+    task = run.network["task"]
+    if task in _PIPELINES:
+        return _PIPELINE.replace("PIPELINE", _PIPELINES[task])
+    return _OWN.replace("HEAD", task)
+
+
+def of_jax(run: FinishedRun) -> str:
+    """A function that JAX alone runs."""
+    return _JAX + _on_inputs(run)
+
+
+def of_onnx(run: FinishedRun) -> str:
+    """A session of onnxruntime."""
+    return _ONNX + _on_inputs(run)
+
+
+def _on_inputs(run: FinishedRun) -> str:
+    network = run.network
+    if "schema" in network:
+        return _ON_TABLE
+    lines = _ON_TOKENS if "model" in network else _ON_WORDS
+    buckets = str(network.get("tokenizer", {}).get("buckets"))
+    lines = lines.replace("LENGTH", str(network["max_length"])).replace("BUCKETS", buckets)
+    return lines.replace("TEXT", _TEXT)
