@@ -10,17 +10,20 @@ from trustml.data.catalogue import KINDS, Entry, find_entry
 from trustml.data.loading import VARIABLE
 from trustml.recipes.data import DataCheck, check_data, download_terms, entry_to_dict, list_data
 from trustml.recipes.settings import REQUIRED, knob, settings
+from trustml.recipes.train.table_schema import SchemaConfig, schema_skeleton
 
 _ABOUT = """\
 Lists the data sets that can be loaded by name, shows one with its licence and its files, fetches
 one from its publisher, or checks files against the published checksums. A set's rows are never
-part of the package. `list` and `show` need no data and no network.
+part of the package. `list` and `show` need no data and no network. `schema` prints what a table of
+your own needs: a file to fill in with public ranges, categories and classes.
 
 examples:
   trustml data list --task classify
   trustml data show clinc150
   trustml data get clinc150 --out data
-  trustml data check --data-dir data"""
+  trustml data check --data-dir data
+  trustml data schema people.csv --label income > people.toml"""
 
 
 @settings
@@ -94,6 +97,14 @@ def _get(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _schema(arguments: Sequence[str]) -> int:
+    """The schema of a table to fill in, as TOML."""
+    prog = "trustml data schema"
+    config = flags.parse_one(SchemaConfig, arguments, prog=prog, about=_schema.__doc__)
+    print(schema_skeleton(config), end="")
+    return 0
+
+
 def _check(arguments: Sequence[str]) -> int:
     """Compare files with the published checksums."""
     call = flags.parse_one(_CheckCall, arguments, prog="trustml data check", about=_check.__doc__)
@@ -145,9 +156,9 @@ def _levels(entry: Entry) -> str:
     return entry.unit if entry.owner_kind is None else f"{entry.unit} < {entry.owner_kind}"
 
 
-_COMMANDS = {"list": _list, "show": _show, "get": _get, "check": _check}
+_COMMANDS = {"list": _list, "show": _show, "get": _get, "check": _check, "schema": _schema}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Lists, shows, fetches or checks."""
+    """Lists, shows, fetches or checks; or prints a schema to fill in."""
     return flags.run_command(_COMMANDS, arguments, prog="trustml data", about=_ABOUT)

@@ -34,6 +34,8 @@ examples:
   trustml train --data snips --data-dir DATA --audit
   trustml train --task classify --data ag_news --data-dir DATA --model bert-base/ --epsilon 8
   trustml train --task lm --data shakespeare_roles --unit role --max-examples-per-unit 4
+  trustml train people.csv --task tabular --schema people.toml --epsilon 1
+  trustml train reviews.csv --task regression --range 1,5 --label stars
   trustml train --config run.yaml --epsilon 8 --out runs/snips-8
   trustml train --resume runs/snips-8"""
 

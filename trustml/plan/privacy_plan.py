@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from trustml.noise.grid import grid_sensitivity, grid_spacing
 from trustml.noise.matrix_factorization import Strategy, best_strategy
 from trustml.plan import releases as steps_
 from trustml.plan.calibration import calibrated
+from trustml.plan.charges import Charge, epsilon_with, total_charge
 from trustml.plan.checks import check_batch, check_capacity, check_count, check_fields
 from trustml.plan.statement import write_statement
 from trustml.sampling import Draw, Sampler, new_secret, secret_from_seed
@@ -308,7 +309,12 @@ class PrivacyPlan:
         return self.sampler(seed).draws(start, self.steps)
 
     def statement(
-        self, delta: float, *, steps: int | None = None, reproducible: bool = False
+        self,
+        delta: float,
+        *,
+        steps: int | None = None,
+        reproducible: bool = False,
+        charges: Sequence[Charge] = (),
     ) -> str:
         """The promise in words: unit, adjacency, outputs that it covers, and what voids it.
 
@@ -316,11 +322,12 @@ class PrivacyPlan:
           delta: The delta to state.
           steps: Steps carried out, all by default.
           reproducible: Whether keys came from a seed given by hand.
+          charges: What was released beside the steps; the promise counts it.
         """
         steps = self._steps_or_all(steps)
-        epsilon = self.epsilon(delta=delta, steps=steps)
-        method = self.accounted_by(delta, steps=steps)
-        return write_statement(self, epsilon, delta, steps, method, reproducible)
+        epsilon = epsilon_with(self, charges, delta, steps=steps)
+        method = self.accounted_by(delta - total_charge(charges)[1], steps=steps)
+        return write_statement(self, epsilon, delta, steps, method, reproducible, charges)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, ready for JSON."""

@@ -1,13 +1,21 @@
 """The words that say what a plan promises."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from trustml.formatting import round_up
+from trustml.plan.charges import Charge
 
 
 def write_statement(
-    plan: Any, epsilon: float, delta: float, steps: int, method: str, reproducible: bool
+    plan: Any,
+    epsilon: float,
+    delta: float,
+    steps: int,
+    method: str,
+    reproducible: bool,
+    charges: Sequence[Charge] = (),
 ) -> str:
     """The words of `PrivacyPlan.statement`; `method` is what `epsilon` was computed by."""
     change = {
@@ -22,6 +30,7 @@ def write_statement(
         f"Promise: {claim} under {change}.",
         f"Unit of privacy: one {plan.unit}, of {plan.num_units} (a public number).",
         _mechanism(plan, steps),
+        *map(_charge, charges),
         f"Accountant: {method}; the delta includes sampler overflow and the "
         f"finite tails of the noise for up to {plan.dimension:g} trained values.",
         "Covers: the trained weights of every step, and what is computed from them without the "
@@ -40,6 +49,14 @@ def write_statement(
             "on data that differ cancel each other's noise, for anybody who has both."
         )
     return "\n".join(lines)
+
+
+def _charge(charge: Charge) -> str:
+    return (
+        f"Released before: the {charge.what}, by {charge.how}: epsilon "
+        f"{round_up(charge.epsilon, places=4)} at delta {charge.delta}, which the promise counts "
+        "(epsilons and deltas add up: basic composition)."
+    )
 
 
 def _mechanism(plan: Any, steps: int) -> str:

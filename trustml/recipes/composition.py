@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trustml.plan import PrivacyPlan, composed_epsilon
+from trustml.plan import Charge, PrivacyPlan, composed_epsilon
+from trustml.plan.charges import epsilon_with, total_charge
 from trustml.training.runs.entries import Summary
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import read_ledger, summarize
@@ -79,10 +80,11 @@ def _read(folder: Path) -> _Ledger:
 
 
 class _Spent(NamedTuple):
-    """What one ledger adds to the total."""
+    """What one ledger adds to the total: what no other ledger counts."""
 
-    plan: PrivacyPlan
-    steps: int  # that no other ledger counts
+    plan: PrivacyPlan | None  # None where the training never began
+    steps: int
+    charges: tuple[Charge, ...]
     cost: RunCost
 
 
@@ -90,23 +92,23 @@ def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:
     spent: list[_Spent] = []
     notes: list[str] = []
     keys: collections.Counter[str] = collections.Counter()
-    copies: dict[str, list] = {}  # entries of the ledgers of one run, by its id
+    copies: dict[str, list] = {}  # entries of the ledgers of one run, by the hash of its first
     for ledger in ledgers:
         summary = summarize(ledger.entries)
-        if not summary.run["private_training"]:
+        if summary.run and not summary.run["private_training"]:
             notes.append(
                 f"{ledger.folder} is a baseline: its weights must stay private, and nothing is "
                 "added"
             )
             continue
-        earlier = copies.setdefault(summary.run["id"], [])
+        earlier = copies.setdefault(ledger.entries[0]["hash"], [])
         common = max((_common(ledger.entries, other) for other in earlier), default=0)
         earlier.append(ledger.entries)
         shared = summarize(ledger.entries[:common])
         keys.update(_keys(summary) - _keys(shared))
         spent.append(_spent(ledger.folder, summary, shared, delta))
         notes += _notes_of(ledger.folder, summary, spent[-1], common)
-    epsilon = composed_epsilon([(one.plan, one.steps) for one in spent], delta=delta)
+    epsilon = _together(spent, delta)
     if any(count > 1 for count in keys.values()):
         epsilon = math.inf
         notes.append(
@@ -118,14 +120,29 @@ def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:
     return Total(source, epsilon, tuple(one.cost for one in spent), tuple(notes))
 
 
+def _together(spent: list[_Spent], delta: float) -> float:
+    """Epsilon of all steps as one run, and of what was released beside them."""
+    epsilon, taken = total_charge([charge for one in spent for charge in one.charges])
+    if taken >= delta:
+        return math.inf
+    runs = [(one.plan, one.steps) for one in spent if one.plan is not None]
+    return epsilon + composed_epsilon(runs, delta=delta - taken)
+
+
 def _spent(folder: Path, summary: Summary, shared: Summary, delta: float) -> _Spent:
+    charges = tuple(summary.charges[len(shared.charges) :])
+    if not summary.run:
+        cost = RunCost(str(folder), 0, 0, False, total_charge(charges)[0])
+        return _Spent(None, 0, charges, cost)
     plan = PrivacyPlan.from_dict(summary.run["plan"])
     steps = _steps(summary)
     if plan.noise_decay == 1:  # else later steps cost more than as many first ones
         steps = max(0, steps - shared.charged)
-    epsilon = plan.epsilon(delta, steps=steps)
+    epsilon = math.inf
+    if total_charge(charges)[1] < delta:
+        epsilon = epsilon_with(plan, charges, delta, steps=steps)
     cost = RunCost(str(folder), steps, plan.steps, summary.end is not None, epsilon)
-    return _Spent(plan, steps, cost)
+    return _Spent(plan, steps, charges, cost)
 
 
 def _notes_of(folder: Path, summary: Summary, spent: _Spent, common: int) -> list[str]:
@@ -135,7 +152,12 @@ def _notes_of(folder: Path, summary: Summary, spent: _Spent, common: int) -> lis
             f"{folder} has not ended: its part is that of the steps so far, if nothing that the "
             "run showed decides whether it goes on; else that of all its steps"
         )
-    if common and spent.plan.noise_decay == 1:
+    for charge in spent.charges:
+        notes.append(
+            f"{folder} released the {charge.what} before its training: epsilon "
+            f"{charge.epsilon} at delta {charge.delta} of it"
+        )
+    if common and spent.plan is not None and spent.plan.noise_decay == 1:
         notes.append(
             f"{folder} is a copy of another run given here; they differ from line {common + 1} of "
             "the ledger on, and their common part counts once"

@@ -2,12 +2,14 @@
 
 import dataclasses
 import datetime
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trustml.plan import PrivacyPlan
+from trustml.plan import Charge, PrivacyPlan
+from trustml.plan.charges import epsilon_with
 from trustml.report.document import (
     PRIVATE,
     SCHEMA_VERSION,
@@ -16,6 +18,7 @@ from trustml.report.document import (
     LedgerSegment,
     Plan,
     Privacy,
+    Release,
     Report,
     Run,
     Status,
@@ -95,27 +98,31 @@ def _privacy(
     """
     charged = summary.charged
     claimed = charged if status == "unfinished" else plan.steps
-    reproducible = summary.run["reproducible"]
+    reproducible, charges = summary.run["reproducible"], tuple(summary.charges)
     return Privacy(
-        epsilon=_finite(plan.epsilon(delta, steps=claimed)),
+        epsilon=_finite(epsilon_with(plan, charges, delta, steps=claimed)),
         delta=delta,
         budget_epsilon=budget_epsilon,
         adjacency=plan.adjacency,  # type: ignore[arg-type]  # the plan has checked it
         unit=plan.unit,
         steps_planned=plan.steps,
         steps_charged=charged,
-        epsilon_by_steps=_curve(plan, delta),
-        statement=plan.statement(delta, steps=claimed, reproducible=reproducible),
+        epsilon_by_steps=_curve(plan, charges, delta),
+        released_before=tuple(Release(*charge) for charge in charges) or None,
+        statement=plan.statement(delta, steps=claimed, reproducible=reproducible, charges=charges),
         segments=len(summary.segments),
         composed_runs=repeats,
     )
 
 
-def _curve(plan: PrivacyPlan, delta: float) -> tuple[tuple[int, float | None], ...]:
+def _curve(
+    plan: PrivacyPlan, charges: Sequence[Charge], delta: float
+) -> tuple[tuple[int, float | None], ...]:
     parts = {max(1, round(plan.steps * part / _MARKS)) for part in range(1, _MARKS + 1)}
     *before, last = sorted({1, *parts})  # a first step costs more than its share
-    coarse = ((steps, plan.epsilon(delta, steps=steps, coarse=True)) for steps in before)
-    exact = (last, plan.epsilon(delta))
+    epsilon = functools.partial(epsilon_with, plan, charges, delta)
+    coarse = ((steps, epsilon(steps=steps, coarse=True)) for steps in before)
+    exact = (last, epsilon())
     return tuple((steps, _finite(epsilon)) for steps, epsilon in [*coarse, exact])
 
 

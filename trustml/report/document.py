@@ -142,6 +142,20 @@ class Plan(Documented):
 
 
 @dataclasses.dataclass(frozen=True)
+class Release(Documented):
+    """A release beside the training. Public."""
+
+    what: str
+    """What was released, such as "schema"."""
+    epsilon: Positive
+    """What it costs."""
+    delta: Share
+    """What it costs."""
+    how: str
+    """The mechanism in words."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Privacy(Documented):
     """What is claimed. Public."""
 
@@ -169,6 +183,8 @@ class Privacy(Documented):
     """Times that the run was started or resumed."""
     composed_runs: Count
     """Private trainings on these data by this run; epsilon is of one of them."""
+    released_before: Annotated[tuple[Release, ...] | None, left_out_if_none()] = None
+    """What was released before the training; epsilon counts it. Absent where nothing was."""
 
 
 @dataclasses.dataclass(frozen=True)

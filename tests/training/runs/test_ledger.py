@@ -13,6 +13,7 @@ import optax
 import pytest
 
 import trustml
+from trustml.plan import Charge
 from trustml.training import LedgerError, TrainStep, read_ledger, summarize
 from trustml.training.runs import ledger
 from trustml.training.runs.folder import RunFolder
@@ -122,6 +123,33 @@ def test_the_file_only_grows(tmp_path):
 def test_charges_add_up_and_the_run_ends_where_the_budget_does(entries, charged, last):
     summary = summarize(chained(RUN, SEGMENT, *entries))
     assert (summary.charged, summary.last_step) == (charged, last)
+
+
+RELEASE = {
+    "entry": "release",
+    "what": "schema",
+    "epsilon": 0.5,
+    "delta": 1e-6,
+    "how": "noisy histograms",
+    "source": "d" * 64,
+}
+
+
+def test_what_was_released_before_a_run_is_charged_beside_its_steps(tmp_path):
+    path = write(tmp_path, RELEASE)
+    assert summarize(read_ledger(tmp_path)).charges == [
+        Charge("schema", 0.5, 1e-6, "noisy histograms")
+    ]
+    with Ledger(path) as book:
+        append(book, RUN)
+        append(book, SEGMENT)
+        append(book, reserve(0, 2))
+        assert book.summary.charged == 2
+        assert len(book.summary.charges) == 1
+        with pytest.raises(LedgerError, match="after the run had begun"):
+            append(book, RELEASE)
+    with pytest.raises(LedgerError, match="a run must begin"):
+        summarize(chained(RELEASE, SEGMENT))
 
 
 def test_a_baseline_has_no_budget():

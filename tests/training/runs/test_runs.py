@@ -730,7 +730,7 @@ def test_a_private_step_does_not_continue_a_baseline(tmp_path):
 def test_a_ledger_of_another_format_is_refused(cut):
     rewritten(cut, schema=1)
     before = files(cut)
-    with pytest.raises(ValueError, match=r"`out` must hold a run of format 2, got .* of format 1"):
+    with pytest.raises(ValueError, match=r"`out` must hold a run of format 3, got .* of format 1"):
         train(cut)
     assert files(cut) == before
 

@@ -15,8 +15,8 @@ from trustml.data.files.options import FileOptions
 from trustml.data.files.sources import Source
 from trustml.data.own_rows import make_row
 from trustml.data.readers.block import part_draw
-from trustml.data.rows import Schema, find_problem
-from trustml.data.tables import Table
+from trustml.data.rows import Record, Schema, find_problem
+from trustml.data.tables import Table, TableSchema
 from trustml.data.tables.table import record_of
 
 UNKNOWN = "unknown"  # the group of a row that names none
@@ -63,7 +63,7 @@ class Collected:
     def strata(self, task: str) -> Int[np.ndarray, " row"]:
         """The number of each row's label."""
         numbers: dict[str, int] = {}
-        labels = (row.label if task == "classify" else row.intent for row in self.rows)
+        labels = (row.intent if task == "nlu" else row.label for row in self.rows)
         return np.array([numbers.setdefault(label, len(numbers)) for label in labels], np.int64)
 
     def units(self) -> "Units":
@@ -151,14 +151,12 @@ class _Reader:
 
     def read(self, location: str, row: dict[str, Any]) -> tuple[Any, Any, str | None, float]:
         """The row, its unit, its group, and the draw that decides its part."""
-        row = self._plain(location, row)
         if self.table is not None:
-            made = record_of(row, self.table, location)
+            made, schema = _record(self.table, row, location)
         else:
-            made = make_row(self.task, row, self.names, (), (), location)
-        labels, slots = public_names(self.task, made)
-        known = self.known
-        schema = Schema(known.labels or labels, known.slots or slots)
+            made = make_row(self.task, self._plain(location, row), self.names, (), (), location)
+            labels, slots = public_names(self.task, made)
+            schema = Schema(self.known.labels or labels, self.known.slots or slots)
         if problem := find_problem(self.task, made, schema):
             raise DataError(f"{location}: {problem}")
         owner = None if self.owner is None else self._owner(location, row, self.owner)
@@ -196,14 +194,19 @@ class _Reader:
         return sys.intern(text or UNKNOWN)
 
 
+def _record(table: TableSchema, row: dict[str, Any], location: str) -> tuple[Record, Schema]:
+    """The record of a row, and the classes it may have: any, until they are learned."""
+    made = record_of(row, table, location)
+    own = () if made.label is None else (made.label,)
+    return made, Schema(own if table.labels is None or table.learned else table.labels)
+
+
 def public_names(task: str, row: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The labels and the slots that one row holds."""
     if task == "classify":
         return (row.label,), ()
     if task == "multilabel":
         return row.labels, ()
-    if task == "tabular":
-        return (row.label,) if row.label is not None else (), ()
     if task in ("tag", "nlu"):
         kinds = tuple({tag[2:]: None for tag in row.tags if tag[:2] in ("B-", "I-")})
         return (kinds, ()) if task == "tag" else ((row.intent,), kinds)

@@ -1,5 +1,6 @@
 """Which columns of a source are the text, the label and the like: as given, or a safe guess."""
 
+import dataclasses
 import difflib
 import itertools
 from collections.abc import Collection, Sequence
@@ -58,6 +59,9 @@ def choose_columns(source: Source, options: FileOptions) -> Chosen:
     task = options.task or _guess_task(source, options)
     if task not in COLUMNS:
         raise DataError(f"`task` must be one of {', '.join(COLUMNS)} for own rows, got {task!r}.")
+    if options.table is not None:
+        for name in options.table.names:
+            _check_column(source, name)
     given = _given(task, options)
     names = dict(given)
     for name in COLUMNS[task]:
@@ -102,6 +106,8 @@ def _guess_task(source: Source, options: FileOptions) -> str:
 
 def _given(task: str, options: FileOptions) -> dict[str, str]:
     roles = _OPTIONS.get(task, {"text": "text", "label": "label"})
+    if options.table is not None and options.label in (None, options.table.label):
+        roles, options = {}, dataclasses.replace(options, label=None)  # the schema names it
     given = {}
     for name in _FLAGS:
         column, role = getattr(options, name), roles.get(name)
@@ -163,6 +169,9 @@ def _decisions(
     listed = ", ".join(f"column {column!r} as {role}" for role, column in chosen.names.items())
     guessed = [role for role in chosen.names if role not in given]
     why = f", guessed {how}; `--task`, `--text` and `--label` give others" if guessed else ""
+    if options.table is not None:
+        parts = len(options.table.columns)
+        listed = f"column {options.table.label!r} as label, by {parts} other columns"
     sentences = [f"task {chosen.task}: {listed}{why}"]
     person = next((each for each in source.columns if each.lower() in _PEOPLE), None)
     if person is not None and options.owner is None:

@@ -26,7 +26,7 @@ class FileOptions:
       group: Column of the groups whose figures the report compares.
       labels: Every label that may occur, a public list; by default those of the rows.
       value_range: Ends of the numbers of "regression", public.
-      table: Columns and classes of "tabular", public.
+      table: Columns and classes of "tabular"; open parts are learned later.
       eval_split: Share of the units to evaluate on, or a file of rows for that; by default the
         test split of the source itself, or else a tenth.
       stratify: Whether each label has its share in every part.
@@ -53,7 +53,7 @@ class FileOptions:
             raise DataError("`table` must be given for the task 'tabular', and for no other.")
         if (self.task == "regression") != (self.value_range is not None):
             raise DataError(
-                "`--value-range` must be given for the task 'regression', and for no other: a "
+                "`--range` must be given for the task 'regression', and for no other: a "
                 "range that is read off the rows would leak."
             )
         share = self.eval_split

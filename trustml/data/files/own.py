@@ -171,7 +171,7 @@ def _parts(
     others: dict[str, Collected],
 ) -> tuple[dict[str, _Part], tuple[str, ...]]:
     """The three parts, and how they were made."""
-    if options.stratify and chosen.task not in LABELLED:
+    if options.stratify and chosen.task not in (*LABELLED, "tabular"):
         raise DataError(f"`--stratify` needs one label a row, which {chosen.task!r} has not.")
     evaluated = options.eval_split if isinstance(options.eval_split, float) else EVALUATED
     shares = shares_of(0.0 if "test" in others else evaluated, valid="valid" not in others)
@@ -203,7 +203,8 @@ def _how(options: FileOptions, shares: tuple[float, float]) -> tuple[str, ...]:
     ]
     if not cut:
         return ()
-    unit = "the row's text" if options.owner is None else options.owner
+    own = "the row's text" if options.table is None else "the row's values"
+    unit = own if options.owner is None else options.owner
     by = f"by a hash of {unit} with a fixed public salt"
     return (f"{' and '.join(cut)}, chosen {by}{', label by label' if options.stratify else ''}",)
 

@@ -84,7 +84,7 @@ class CategoryColumn:
     values: tuple[str, ...] | None = None
 
     def __post_init__(self):
-        _check_texts(f"column {self.name!r}: `values`", self.values)
+        _check_texts(f"column {self.name!r}: `values`", self.values, least=0)
 
     @property
     def is_open(self) -> bool:
@@ -226,11 +226,12 @@ def _is_range(low, high) -> bool:
     return kinds and math.isfinite(low) and math.isfinite(high) and low < high
 
 
-def _check_texts(name: str, values, least: int = 1) -> None:
+def _check_texts(name: str, values, least: int) -> None:
     if values is None:
         return
     if len(values) < least or len(set(values)) < len(values):
-        raise DataError(f"{name} must list {least} or more different texts, got {list(values)}.")
+        number = f"{least} or more " if least else ""
+        raise DataError(f"{name} must list {number}different texts, got {list(values)}.")
 
 
 def _check_names(fields, known, source: str) -> None:

@@ -51,13 +51,10 @@ class Table(Sequence[Record]):
         """The table of some records, which are read once."""
         if isinstance(records, cls):
             return records
-        growing = [_growing(column) for column in schema.columns]
-        labels = _GrowingTexts()
+        growing = _GrowingTable(schema)
         for record in records:
-            for column, value in zip(growing, record.values, strict=True):
-                column.append(value)
-            labels.append(record.label)
-        return cls([column.done() for column in growing], labels.done())
+            growing.append(record)
+        return growing.done()
 
     def take(self, rows: np.ndarray | Sequence[int]) -> "Table":
         """The table of some rows, by index."""
@@ -96,6 +93,24 @@ class Table(Sequence[Record]):
         """The first row whose class is missing or not one of `labels`; None if there is none."""
         wrong = np.flatnonzero(self.label_indices(labels) < 0)
         return int(wrong[0]) if len(wrong) else None
+
+
+class _GrowingTable:
+    """A table that takes one record at a time."""
+
+    def __init__(self, schema: TableSchema):
+        self._columns = [_growing(column) for column in schema.columns]
+        self._labels = _GrowingTexts()
+
+    def append(self, record: Record) -> None:
+        """Adds a record at the end."""
+        for column, value in zip(self._columns, record.values, strict=True):
+            column.append(value)
+        self._labels.append(record.label)
+
+    def done(self) -> Table:
+        """The table of all records so far."""
+        return Table([column.done() for column in self._columns], self._labels.done())
 
 
 def record_of(row: Mapping[str, Any], schema: TableSchema, where: str) -> Record:

@@ -52,10 +52,24 @@ class TrainConfig(Settings):
     )
     value_range: tuple[float, ...] | None = knob(
         None,
-        "ends of the numbers of regression, public: 0,5",
+        "public ends of the numbers of regression, such as 0,5; others are clipped to them",
         _DATA,
         commas=True,
+        flag="--range",
         metavar="LOW,HIGH",
+    )
+    schema: str | None = knob(
+        None,
+        "TOML file of a table: ranges, categories and classes, all public (`trustml data schema` "
+        "prints one to fill in)",
+        _DATA,
+        metavar="FILE",
+    )
+    learn_schema: float | None = knob(
+        None,
+        "part of epsilon that learns what the schema of a table leaves open",
+        _DATA,
+        metavar="EPSILON",
     )
     group: str | None = knob(
         None, "column of groups of your own file, whose figures the report compares", _DATA

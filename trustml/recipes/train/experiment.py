@@ -10,11 +10,13 @@ import numpy as np
 
 from trustml.data.buckets import shortener
 from trustml.data.examples import Examples, Splits
+from trustml.data.tables import TableSchema
 from trustml.models.tasks import Task, unit_loss
 from trustml.models.tasks.units import PRESENT
-from trustml.plan import PrivacyPlan
+from trustml.plan import Charge, HistogramPlan, PrivacyPlan
 from trustml.recipes.train.canaries import Canaries, TrainingObjective, with_canaries
 from trustml.recipes.train.config import TrainConfig
+from trustml.recipes.train.learned_schema import charge_of
 from trustml.recipes.train.models import TaskModel
 from trustml.recipes.train.presets import Training
 from trustml.recipes.waiting import waiting
@@ -38,6 +40,8 @@ class Experiment:
       parts: The data.
       decisions: How own rows were read, in one sentence each.
       assumed_public: What was read off own rows and is treated as public.
+      opened: The schema of the table, as it was before its open parts were learned.
+      schema_plan: Plan by which they are learned; None where there are none.
       generated: Generated rows that decide when to stop, with `patience`.
       task: Network, encoding and scoring.
       unit: The privacy unit.
@@ -56,12 +60,23 @@ class Experiment:
     parts: Splits
     decisions: tuple[str, ...]
     assumed_public: tuple[str, ...]
+    opened: TableSchema | None
+    schema_plan: HistogramPlan | None
     generated: Examples | None
     task: Task
     unit: str
     units: dict[str, np.ndarray]
     canaries: Canaries
     plan: PrivacyPlan
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What is released beside the training; it takes its part of the budget."""
+        if self.schema_plan is None:
+            return ()
+        assert self.opened is not None
+        epsilon = float(self.config.learn_schema or 0)
+        return (charge_of(self.schema_plan, self.opened, epsilon=epsilon, unit=self.unit),)
 
     @property
     def evaluated(self) -> Examples:

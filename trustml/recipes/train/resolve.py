@@ -12,12 +12,15 @@ from trustml.clipping import clipped_grad, layer_bounds, partition
 from trustml.clipping.gradient import TUNE
 from trustml.clipping.trainable import path_name, trainable_mask
 from trustml.data import Examples, Splits, snips
+from trustml.data.tables import TableSchema
 from trustml.models.tasks import Task, group_examples
-from trustml.plan import PrivacyPlan
+from trustml.plan import HistogramPlan, PrivacyPlan
+from trustml.plan.charges import total_charge
 from trustml.recipes.train.canaries import Canaries, flip_labels, sample_canaries, shapes_with
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.feature_models import advice
+from trustml.recipes.train.learned_schema import placeholder, schema_plan
 from trustml.recipes.train.loading import load_data, with_task
 from trustml.recipes.train.models import PublicData, TaskModel
 from trustml.recipes.train.presets import Preset, lacks_encoder, preset_name, resolve_preset
@@ -36,6 +39,7 @@ def resolve(
     canaries: Canaries | None = None,
     plan: PrivacyPlan | None = None,
     rows: Any = None,
+    table: TableSchema | None = None,
     quiet: bool = False,
 ) -> Experiment:
     """The experiment for `config`; it writes nothing but caches.
@@ -45,13 +49,33 @@ def resolve(
       canaries: Canaries of a resumed run; by default they are sampled.
       plan: Plan of a resumed run; by default it is calibrated to the budget.
       rows: Own rows in memory, instead of the data of `config`.
+      table: The schema that was learned; by default a placeholder takes its place, with which all
+        can be checked before anything is released.
       quiet: Whether to show no progress.
 
     Raises:
       ValueError: A setting is out of range, or the data cannot be used.
     """
-    made = _tuned(_without_plan(config, canaries, rows, quiet=quiet), quiet=quiet)
+    made = _tuned(_without_plan(config, canaries, rows, table, quiet=quiet), quiet=quiet)
     return dataclasses.replace(made, plan=_calibrated(made) if plan is None else plan)
+
+
+def with_table(experiment: Experiment, table: TableSchema, *, quiet: bool = False) -> Experiment:
+    """The experiment with the schema that was learned, on the data that it holds.
+
+    Args:
+      experiment: Of `resolve`, with a placeholder.
+      table: The schema.
+      quiet: Whether to show no progress.
+    """
+    preset = resolve_preset(experiment.config)
+    parts = _with_table(experiment.parts, table)
+    public = PublicData(experiment.config.data_dir, experiment.config.download, quiet)
+    task = preset.model.build(parts.train, public)
+    most = experiment.config.max_examples_per_unit or 1
+    units = group_examples(task.encode(parts.train), parts.train.units(experiment.unit), most)
+    made = dataclasses.replace(experiment, parts=parts, task=task, units=units)
+    return dataclasses.replace(made, plan=_calibrated(made))
 
 
 def check(config: TrainConfig) -> None:
@@ -64,7 +88,12 @@ def check(config: TrainConfig) -> None:
 
 
 def _without_plan(
-    config: TrainConfig, canaries: Canaries | None, rows: Any = None, *, quiet: bool
+    config: TrainConfig,
+    canaries: Canaries | None,
+    rows: Any = None,
+    table: TableSchema | None = None,
+    *,
+    quiet: bool,
 ) -> Experiment:
     _check_settings(config)
     config = with_task(config, rows)
@@ -74,7 +103,9 @@ def _without_plan(
     config = dataclasses.replace(config, preset=preset_name(config))
     preset = resolve_preset(config)
     data = load_data(config, rows)
-    parts = data.splits
+    parts, opened = data.splits, data.splits.train.table
+    if opened is not None and opened.is_open:
+        parts = _with_table(parts, table or placeholder(opened))
     if not quiet:
         for decision in data.decisions:
             print(f"data: {decision}", file=sys.stderr)
@@ -90,7 +121,8 @@ def _without_plan(
     generated = None if config.patience is None else _generated(parts)
     units = flip_labels(units, canaries)
     _check_trainable(config, preset.model, task)
-    preset = _sized(config, preset, len(next(iter(units.values()))) - len(canaries.left_out))
+    num_units = len(next(iter(units.values()))) - len(canaries.left_out)
+    preset = _sized(config, preset, num_units)
     return Experiment(
         config=config,
         model=preset.model,
@@ -102,12 +134,41 @@ def _without_plan(
         parts=parts,
         decisions=data.decisions,
         assumed_public=data.assumed_public,
+        opened=opened,
+        schema_plan=_schema_plan(config, preset, opened, num_units),
         generated=generated,
         task=task,
         unit=unit,
         units=units,
         canaries=canaries,
         plan=None,  # type: ignore[arg-type]  # calibration needs the rest
+    )
+
+
+def _with_table(parts: Splits, table: TableSchema) -> Splits:
+    return Splits(*(dataclasses.replace(part, table=table) for part in parts))
+
+
+def _schema_plan(
+    config: TrainConfig, preset: Preset, opened: TableSchema | None, num_units: int
+) -> HistogramPlan | None:
+    """The plan of what the schema leaves open."""
+    if opened is None or not opened.is_open:
+        return None
+    epsilon = config.learn_schema
+    assert epsilon is not None  # `table_of` has checked it
+    if not 0 < epsilon < preset.epsilon:
+        raise ValueError(
+            f"`--learn-schema` must be above 0 and below `--epsilon` ({preset.epsilon}), whose "
+            f"part it is, got {epsilon}."
+        )
+    return schema_plan(
+        opened,
+        epsilon=epsilon,
+        delta=preset.delta,
+        num_units=num_units,
+        rows_per_unit=config.max_examples_per_unit or 1,
+        adjacency=config.adjacency,
     )
 
 
@@ -118,6 +179,11 @@ def _check_settings(config: TrainConfig) -> None:
         raise ValueError(
             f"`--audit` needs `--adjacency` add-or-remove-one, got {config.adjacency}: its coins "
             "put canaries in or leave them out, while the claim is about replacing one."
+        )
+    if config.audit and config.learn_schema is not None:
+        raise ValueError(
+            "`--audit` cannot go with `--learn-schema`: its mislabelled canaries need the classes "
+            "before they are learned. Give the schema by `--schema`."
         )
     if config.audit_canaries and not config.audit:
         raise ValueError(f"`--audit-canaries` {config.audit_canaries} needs `--audit`.")
@@ -192,10 +258,11 @@ def _calibrated(experiment: Experiment) -> PrivacyPlan:
     if config.noise == "discrete_gaussian":  # its grid depends on the number of parameters
         size["dimension"] = float(sum(leaf.size for leaf in jax.tree.leaves(_trained(experiment))))
     cycle_length = _cycle_length(experiment)
+    epsilon, delta = total_charge(experiment.charges)
     with waiting("train: looking for the noise that the budget asks for"):
         return PrivacyPlan.calibrate(
-            epsilon=experiment.epsilon,
-            delta=experiment.delta,
+            epsilon=experiment.epsilon - epsilon,
+            delta=experiment.delta - delta,
             num_units=experiment.num_private_units,
             expected_batch=private.expected_batch,
             steps=private.steps,

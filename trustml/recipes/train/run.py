@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 
 import jax
 
+from trustml.data.tables import read_schema
 from trustml.plan import PrivacyPlan
+from trustml.plan.charges import total_charge
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig, check_changes
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean, make_folder, new_folder
+from trustml.recipes.train.learned_schema import release_schema
 from trustml.recipes.train.loading import with_task
 from trustml.recipes.train.reporting import describe, make_report
-from trustml.recipes.train.resolve import resolve
+from trustml.recipes.train.resolve import resolve, with_table
 from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
@@ -94,6 +97,10 @@ lm, seq2seq, got 'translate'.
     steps = experiment.steps
     folder = make_folder(folder, config, automatic=out is None)
     with locked(folder), _resumable(folder):
+        if experiment.schema_plan is not None:
+            schema = release_schema(experiment, RunFolder(folder))
+            experiment = with_table(experiment, schema, quiet=quiet)
+            steps = experiment.steps
         asked = asked if written is None else written
         _describe_run(folder, experiment, asked, command)
         return TrainResult(_Training(experiment, steps, folder, quiet).carry_out(), folder)
@@ -143,7 +150,9 @@ def resume(
     sampled = read_canaries(folder) if config.audit or config.audit_rows else None
     # Read, not calibrated again: another version of the accountant may differ in the last digits.
     plan = PrivacyPlan.from_dict(resolved["report"]["plan"])
-    experiment = resolve(config, canaries=sampled, plan=plan, rows=data, quiet=quiet)
+    # Read, not learned again: that would be another release.
+    table = None if config.learn_schema is None else read_schema(files.schema)
+    experiment = resolve(config, canaries=sampled, plan=plan, rows=data, table=table, quiet=quiet)
     steps = experiment.steps
     with locked(folder), _resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
@@ -176,6 +185,9 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
         write_json(files.canaries, experiment.canaries.to_dict())
     if task.tokenizer is not None:
         task.tokenizer.save(files.tokenizer)
+    table = experiment.parts.train.table
+    if table is not None and not table.learned:
+        write_text(files.schema, table.to_toml())
     resolved = {
         "settings": experiment.settled.to_dict(),
         "report": to_json(describe(experiment)),
@@ -269,7 +281,7 @@ class _Training(NamedTuple):
                 checkpoint_every=config.checkpoint_every,
                 keep=True,
                 seed=seed,
-                delta=experiment.delta,
+                delta=experiment.delta - total_charge(experiment.charges)[1],
                 progress=False if self.quiet else label,
             )
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from trustml.plan.charges import Charge
+
 START = "0" * 64  # the hash before the first entry
 
 
@@ -31,6 +33,7 @@ class Segment:
 class Summary:
     """The state of a run, by the entries of its ledger."""
 
+    charges: list[Charge] = dataclasses.field(default_factory=list)  # beside the training
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     segments: list[Segment] = dataclasses.field(default_factory=list)
     checkpoints: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the latest two
@@ -55,8 +58,13 @@ class Summary:
 def add_entry(summary: Summary, entry: dict[str, Any]) -> str | None:
     """Adds one entry; returns what is wrong with it, if anything."""
     kind = entry["entry"]
+    if kind == "release":
+        if summary.run:
+            return "a release beside the training after the run had begun"
+        summary.charges.append(Charge(**{name: entry[name] for name in Charge._fields}))
+        return None
     if (kind == "run") == bool(summary.run):
-        return "a run must begin with one entry `run`"
+        return "a run must begin with one entry `run`, after what was released before it"
     if kind not in ("run", "segment", *_ADD):
         return f"an unknown entry `{kind}`"
     if summary.end is not None:

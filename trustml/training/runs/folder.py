@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "tokenizer"
 
     @property
+    def schema(self) -> Path:
+        """The schema of a table: as given, or as it was learned within the budget."""
+        return self.path / "schema.toml"
+
+    @property
     def canaries(self) -> Path:
         """The units and canaries that a coin put into the training. Private."""
         return self.path / "canaries.json"

@@ -3,6 +3,8 @@
 Every line is one JSON object that holds the hash of the line before it, so a line that was changed,
 removed or moved shows. The kinds of entries:
 
+    release      something beside the training, such as a schema, is about to be released at this
+                 cost; before the run alone
     run          plan, data fingerprint, whether the plan's guarantee holds
     segment      a new noise key and sampler secret from step `start` on, and under what conditions
     open         a process continues the last segment: what it repeats is the same release; under

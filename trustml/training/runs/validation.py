@@ -6,31 +6,36 @@ from typing import Any
 from trustml.clipping.gradient import TUNE
 from trustml.training.runs.entries import Summary
 from trustml.training.runs.folder import RunFolder
-from trustml.training.runs.ledger import Ledger, LedgerError
+from trustml.training.runs.ledger import Ledger, LedgerError, read_ledger, summarize
 from trustml.training.runs.metrics_log import read_lines
 from trustml.training.train_step import TrainStep
 
-SCHEMA = 2  # 2 renames fields of the plan: num_microbatches, cycle_length, discrete_gaussian
+# 2 renames fields of the plan: num_microbatches, cycle_length, discrete_gaussian.
+# 3 may have entries `release` before the run.
+SCHEMA = 3
 
 
 def check_folder(folder: RunFolder, resume: bool) -> None:
     """Refuses a folder that is none, or that holds a run which must not be touched.
 
+    A ledger of releases alone is no run: a schema may be learned before the training begins.
+
     Raises:
       NotADirectoryError: It is a file.
       FileExistsError: It holds a run and `resume` is false.
-      LedgerError: It holds a run without its ledger.
+      LedgerError: It holds a run without its ledger, or one that is damaged.
     """
     if folder.path.exists() and not folder.path.is_dir():
         raise NotADirectoryError(f"`out` must be a folder, got the file {folder}.")
-    written = [folder.ledger, folder.metrics, folder.secret, folder.checkpoints]
-    holds = any(map(_is_there, written))
-    if holds and not resume:
+    traces = any(map(_is_there, [folder.metrics, folder.secret, folder.checkpoints]))
+    ledger = _is_there(folder.ledger)
+    begun = traces or (ledger and not resume and bool(summarize(read_ledger(folder.path)).run))
+    if begun and not resume:
         raise FileExistsError(
             f"`out` must be a new folder, got {folder}, which holds a run. Continue it with "
             "`resume=True`, or name another folder."
         )
-    if holds and not _is_there(folder.ledger):
+    if traces and not ledger:
         raise LedgerError(
             f"`out` must hold a run with its {folder.ledger.name}, got {folder} without: what was "
             "released is not known. Restore it from a backup, or start a new run elsewhere."
