@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trustml.data import load
 from trustml.models.pretrained.loading import from_pretrained
 from trustml.models.transformers.generation import generate
 from trustml.models.transformers.layers import Options
@@ -94,8 +95,8 @@ def public_text():
     folder = os.environ.get("TRUSTML_DATA")
     if folder is None:
         pytest.skip("needs TRUSTML_DATA, a folder with data sets")
-    file = next((Path(folder) / "tinyshakespeare").rglob("*.txt"))
-    return file.read_text()[:2500]
+    rows = load("tinyshakespeare", folder).test.rows
+    return "\n".join(row.text for row in rows)[:2500]
 
 
 @pytest.mark.slow
