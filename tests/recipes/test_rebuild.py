@@ -1,6 +1,7 @@
 """Models of every kind rebuilt without their data predict as the task that was trained."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from trustml.models.tasks.words import KINDS
 from trustml.models.transformers.language import build_language_model
 from trustml.recipes.predict.model import TrainedModel
 from trustml.recipes.predict.outputs import OUTPUTS
+from trustml.recipes.train.feature_models import FeatureModel
 from trustml.recipes.train.models import PublicData
 from trustml.recipes.train.rebuild import rebuild
 from trustml.recipes.train.table_models import TableModel
@@ -155,6 +157,28 @@ def test_adapters_and_labels_are_rebuilt_too(models, tmp_path):
     shuffled = dataclasses.replace(examples, labels=("c", "b", "a"))
     other, _ = rebuilt(make("classify", None).build(shuffled), RunFolder(tmp_path / "none"))
     assert other.config["intents"] == ["c", "b", "a"]
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
+def test_a_head_on_features_is_rebuilt_with_the_encoder_that_it_was_trained_on(models, tmp_path):
+    examples = part("classify")
+    folder = tmp_path / "encoder"
+    shutil.copytree(models["bert"], folder)
+    made = FeatureModel(name=str(folder), max_length=32)
+    trained = made.build(examples, PublicData(quiet=True))
+    params = trained.start(0)
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    model = TrainedModel(again, params, schema, "")
+    wanted = trained.scores(params, examples)
+    found = model.probabilities([row.text for row in examples.rows])
+    assert np.ptp(found) > 0.01  # the names of the classes tell texts apart from the start
+    np.testing.assert_allclose(
+        found, np.exp(wanted) / np.exp(wanted).sum(1, keepdims=True), rtol=1e-4
+    )
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(ValueError, match="must be the one of the run, with the SHA-256"):
+        rebuild(trained.config, RunFolder(tmp_path))
 
 
 @pytest.mark.usefixtures("relaxed_promotion")

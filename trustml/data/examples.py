@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from trustml.data.errors import DataError
-from trustml.data.rows import TASKS, Pair, Schema, Tagged, bio_tags, find_problem
+from trustml.data.rows import TASKS, Pair, Schema, Tagged, Text, bio_tags, find_problem
 from trustml.data.tables import Table, TableSchema
 
 SPLITS = ("train", "valid", "test")
@@ -137,6 +137,17 @@ def slots_only(examples: Examples) -> Examples:
     """
     rows = tuple(Tagged(row.tokens, row.tags) for row in examples.rows)
     return dataclasses.replace(examples, task="tag", rows=rows, labels=examples.slots, slots=())
+
+
+def intents_only(examples: Examples) -> Examples:
+    """Utterances of an nlu task as texts of a classify task: their words and intents.
+
+    >>> from trustml.data import synthetic
+    >>> intents_only(synthetic.generate(train=3, valid=1, test=1).train).task
+    'classify'
+    """
+    rows = tuple(Text(" ".join(row.tokens), row.intent) for row in examples.rows)
+    return dataclasses.replace(examples, task="classify", rows=rows, slots=())
 
 
 def with_all_targets(examples: Examples) -> Examples:

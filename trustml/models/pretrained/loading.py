@@ -22,7 +22,7 @@ from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.language import build_language_model
 from trustml.models.transformers.layers import Options
 
-_ENCODERS = ("bert", "distilbert", "roberta")
+ENCODERS = ("bert", "distilbert", "roberta")
 
 
 class Body(NamedTuple):
@@ -41,9 +41,9 @@ def read_body(folder: Path) -> Body:
       ValueError: The folder holds another architecture or no tokenizer, or as `from_pretrained`.
     """
     config = ModelConfig.from_file(folder / CONFIG)
-    if config.model_type not in _ENCODERS:
+    if config.model_type not in ENCODERS:
         raise ValueError(
-            f"{folder} must hold an encoder ({', '.join(_ENCODERS)}), got {config.model_type}."
+            f"{folder} must hold an encoder ({', '.join(ENCODERS)}), got {config.model_type}."
         )
     tokenizer = _tokenizer(folder, config)
     if tokenizer is None:

@@ -98,6 +98,19 @@ def _table_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) 
     return table_task(schema, network=config["kind"], features=config["features"])
 
 
+def _schema_of_features(config: Mapping[str, Any]) -> Examples:
+    numbers = config.get("value_range")
+    return schema_of(config["task"], labels=config["labels"], value_range=numbers)
+
+
+def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
+    from trustml.models.tasks.features import features_task
+    from trustml.recipes.train.feature_models import rebuilt_features
+
+    del folder
+    return features_task(schema, rebuilt_features(config), config=dict(config))
+
+
 class _Architecture(NamedTuple):
     schema: Callable[[Mapping[str, Any]], Examples]
     task: Callable[[Mapping[str, Any], Examples, RunFolder], Task]
@@ -105,6 +118,7 @@ class _Architecture(NamedTuple):
 
 # By the first of `architectures` in `Task.config`.
 _ARCHITECTURES = {
+    "trustml.models.features": _Architecture(_schema_of_features, _features_task),
     "trustml.models.joint.nlu": _Architecture(_schema_of_words, _word_task),
     "trustml.models.tabular": _Architecture(_schema_of_table, _table_task),
     "trustml.models.transformers.language": _Architecture(_schema_of_language, _language_task),
