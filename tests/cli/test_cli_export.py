@@ -2,16 +2,24 @@
 
 import json
 import re
+import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from scipy.special import softmax
 
 import trustml
 from trustml.cli import main
+from trustml.models.pretrained.public_text import PublicModel
+from trustml.models.pretrained.saving import save_pretrained
+from trustml.models.transformers.language import build_language_model
 
 TEXT = "where is my order?"  # of the card's lines
+ROWS = [f"{words} {number}" for number in range(40) for words in ("where is my order", "play jazz")]
+SIZES = {"features": 8, "layers": 2, "heads": 2, "vocabulary": 300, "positions": 64}
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +95,60 @@ def test_the_card_states_the_data_by_a_fingerprint_alone(finished, tmp_path):
         out = tmp_path / f"out{len(flags)}"
         assert main(["export", str(finished), "--out", str(out), *flags]) == 0
         assert (report["data"]["fingerprint"] in (out / "README.md").read_text()) == shown
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory):
+    """A run of a head on the features of a tiny encoder, by a file of one's own."""
+    base = tmp_path_factory.mktemp("featured")
+    tokenizer = PublicModel(kind="bert", **SIZES).tokenizer(ROWS, "test")
+    config = PublicModel(kind="bert", **SIZES).config(tokenizer)
+    network = build_language_model(config, "mlm")
+    params = network.init(jax.random.key(0))
+    save_pretrained(base / "encoder", (network, config, params), tokenizer, head="mlm")
+    lines = [f"{row},{label}" for row, label in zip(ROWS, ["order", "music"] * 40, strict=True)]
+    (base / "messages.csv").write_text("\n".join(["message,intent", *lines]))
+    call = ["train", str(base / "messages.csv"), "--text", "message", "--label", "intent"]
+    call += ["--model", str(base / "encoder"), "--trainable", "features", "--steps", "2"]
+    call += ["--batch", "8", "--max-length", "32", "--no-baseline", "--quiet", "--out"]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        assert main([*call, str(base / "run")]) == 0
+    return base
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("relaxed_promotion")
+@pytest.mark.parametrize("to", ["jax", "onnx", "sentence-transformers"])
+def test_a_head_on_features_leaves_with_its_encoder(to, featured, tmp_path, monkeypatch):
+    needed = {"onnx": "jax2onnx", "sentence-transformers": "sentence_transformers"}
+    if to in needed:
+        pytest.importorskip(needed[to])
+    monkeypatch.chdir(tmp_path)
+    run = str(featured / "run")
+    assert main(["export", run, "--out", "out", "--to", to]) == 0
+    model, found = trustml.recipes.load_model(run), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the other libraries
+        exec(usage(Path("out")), found)
+    outputs = found["outputs"]
+    if to == "sentence-transformers":
+        default = Path("default")
+        assert main(["export", run, "--out", str(default)]) == 0
+        assert (default / "head.safetensors").exists()
+        assert found["encoder"].encode([TEXT]).shape == (1, SIZES["features"])
+        outputs = [softmax(outputs.numpy(), 1)]
+    np.testing.assert_allclose(outputs[0], model.probabilities([TEXT]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("relaxed_promotion")
+def test_what_is_trained_on_a_file_predicts_the_rows_of_another(featured, tmp_path):
+    file, out = tmp_path / "new.csv", tmp_path / "out.jsonl"
+    file.write_text("id,message\n1,where is my order\n2,play some jazz\n")
+    call = ["predict", str(featured / "run"), str(file), "--keep", "id", "--out", str(out)]
+    assert main(call) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    model = trustml.recipes.load_model(featured / "run")
+    assert [row["id"] for row in rows] == ["1", "2"]
+    wanted = model.predict(["where is my order", "play some jazz"])
+    assert [row["label"] for row in rows] == [one.label for one in wanted]

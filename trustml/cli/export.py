@@ -10,10 +10,11 @@ _ABOUT = """\
 Writes the private weights of a finished run for other programs, with a model card, README.md, in
 Hugging Face's format: data, plan, promise, evaluation, limits, and lines of Python that use it.
 
-The formats: transformers (language models, with their tokenizer, adapters merged), safetensors
-(the weights, which any program reads, and config.json), jax (network and weights as one function,
-which JAX alone runs on CPU, GPU or TPU) and onnx (the same for onnxruntime; it needs the extra
-onnx). The function takes any number of rows of tokens and returns probabilities or scores.
+The formats: transformers (language models, with their tokenizer, adapters merged);
+sentence-transformers (a frozen encoder, unchanged, and the private head on it); safetensors (the
+weights, which any program reads, and config.json); jax (network and weights as one function, which
+JAX alone runs on CPU, GPU or TPU) and onnx (the same for onnxruntime; it needs the extra onnx). The
+function takes any number of rows of tokens and returns probabilities or scores.
 
 Keys and metrics stay behind. The scores on the card were measured without noise on rows outside
 the training part; `--no-utility` leaves them out.

@@ -7,6 +7,7 @@ mean of public texts changed no accuracy by more than its spread.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,17 @@ class TextFeatures:
         )
         joined = _unit(means) / np.float32(np.sqrt(len(self.layers)))
         return np.float32(NORM) * joined.reshape(len(texts), -1)
+
+    def of_tokens(self, unit: dict[str, Any]) -> Float[jax.Array, " feature"]:
+        """The features of one text, by JAX alone: for export.
+
+        Args:
+          unit: `ids` int32 [time] and `mask` bool [time].
+        """
+        means = self.encoder.layer_means(unit, self.layers)
+        norms = jnp.linalg.norm(means, axis=-1, keepdims=True)
+        joined = means / jnp.maximum(norms, 1e-6)
+        return (NORM / len(self.layers) ** 0.5) * joined.reshape(-1)
 
 
 def _unit(vectors: Float[np.ndarray, "*rows width"]) -> Float[np.ndarray, "*rows width"]:

@@ -203,6 +203,17 @@ class SentenceEncoder:
             whole([first[keep] for first, keep in zip(firsts, kept, strict=True)], bool),
         )
 
+    def layer_means(
+        self, unit: dict[str, Any], layers: Sequence[int]
+    ) -> Float[jax.Array, "layer width"]:
+        """The means of `embed` for one text, by JAX alone: for export.
+
+        Args:
+          unit: `ids` int32 [time] and `mask` bool [time].
+          layers: As `embed` takes them.
+        """
+        return _means(self.module, self.params[0], unit, self._layers(layers))
+
     def _layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         most = self.config.num_layers
         for layer in layers:
@@ -249,10 +260,14 @@ def _vectors(module: Bert, pooling: Pooling, layers, params, units):
         if layers is None:
             states, _ = module.apply({"params": body}, unit)
             return pooled(pooling, steps, states, unit["mask"])
-        seen = _hidden(module, body, unit, layers)
-        return jnp.stack([pooled_by("mean", states, unit["mask"]) for states in seen])
+        return _means(module, body, unit, layers)
 
     return jax.vmap(one)(units)
+
+
+def _means(module: Bert, params, unit, layers: tuple[int, ...]):
+    seen = _hidden(module, params, unit, layers)
+    return jnp.stack([pooled_by("mean", states, unit["mask"]) for states in seen])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -9,9 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from trustml.data.examples import Examples
+from trustml.data.tokens import padded
 from trustml.data.unlabelled import unlabelled
+from trustml.models.tasks import Task
+from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
+from trustml.recipes.train.feature_models import rebuilt_features
 from trustml.report import write_json
 
 CONFIG, _FUNCTION = "config.json", "model.jax"
@@ -29,12 +33,14 @@ class Inference(NamedTuple):
       inputs: Name and a few rows of each array that it reads.
       outputs: What it returns: probabilities, a value, or scores that a user decodes.
       config: Plain values that say so.
+      tokenizer: Of a language model.
     """
 
     function: Callable[..., tuple[jax.Array, ...]]
     inputs: dict[str, np.ndarray]
     outputs: tuple[str, ...]
     config: dict[str, Any]
+    tokenizer: TextTokenizer | None
 
     def specs(self) -> list[jax.ShapeDtypeStruct]:
         """Shape and type of each input, for any number of rows."""
@@ -45,23 +51,54 @@ class Inference(NamedTuple):
         ]
 
 
+class _Reader(NamedTuple):
+    """How a network reads a row: arrays of a few rows, and one row's arrays to scores."""
+
+    inputs: dict[str, np.ndarray]
+    scores: Callable[[Any, dict[str, Any]], Any]
+    tokenizer: TextTokenizer | None
+
+
 def inference(run: FinishedRun) -> Inference:
     """The private model of a run as one function of arrays; its tokenizer stays outside."""
     model = model_of_run(run)
-    task, params, schema = model.task, model.params, model.schema
-    encoded = task.encode(unlabelled(schema, _samples(schema))).arrays
-    inputs = {name: encoded[name] for name in _INPUTS if name in encoded}
+    examples = unlabelled(model.schema, _samples(model.schema))
+    read = (_on_features if has_features(run) else _on_arrays)(run, model.task, examples)
 
     def one(*arrays):
-        return _outputs(task.network.logits(params, dict(zip(inputs, arrays, strict=True))), schema)
+        unit = dict(zip(read.inputs, arrays, strict=True))
+        return _outputs(read.scores(model.params, unit), model.schema)
 
-    outputs = tuple(jax.eval_shape(one, *(leaf[0] for leaf in inputs.values())))
-    described = {
-        "inputs": {name: [ROWS, *leaf.shape[1:], str(leaf.dtype)] for name, leaf in inputs.items()},
-        "outputs": list(outputs),
-    }
+    outputs = tuple(jax.eval_shape(one, *(leaf[0] for leaf in read.inputs.values())))
+    shapes = {name: [ROWS, *leaf.shape[1:], str(leaf.dtype)] for name, leaf in read.inputs.items()}
+    config = {**run.network, "function": {"inputs": shapes, "outputs": list(outputs)}}
     function = jax.vmap(lambda *arrays: tuple(one(*arrays).values()))
-    return Inference(function, inputs, outputs, {**run.network, "function": described})
+    return Inference(function, read.inputs, outputs, config, read.tokenizer)
+
+
+def has_features(run: FinishedRun) -> bool:
+    """Whether the network is a head on features of a frozen encoder."""
+    return "encoder" in run.network
+
+
+def _on_arrays(run: FinishedRun, task: Task, examples: Examples) -> _Reader:
+    del run
+    encoded = task.encode(examples).arrays
+    inputs = {name: encoded[name] for name in _INPUTS if name in encoded}
+    return _Reader(inputs, task.network.logits, task.tokenizer)
+
+
+def _on_features(run: FinishedRun, task: Task, examples: Examples) -> _Reader:
+    """The encoder too, on tokens."""
+    features = rebuilt_features(run.network)
+    tokenizer, length = features.encoder.tokenizer, features.max_length
+    rows = [tokenizer.encode(row.text, max_length=length).ids for row in examples.rows]
+    mask = padded([[True] * len(row) for row in rows], length, kind=bool)
+
+    def scores(params, unit):
+        return task.network.logits(params, {"features": features.of_tokens(unit)})
+
+    return _Reader({"ids": padded(rows, length), "mask": mask}, scores, tokenizer)
 
 
 def _samples(schema: Examples) -> list[tuple[Any, ...]]:
@@ -99,14 +136,13 @@ def write_jax(folder: Path, run: FinishedRun) -> Mapping[str, str]:
     (folder / _FUNCTION).write_bytes(exported.serialize())
     return {
         _FUNCTION: "network and weights, for jax.export.deserialize",
-        **write_rest(folder, run, made),
+        **write_rest(folder, made),
     }
 
 
-def write_rest(folder: Path, run: FinishedRun, made: Inference) -> Mapping[str, str]:
+def write_rest(folder: Path, made: Inference) -> Mapping[str, str]:
     """What a function goes with: names of its inputs and outputs, labels, and the tokenizer."""
     write_json(folder / CONFIG, made.config)
-    if run.folder.tokenizer.is_dir():
-        for path in sorted(run.folder.tokenizer.iterdir()):
-            (folder / path.name).write_bytes(path.read_bytes())
+    if made.tokenizer is not None:
+        made.tokenizer.save(folder)
     return {CONFIG: "labels, tokenizer, and the function's inputs and outputs"}

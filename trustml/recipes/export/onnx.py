@@ -1,5 +1,6 @@
 """A trained network as an ONNX file, converted by jax2onnx and compared with JAX."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def write_onnx(folder: Path, run: FinishedRun) -> Mapping[str, str]:
     made = inference(run)
     (folder / _FILE).write_bytes(_convert(made))
     _compare(folder / _FILE, made)
-    return {_FILE: "network and weights, for onnxruntime", **write_rest(folder, run, made)}
+    return {_FILE: "network and weights, for onnxruntime", **write_rest(folder, made)}
 
 
 def _convert(made: Inference) -> bytes:
@@ -36,6 +37,8 @@ def _convert(made: Inference) -> bytes:
             'a checkout pip install -e ".[onnx]".'
         ) from None
     from jax.extend.core import jaxpr_as_fun
+
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # it warns of shapes that it infers later
 
     # Traced here: the converter's own tracing replaces layers of flax by ones without a batch rule.
     specs = made.specs()

@@ -21,7 +21,9 @@ class ExportConfig(Settings):
     run: Path = knob(REQUIRED, "folder of a finished run", metavar="RUN", positional=True)
     out: Path = knob(REQUIRED, "new or empty folder for the files", metavar="FOLDER")
     to: str | None = knob(
-        None, f"format: {', '.join(TARGETS)}", shown="transformers for its models, or safetensors"
+        None,
+        f"format: {', '.join(TARGETS)}",
+        shown="transformers or sentence-transformers for their models, safetensors for others",
     )
     repeat: int = knob(1, "which of several repeats")
     license: str | None = knob(None, "SPDX name for the card")

@@ -1,19 +1,26 @@
 """The formats that a model is written in: each says which models it holds and how it is read."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
+from trustml.models.features import NORM
+from trustml.models.pretrained.hub import find_model
 from trustml.recipes.export import usage
-from trustml.recipes.export.function import CONFIG, write_jax
+from trustml.recipes.export.function import CONFIG, has_features, write_jax
 from trustml.recipes.export.onnx import write_onnx
 from trustml.recipes.finished import FinishedRun
+from trustml.recipes.predict.model import model_of_run
 from trustml.recipes.train.canaries import VECTOR, without_canaries
+from trustml.recipes.train.feature_models import rebuilt_features
 from trustml.report import write_json
 
-_WEIGHTS = "model.safetensors"
+_WEIGHTS, _HEAD, _FACTS = "model.safetensors", "head.safetensors", "head.json"
+_OF_ENCODER = (".safetensors", ".json", ".txt", ".model")  # its weights, settings and tokenizer
 _NETWORK = {CONFIG: "network, sizes, labels and tokenizer, as a run of trustml keeps them"}
 
 
@@ -35,6 +42,8 @@ class Target(NamedTuple):
 
 def default_target(run: FinishedRun) -> str:
     """The format that a run's model is in by default."""
+    if has_features(run):
+        return "sentence-transformers"
     return "transformers" if _is_language_model(run) else "safetensors"
 
 
@@ -72,10 +81,39 @@ def _write_transformers(folder: Path, run: FinishedRun) -> dict[str, str]:
     }
 
 
+def _write_sentence_transformers(folder: Path, run: FinishedRun) -> dict[str, str]:
+    """The encoder's own folder, unchanged, with the head beside it."""
+    from safetensors.numpy import save_file
+
+    network, model = run.network, model_of_run(run)
+    features = rebuilt_features(network)  # refuses another encoder than that of the run
+    for path in find_model(network["encoder"]).rglob("*"):
+        if path.is_file() and path.suffix in _OF_ENCODER:
+            place = folder / path.relative_to(find_model(network["encoder"]))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+    head = {name: np.asarray(leaf, np.float32) for name, leaf in model.params["head"].items()}
+    save_file(head, folder / _HEAD)
+    scale = NORM / len(features.layers) ** 0.5
+    facts = {"layers": list(features.layers), "scale": scale, "max_length": features.max_length}
+    write_json(folder / _FACTS, {**facts, "labels": list(model.labels), "task": network["task"]})
+    return {
+        _HEAD: "the private weights: `kernel` [feature, score] and `bias`",
+        _FACTS: "layers whose means are joined, their scale, and the labels",
+        _WEIGHTS: "the encoder, public and unchanged",
+    }
+
+
 TARGETS = {
     "safetensors": Target(lambda run: True, _write_safetensors, "trustml", usage.of_weights),
     "transformers": Target(
         _is_language_model, _write_transformers, "transformers", usage.of_transformers
+    ),
+    "sentence-transformers": Target(
+        lambda run: has_features(run) and not run.network["random_weights"],
+        _write_sentence_transformers,
+        "sentence-transformers",
+        usage.of_sentence_transformers,
     ),
     "jax": Target(lambda run: not _generates(run), write_jax, "jax", usage.of_jax),
     "onnx": Target(lambda run: not _generates(run), write_onnx, "onnx", usage.of_onnx),

@@ -46,8 +46,11 @@ tokenizer = Tokenizer.from_file("{folder}/tokenizer.json")
 tokenizer.enable_truncation(LENGTH)
 tokenizer.enable_padding(length=LENGTH)
 read = tokenizer.encode("TEXT")
-ids, types = (np.array([part], np.int32) for part in (read.ids, read.type_ids))
-outputs = model(ids=ids, mask=np.array([read.attention_mask], bool), types=types)"""
+inputs = {"ids": np.array([read.ids], np.int32), "mask": np.array([read.attention_mask], bool)}
+TYPES
+outputs = model(**inputs)"""
+_TYPES = 'inputs["types"] = np.array([read.type_ids], np.int32)'
+
 _ON_WORDS = """
 from trustml.data.tokens import hash_tokenizer, token_arrays
 from trustml.models.tasks.words import words
@@ -55,6 +58,27 @@ from trustml.models.tasks.words import words
 outputs = model(**token_arrays([words("TEXT")], hash_tokenizer(BUCKETS), LENGTH))"""
 _ON_TABLE = """
 # `trustml.data.tables.encode_table` gives the inputs of rows."""
+
+
+_HEAD = """\
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+encoder = SentenceTransformer("{folder}", device="cpu")
+head = load_file("{folder}/head.safetensors")
+facts = json.loads(Path("{folder}/head.json").read_text())
+cut = {"truncation": True, "max_length": LENGTH, "padding": True, "return_tensors": "pt"}
+tokens = encoder.tokenizer(["TEXT"], **cut)
+with torch.no_grad():
+    states = encoder[0].auto_model(**tokens, output_hidden_states=True).hidden_states
+mask = tokens["attention_mask"][..., None]
+means = [(states[layer] * mask).sum(1) / mask.sum(1) for layer in facts["layers"]]
+joined = torch.cat([torch.nn.functional.normalize(mean, dim=-1) for mean in means], dim=-1)
+outputs = joined * facts["scale"] @ head["kernel"] + head["bias"]  # of facts["labels"]"""
 
 
 def of_weights(run: FinishedRun) -> str:
@@ -85,7 +109,13 @@ def _on_inputs(run: FinishedRun) -> str:
     network = run.network
     if "schema" in network:
         return _ON_TABLE
-    lines = _ON_TOKENS if "model" in network else _ON_WORDS
+    lines = _ON_TOKENS if "model" in network or "encoder" in network else _ON_WORDS
+    lines = lines.replace("TYPES\n", f"{_TYPES}\n" if "model" in network else "")
     buckets = str(network.get("tokenizer", {}).get("buckets"))
     lines = lines.replace("LENGTH", str(network["max_length"])).replace("BUCKETS", buckets)
     return lines.replace("TEXT", _TEXT)
+
+
+def of_sentence_transformers(run: FinishedRun) -> str:
+    """The encoder by sentence-transformers, and the head on it."""
+    return _HEAD.replace("LENGTH", str(run.network["max_length"])).replace("TEXT", _TEXT)
