@@ -28,8 +28,10 @@ _OF_MODELS = {
     **{"bart": "roberta", "gpt2": "gpt2"},
 }
 # The last three build the steps that their tokenizer.json has too.
-_GENERIC = ("PreTrainedTokenizer", "TokenizersBackend")
-_GENERIC += ("LlamaTokenizer", "Qwen2Tokenizer", "GemmaTokenizer")
+_GENERIC = (
+    *("PreTrainedTokenizer", "TokenizersBackend"),
+    *("LlamaTokenizer", "Qwen2Tokenizer", "GemmaTokenizer"),
+)
 _USUAL = {
     "pad": ("<pad>", "[PAD]"),
     "bos": ("<s>", "<|endoftext|>"),
