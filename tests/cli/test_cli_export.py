@@ -35,7 +35,7 @@ def usage(folder):
 @pytest.mark.parametrize("to", ["jax", "onnx"])
 def test_a_function_gives_what_the_model_gives(to, finished, model, tmp_path, monkeypatch):
     if to == "onnx":
-        pytest.importorskip("jax2onnx", reason="needs the extra onnx")
+        pytest.importorskip("jax2onnx", reason="needs the extra onnx and jax2onnx")
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(finished), "--out", "out", "--to", to]) == 0
     found = {}

@@ -33,8 +33,8 @@ def _convert(made: Inference) -> bytes:
         from jax2onnx import to_onnx
     except ImportError:
         raise ValueError(
-            '`--to onnx` needs jax2onnx and onnxruntime: pip install "trustml-jax[onnx]", or from '
-            'a checkout pip install -e ".[onnx]".'
+            '`--to onnx` needs jax2onnx and onnxruntime: pip install "trustml-jax[onnx]" and then '
+            "pip install --no-deps jax2onnx, which asks for an older version of another package."
         ) from None
     from jax.extend.core import jaxpr_as_fun
 
