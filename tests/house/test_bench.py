@@ -43,14 +43,11 @@ QUICK = {
     "edp_sgd": ([], {"per example", "8 means"}),
     "extraction": ([], {"none", "all"}),
     "features": (["--cases", "snips"], {"trustml", "sentence-transformers", "torch"}),
-<<<<<<< ours
     "finetune": (
         ["--cases", "lora"],
         {"trustml", "opacus ghost", "opacus ghost in slices", "opacus hooks"},
     ),
-=======
     "tabular": ([], {"epsilon 1", "epsilon 3", "baseline", "scikit-learn, standardised"}),
->>>>>>> theirs
     "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
 TAKING_CASES = [
