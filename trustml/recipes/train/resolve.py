@@ -114,11 +114,11 @@ def _without_plan(
     most = config.max_examples_per_unit or (
         1 if unit == parts.train.unit else preset.max_examples_per_unit
     )
+    generated = None if config.patience is None else _generated(parts)
     units = group_examples(task.encode(parts.train), parts.train.units(unit), most)
     if canaries is None:
         canaries = sample_canaries(config, units, len(parts.train.labels))
     config = dataclasses.replace(config, audit_rows=canaries.rows, max_examples_per_unit=most)
-    generated = None if config.patience is None else _generated(parts)
     units = flip_labels(units, canaries)
     _check_trainable(config, preset.model, task)
     num_units = len(next(iter(units.values()))) - len(canaries.left_out)
