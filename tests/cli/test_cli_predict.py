@@ -126,7 +126,8 @@ def test_predictions_are_printed_without_a_file(finished, model, tmp_path, capsy
     ("content", "arguments", "text"),
     [
         ("", [], "new.csv is empty"),
-        ("a,b\n1,2\n", [], "`--text` must name the column to read, since none is called tokens or"),
+        ("a,b\n1,2\n", [], "`--text` must name the column to read: none of a, b have"),
+        ("review,comment\n1,2\n", [], "several of review, comment have a usual"),
         ("text\nhi\n", ["--text", "said"], "`--text` must be one of the columns text, got 'said'"),
         ("text\nhi\n", ["--question", "text"], "`--question` is not of the task 'nlu'"),
         ("text\nhi\n", ["--keep", "id"], "`--keep` must name columns of text, got 'id'"),

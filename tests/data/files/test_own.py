@@ -205,6 +205,15 @@ def test_data_sets_of_datasets_declare_their_labels():
     assert {row.label for row in own.splits.train.rows} == {"odd", "even"}
 
 
+@pytest.mark.parametrize(("between", "what"), [("\n", "a line"), ("\n\n", "a paragraph")])
+def test_what_one_document_of_a_text_is_said(tmp_path, between, what):
+    path = csv(tmp_path / "a.txt", between.join(f"word {n}" for n in range(99)))
+    own = load_own(path)
+    assert own.splits.train.task == "lm"
+    assert sum(map(len, own.splits)) == 99
+    assert any(each.startswith(f"one row is {what}, as") for each in own.decisions)
+
+
 def test_tags(tmp_path):
     sentences = "".join(f"Anna{n} B-person\nsings O\n\n" for n in range(60))
     path = csv(tmp_path / "a.conll", sentences)

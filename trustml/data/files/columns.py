@@ -12,7 +12,7 @@ from trustml.data.files.sources import Source
 from trustml.data.own_rows import COLUMNS
 
 # Names by which a column is known, the name of the task first: where that is there, it is meant.
-_NAMES = {
+USUAL_NAMES = {
     "text": ("text", "message", "sentence", "utterance", "content", "review", "comment", "tweet"),
     "label": ("label", "intent", "class", "category", "target"),
     "tokens": ("tokens", "words"),
@@ -93,7 +93,7 @@ def _check_column(source: Source, name: str | None) -> None:
 def _guess_task(source: Source, options: FileOptions) -> str:
     """The task whose columns the source has."""
     free = _free(source, options, {})
-    has = {name for name in (*_NAMES, "question", "context", "answers") if _find(name, free)}
+    has = {name for name in (*USUAL_NAMES, "question", "context", "answers") if _find(name, free)}
     if options.text is None and {"tokens", "tags"} <= has:
         return "nlu" if "label" in has or options.label is not None else "tag"
     if {"question", "context", "answers"} <= has:
@@ -127,7 +127,7 @@ def _free(source: Source, options: FileOptions, names: dict[str, str]) -> list[s
 
 def _find(name: str, columns: Sequence[str]) -> str | None:
     """The one column that is known by a name; None where there are several or none."""
-    known = _NAMES.get(name, (name,))
+    known = USUAL_NAMES.get(name, (name,))
     by_name = {column.strip().lower(): column for column in columns}
     if known[0] in by_name:
         return by_name[known[0]]

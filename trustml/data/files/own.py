@@ -20,6 +20,7 @@ from trustml.data.files.collecting import LABELLED, UNKNOWN, Collected, Known, c
 from trustml.data.files.columns import Chosen, choose_columns
 from trustml.data.files.options import EVALUATED, ROW, FileOptions
 from trustml.data.files.parts import choose_parts, shares_of
+from trustml.data.files.plain_text import in_paragraphs
 from trustml.data.files.sources import Source, source_of
 from trustml.data.tables import Table
 
@@ -96,7 +97,7 @@ def load_own(given: Any, options: FileOptions | None = None) -> OwnData:
     skipped = sum(one.skipped for one in every.values())
     return OwnData(
         Splits(*(_examples(name, parts[name], schema) for name in SPLITS)),
-        (*chosen.decisions, *how, *on_skipped(every.values())),
+        (*chosen.decisions, *_on_text(source), *how, *on_skipped(every.values())),
         _assumed(chosen, options, declared, known, groups),
         skipped,
     )
@@ -231,6 +232,14 @@ def _examples(name: str, part: _Part, schema: _Schema) -> Examples:
         source=f"{source.title}, {name}, {len(rows)} rows",
         licence="not stated",
     )
+
+
+def _on_text(source: Source) -> tuple[str, ...]:
+    if source.suffix != ".txt":
+        return ()
+    paragraphs = in_paragraphs(Path(source.title))
+    how = "a paragraph, as blank lines divide them" if paragraphs else "a line, as none is blank"
+    return (f"one row is {how}",)
 
 
 def _taken(every: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:

@@ -110,7 +110,8 @@ def _kept_names(
 def _reader(config: PredictConfig, model: TrainedModel, names: Sequence[str]) -> Iterator[_Row]:
     """Each row of the file; with `skip_bad_rows`, those that cannot be read too."""
     schema, keep = model.schema, config.keep
-    columns = choose_columns(schema, names, {"text": config.text, "question": config.question})
+    text = config.text or (model.text if model.text in names else None)
+    columns = choose_columns(schema, names, {"text": text, "question": config.question})
     bad: list[str] = []
     skip = config.skip_bad_rows
     for where, row in read_rows(config.file, on_bad_row=bad.append if skip else None):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trustml.data.examples import Examples
+from trustml.data.files.columns import USUAL_NAMES
 from trustml.data.tables.table import record_of
 from trustml.models.tasks.words import words
 
@@ -51,19 +52,22 @@ def _choose(
                 f"`--{role}` must be one of the columns {', '.join(names)}, got {given!r}."
             )
         return given
-    found = next((name for name in usual if name in names), None)
-    if found is None and only and len(names) == 1:
-        found = names[0]
-    if found is None:
+    found = [name for name in usual if name in names]
+    if not found and only and len(names) == 1:
+        found = list(names)
+    # The name of the task is meant where it is there; of two others either could be.
+    if not found or (len(found) > 1 and found[0] not in _TASKS_OWN):
         raise ValueError(
-            f"`--{role}` must name the column to read, since none is called "
-            f"{' or '.join(usual)}, got the columns {', '.join(names)}."
+            f"`--{role}` must name the column to read: {'several' if found else 'none'} of "
+            f"{', '.join(names)} have a usual name ({', '.join(usual)})."
         )
-    return found
+    return found[0]
 
 
-def read_row(schema: Examples, row: Row, where: str) -> tuple[Any, ...]:
+def read_row(schema: Examples, row: Row, where: str, text: str | None = None) -> tuple[Any, ...]:
     """What a model reads of a row of the caller's, under the usual names of the columns.
+
+    `text` is the name of the column that it was trained on, where that is known.
 
     >>> from trustml.data.unlabelled import schema_of
     >>> read_row(schema_of("tag", labels=["city"]), "fly to Rome!", "row 1")
@@ -74,16 +78,20 @@ def read_row(schema: Examples, row: Row, where: str) -> tuple[Any, ...]:
     """
     if not isinstance(row, Mapping):
         roles = _COLUMNS[schema.task]
-        names = [usual[-1 if isinstance(row, str) else 0] for usual in roles.values()]
-        if len(names) != 1:
-            wanted = " and ".join(names) or "the columns of the table"
+        if len(roles) != 1:
+            wanted = " and ".join(_named(roles)) or "the columns of the table"
             raise ValueError(f"{where}: must hold {wanted} by name, got {row!r:.60}.")
-        row = {names[0]: row}
+        name = "text" if isinstance(row, str) or schema.task not in _READ else "tokens"
+        return read_input(schema, {name: row}, [name], where)
     try:
-        columns = choose_columns(schema, list(row), {})
+        columns = choose_columns(schema, list(row), {"text": text if text in row else None})
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return read_input(schema, row, columns, where)
+
+
+def _named(roles: Mapping[str, Sequence[str]]) -> list[str]:
+    return [usual[0] for usual in roles.values()]
 
 
 def read_input(
@@ -116,7 +124,7 @@ def _text(value: Any, name: str, where: str) -> str:
 def _tokens(value: Any, name: str, where: str) -> list[str]:
     if isinstance(value, str):
         # The column of words holds them with spaces between where a format has no lists.
-        value = value.split() if name == "tokens" else words(value)
+        value = value.split() if name in _TOKENS else words(value)
     if (
         not isinstance(value, Sequence)
         or not value
@@ -126,16 +134,18 @@ def _tokens(value: Any, name: str, where: str) -> list[str]:
     return list(value)
 
 
-# Knob to the usual names of its column, the first that a file has.
+_TEXT, _TOKENS, _SOURCE = (USUAL_NAMES[name] for name in ("text", "tokens", "source"))
+_TASKS_OWN = ("text", "tokens", "source", "question", "context")
+# Knob to the usual names of its column, the name of the task first.
 _COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
-    "classify": {"text": ("text",)},
-    "tag": {"text": ("tokens", "text")},
-    "nlu": {"text": ("tokens", "text")},
-    "qa": {"question": ("question",), "text": ("context",)},
-    "multilabel": {"text": ("text",)},
-    "regression": {"text": ("text",)},
+    "classify": {"text": _TEXT},
+    "multilabel": {"text": _TEXT},
+    "regression": {"text": _TEXT},
     "tabular": {},  # the columns of its schema
-    "lm": {"text": ("text",)},
-    "seq2seq": {"text": ("source", "text")},
+    "tag": {"text": (*_TOKENS, *_TEXT)},
+    "nlu": {"text": (*_TOKENS, *_TEXT)},
+    "qa": {"question": ("question",), "text": ("context",)},
+    "lm": {"text": _TEXT},
+    "seq2seq": {"text": (*_SOURCE, *_TEXT)},
 }
 _READ: dict[str, Callable[[Any, str, str], Any]] = {"tag": _tokens, "nlu": _tokens}

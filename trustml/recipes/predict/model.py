@@ -32,12 +32,14 @@ class TrainedModel:
       params: The private weights.
       schema: The task's labels and slots.
       statement: What is promised for the weights, a "Key: text" on each line.
+      text: Name of the column that it was trained on, where a file named one.
     """
 
     task: Task
     params: Any
     schema: Examples
     statement: str
+    text: str | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ class TrainedModel:
 
     def _inputs(self, rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
         for number, row in enumerate(rows, 1):
-            yield read_row(self.schema, row, f"row {number}")
+            yield read_row(self.schema, row, f"row {number}", self.text)
 
     def _padded(
         self, inputs: Sequence[tuple[Any, ...]], function: Callable[[Examples], Sequence[_T]]
@@ -121,7 +123,8 @@ def model_of_run(run: FinishedRun) -> TrainedModel:
     """As `load_model`, of a run that has been read."""
     task, schema = rebuild(run.network, run.folder)
     like = jax.eval_shape(task.network.init, jax.random.key(0))
-    return TrainedModel(task, run.weights(like), schema, run.report.privacy.statement)
+    text = run.resolved["settings"].get("text")
+    return TrainedModel(task, run.weights(like), schema, run.report.privacy.statement, text)
 
 
 def batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
