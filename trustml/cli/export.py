@@ -13,8 +13,9 @@ Hugging Face's format: data, plan, promise, evaluation, limits, and lines of Pyt
 The formats: transformers (language models, with their tokenizer, adapters merged);
 sentence-transformers (a frozen encoder, unchanged, and the private head on it); safetensors (the
 weights, which any program reads, and config.json); jax (network and weights as one function, which
-JAX alone runs on CPU, GPU or TPU) and onnx (the same for onnxruntime; it needs the extra onnx). The
-function takes any number of rows of tokens and returns probabilities or scores.
+JAX alone runs on CPU, GPU or TPU) and onnx (the same for onnxruntime; it needs the extra onnx, and
+jax2onnx by `pip install --no-deps jax2onnx`). The function takes any number of rows of tokens and
+returns probabilities or scores.
 
 Keys and metrics stay behind. The scores on the card were measured without noise on rows outside
 the training part; `--no-utility` leaves them out.

@@ -12,9 +12,9 @@ from trustml.recipes.settings import REQUIRED, knob, settings
 
 _ABOUT = """\
 Lists the pretrained models that `--model` takes by name, with licence, size and whether they are
-installed, fetches one from its publisher, or checks files against the published checksums. Files
-that lack their checksum are never used. Any folder of Hugging Face's transformers or of
-sentence-transformers serves as a model too.
+installed, fetches one from its publisher, or checks files against the published checksums. A model
+of this list is used only if every file has its checksum. `--model` also takes a folder of
+transformers or of sentence-transformers, or a GGUF file; those are not checked.
 
 examples:
   trustml models list

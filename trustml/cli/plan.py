@@ -141,8 +141,9 @@ def _show_spent(totals: list[Total], delta: float) -> None:
             print(f"Note: {note}")
     if len(totals) > 1:
         print(
-            "Runs on different data sets are not added: nobody's row counts in two of them, "
-            "unless it lies in both."
+            "These data have different hashes, as one file has with other columns or parts. If the "
+            "same people are in them, add them up: epsilon "
+            f"{_epsilon(sum(total.epsilon for total in totals))} at delta {len(totals) * delta:g}."
         )
 
 

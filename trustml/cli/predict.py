@@ -13,7 +13,7 @@ _ABOUT = """\
 Predicts every row of a file by the private model of a finished run, and writes a row for each, in
 their order: JSON lines on the terminal, or a file. It needs the run's folder alone, not its data.
 
-Rows are CSV, TSV, JSONL, Parquet, CoNLL or plain text. The predictions are, by task: classify
+Rows are those of any file that `trustml train` reads. The predictions are, by task: classify
 or tabular label and probability; multilabel labels and probabilities; regression value; tag tokens
 and tags; nlu label, probability, tokens and tags; qa answer; lm log_likelihood, tokens and
 perplexity; seq2seq text.

@@ -1,4 +1,4 @@
-"""Train a model on text privately, beside its non-private baseline."""
+"""Train a model privately, beside its non-private baseline."""
 
 import shlex
 from collections.abc import Sequence

@@ -92,6 +92,7 @@ def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:
     spent: list[_Spent] = []
     notes: list[str] = []
     keys: collections.Counter[str] = collections.Counter()
+    counted: set[str] = set()  # releases beside trainings, which repeats share
     copies: dict[str, list] = {}  # entries of the ledgers of one run, by the hash of its first
     for ledger in ledgers:
         summary = summarize(ledger.entries)
@@ -106,7 +107,8 @@ def _total(source: str, ledgers: list[_Ledger], delta: float) -> Total:
         earlier.append(ledger.entries)
         shared = summarize(ledger.entries[:common])
         keys.update(_keys(summary) - _keys(shared))
-        spent.append(_spent(ledger.folder, summary, shared, delta))
+        spent.append(_spent(ledger.folder, summary, shared, delta, counted))
+        counted |= set(summary.releases)
         notes += _notes_of(ledger.folder, summary, spent[-1], common)
     epsilon = _together(spent, delta)
     if any(count > 1 for count in keys.values()):
@@ -129,20 +131,27 @@ def _together(spent: list[_Spent], delta: float) -> float:
     return epsilon + composed_epsilon(runs, delta=delta - taken)
 
 
-def _spent(folder: Path, summary: Summary, shared: Summary, delta: float) -> _Spent:
-    charges = tuple(summary.charges[len(shared.charges) :])
+def _spent(
+    folder: Path, summary: Summary, shared: Summary, delta: float, counted: set[str]
+) -> _Spent:
+    """What a ledger adds, and what its run costs by itself; `counted` are releases of others."""
+    own = {name: one for name, one in summary.releases.items() if name not in shared.releases}
+    beside, new = (
+        tuple(own.values()),
+        tuple(one for name, one in own.items() if name not in counted),
+    )
     if not summary.run:
-        cost = RunCost(str(folder), 0, 0, False, total_charge(charges)[0])
-        return _Spent(None, 0, charges, cost)
+        cost = RunCost(str(folder), 0, 0, False, total_charge(beside)[0])
+        return _Spent(None, 0, new, cost)
     plan = PrivacyPlan.from_dict(summary.run["plan"])
     steps = _steps(summary)
     if plan.noise_decay == 1:  # else later steps cost more than as many first ones
         steps = max(0, steps - shared.charged)
     epsilon = math.inf
-    if total_charge(charges)[1] < delta:
-        epsilon = epsilon_with(plan, charges, delta, steps=steps)
+    if total_charge(beside)[1] < delta:
+        epsilon = epsilon_with(plan, beside, delta, steps=steps)
     cost = RunCost(str(folder), steps, plan.steps, summary.end is not None, epsilon)
-    return _Spent(plan, steps, charges, cost)
+    return _Spent(plan, steps, new, cost)
 
 
 def _notes_of(folder: Path, summary: Summary, spent: _Spent, common: int) -> list[str]:

@@ -25,6 +25,12 @@ class FinishedRun(NamedTuple):
         """The `Task.config` of the run."""
         return self.resolved["network"]
 
+    @property
+    def published_network(self) -> dict[str, Any]:
+        """The same, of an encoder its name alone: the path of its folder is nobody's business."""
+        named = {"encoder": Path(self.network["encoder"]).name} if "encoder" in self.network else {}
+        return {**self.network, **named}
+
     def weights(self, like: Any) -> Any:
         """The private weights without gradient canaries, in the shape of `like`.
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from trustml.formatting import round_up
+from trustml.plan.charges import epsilon_with
 
 _MARKS = 20  # how often in a run epsilon is asked for: each costs a hundredth of a second
 _SECONDS = 30.0  # at most between two lines where there is no terminal
@@ -69,6 +70,9 @@ class _Words:
             return ""
         return f"{1e3 * (time.monotonic() - began) / (done - first):.3g} ms/step"
 
+    def _spent(self, charged):
+        return epsilon_with(self._plan, self._run.charges, self._delta, steps=charged, coarse=True)
+
     def _epsilon(self, done):
         if self._delta is None:
             return ""
@@ -76,7 +80,7 @@ class _Words:
         ahead = min(-(-done // self._every) * self._every, self._run.last)
         charged = self._run.charged_before + ahead - self._run.first
         if charged != self._known[0]:
-            self._known = (charged, self._plan.epsilon(self._delta, steps=charged, coarse=True))
+            self._known = (charged, self._spent(charged))
         return f"epsilon below {round_up(self._known[1], places=3)}"
 
 

@@ -17,7 +17,7 @@ from trustml.data.own_rows import make_row
 from trustml.data.readers.block import part_draw
 from trustml.data.rows import Record, Schema, find_problem
 from trustml.data.tables import Table, TableSchema
-from trustml.data.tables.table import record_of
+from trustml.data.tables.table import is_missing, record_of
 
 UNKNOWN = "unknown"  # the group of a row that names none
 LABELLED = ("classify", "nlu")  # tasks with one label a row
@@ -211,18 +211,6 @@ def public_names(task: str, row: Any) -> tuple[tuple[str, ...], tuple[str, ...]]
         kinds = tuple({tag[2:]: None for tag in row.tags if tag[:2] in ("B-", "I-")})
         return (kinds, ()) if task == "tag" else ((row.intent,), kinds)
     return (), ()
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a value is None or NaN, of whatever library."""
-    if value is None:
-        return True
-    if isinstance(value, str | list | tuple | dict):
-        return False
-    try:
-        return bool(value != value)
-    except (TypeError, ValueError):  # pandas.NA is neither equal nor unequal; an array is a value
-        return type(value).__name__ == "NAType"
 
 
 def _label(location: str, name: str, value: Any) -> str:

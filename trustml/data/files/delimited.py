@@ -24,6 +24,8 @@ def read_delimited(path: Path) -> Rows:
                 problem = _csv_problem(error)
             end = reader.line_num + 1
             location = f"{path} line {first}"
+            if problem is not None and end > first + 1:  # to skip it would lose the rows of others
+                raise DataError(f"{path} lines {first} to {end - 1} are read as one row: {problem}")
             if problem is not None:
                 yield location, problem
             elif values is None:

@@ -17,7 +17,7 @@ def read_json_lines(path: Path) -> Rows:
         location = f"{path} line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield location, f"must be a JSON object ({getattr(error, 'msg', error)})."
             continue
         yield location, row if isinstance(row, dict) else f"must be a JSON object, got {line:.40}."

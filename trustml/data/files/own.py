@@ -36,13 +36,16 @@ class OwnData(NamedTuple):
       splits: The parts.
       decisions: How columns, task and parts were chosen, in one sentence each.
       assumed_public: What was read off the rows and yet is treated as public, for the statement.
-      skipped: Number of bad rows left out. Private.
+      skipped: How many bad rows were left out, and why the first were; empty where none. Private,
+        cells of rows among it: for the terminal of whoever has the rows.
+      columns: The column behind each name of the task.
     """
 
     splits: Splits
     decisions: tuple[str, ...]
     assumed_public: tuple[str, ...]
-    skipped: int
+    skipped: tuple[str, ...]
+    columns: dict[str, str]
 
 
 class _Part(NamedTuple):
@@ -94,12 +97,12 @@ def load_own(given: Any, options: FileOptions | None = None) -> OwnData:
     groups = _groups(every.values())
     parts, how = _parts(source, chosen, options, train, others)
     schema = _Schema(source, chosen, options, known, groups)
-    skipped = sum(one.skipped for one in every.values())
     return OwnData(
         Splits(*(_examples(name, parts[name], schema) for name in SPLITS)),
-        (*chosen.decisions, *_on_text(source), *how, *on_skipped(every.values())),
+        (*chosen.decisions, *_on_text(source), *how),
         _assumed(chosen, options, declared, known, groups),
-        skipped,
+        on_skipped(every.values()),
+        chosen.names,
     )
 
 
@@ -229,7 +232,7 @@ def _examples(name: str, part: _Part, schema: _Schema) -> Examples:
         owners=tuple(owners[row] for row in rows) if options.owner else None,
         groups=groups or ("everyone",),
         group_of=tuple(place[collected.groups[row]] for row in rows) if groups else None,
-        source=f"{source.title}, {name}, {len(rows)} rows",
+        source=f"{Path(source.title).name}, {name} part",
         licence="not stated",
     )
 

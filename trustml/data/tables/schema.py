@@ -24,7 +24,8 @@ from typing import Any
 from trustml.data.errors import DataError
 from trustml.strict_json import dumps
 
-MISSING = ("", "?", "NA", "nan")  # texts that stand for a missing value
+# Texts that stand for a missing value.
+MISSING = ("", "?", "NA", "N/A", "n/a", "nan", "NaN", "NULL", "null", "None")
 SCALES = ("linear", "log")
 _KINDS = {"number": ("low", "high", "scale"), "category": ("values",)}
 _TOP = ("label", "labels", "missing", "learned", "columns")
@@ -191,13 +192,13 @@ class TableSchema:
         label = "income"
         """
         lines = [f"# {line}".rstrip() for line in head.splitlines()]
-        lines += [f"label = {dumps(self.label)}"]
+        lines += [f"label = {_quoted(self.label)}"]
         lines += ["# labels = [every class]"] if self.labels is None else []
         lines += [f"labels = {_array(self.labels)}"] if self.labels is not None else []
         lines += [f"missing = {_array(self.missing)}"]
         lines += ["learned = true"] if self.learned else []
         for column in self.columns:
-            lines += ["", f"[columns.{dumps(column.name)}]", *_lines(column)]
+            lines += ["", f"[columns.{_quoted(column.name)}]", *_lines(column)]
         return "\n".join(lines) + "\n"
 
 
@@ -269,9 +270,14 @@ def _lines(column: Column) -> list[str]:
     lines = ['kind = "number"']
     if column.is_open:
         return [*lines, "# low = the least that is possible", "# high = the most that is possible"]
-    scale = [f"scale = {dumps(column.scale)}"] if column.scale != "linear" else []
+    scale = [f"scale = {_quoted(column.scale)}"] if column.scale != "linear" else []
     return [*lines, f"low = {column.low!r}", f"high = {column.high!r}", *scale]
 
 
+def _quoted(text: str) -> str:
+    # As JSON, but TOML refuses pairs of surrogates, and this one character by itself.
+    return dumps(text, ascii_only=False).replace("\x7f", "\\u007f")
+
+
 def _array(values) -> str:
-    return f"[{', '.join(dumps(value) for value in values)}]"
+    return f"[{', '.join(_quoted(value) for value in values)}]"

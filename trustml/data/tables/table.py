@@ -1,6 +1,7 @@
 """The rows of a table, kept by column: numbers as float64, categories as codes of their texts."""
 
 import array
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, overload
 
@@ -127,16 +128,31 @@ def record_of(row: Mapping[str, Any], schema: TableSchema, where: str) -> Record
       where: The row's place, for messages.
 
     Raises:
-      DataError: A column is missing, or a number cannot be read.
+      DataError: All columns are missing, or a number cannot be read.
     """
-    lacking = next((name for name in schema.names if name not in row), None)
-    if lacking is not None:
+    if not any(name in row for name in schema.names):
         raise DataError(
-            f"{where}: no column {lacking!r}, which the schema names; it has "
-            f"{', '.join(map(str, row))}."
+            f"{where}: none of the schema's columns; it has {', '.join(map(str, row))}."
         )
-    values = tuple(_read(column, row[column.name], schema, where) for column in schema.columns)
-    return Record(values, as_text(row[schema.label], schema.missing))
+    # JSON leaves out what is missing.
+    values = tuple(_read(column, row.get(column.name), schema, where) for column in schema.columns)
+    return Record(values, as_text(row.get(schema.label), schema.missing))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None or NaN, of whatever library.
+
+    >>> is_missing(float("nan")), is_missing("")
+    (True, False)
+    """
+    if value is None:
+        return True
+    if isinstance(value, str | list | tuple | dict):
+        return False
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):  # pandas.NA is neither equal nor unequal; an array is a value
+        return type(value).__name__ == "NAType"
 
 
 def as_text(value: Any, missing: Sequence[str]) -> str | None:
@@ -145,7 +161,7 @@ def as_text(value: Any, missing: Sequence[str]) -> str | None:
     >>> as_text(3.0, ("?",)), as_text(" yes ", ("?",)), as_text("?", ("?",))
     ('3', 'yes', None)
     """
-    if value is None or value != value:  # NaN is not itself
+    if is_missing(value):
         return None
     if isinstance(value, float | np.floating) and float(value).is_integer():
         value = int(value)  # a column of integers with gaps arrives as floats
@@ -162,9 +178,12 @@ def as_number(value: Any, missing: Sequence[str]) -> float | None:
     Raises:
       ValueError: It is no number.
     """
-    if value is None or (isinstance(value, str) and value.strip() in missing):
+    if is_missing(value) or (isinstance(value, str) and value.strip() in missing):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf if value > 0 else -math.inf
     return None if number != number else number
 
 

@@ -16,6 +16,12 @@ FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    # Of sentence-transformers; without them its folder would be read as a plain encoder.
+    "modules.json",
+    "sentence_*_config.json",
+    "config_sentence_transformers.json",
+    "*/config.json",
+    "*/model*.safetensors",
 )
 
 
@@ -27,7 +33,7 @@ def find_model(
     Args:
       folder_or_name: A name of the registry, such as "minilm"; a folder; a GGUF file; or a name
         such as "distilbert/distilbert-base-uncased", which is searched in the user's Hugging Face
-        cache. A folder that is called as a model of the registry is "./minilm".
+        cache. "./minilm" is a folder, "minilm" the model of the registry.
       download: Whether to download missing files, with a progress bar.
       endpoint: Address to download from; by default that of the registry or of Hugging Face.
 

@@ -18,7 +18,8 @@ from trustml.models.tasks.task import Encoded, Task
 _PARTS = 4  # parts of the data whose features stay in memory: a run evaluates the same ones
 _CERTAINTY = 10.0  # score of a text that is the name of its class
 _STATEMENT = (
-    "features: of a row by itself, by a frozen encoder whose weights are taken to be public"
+    "features: of a row by itself, by a frozen encoder whose weights are taken to be public; "
+    "rounding apart, no other row moves them"
 )
 
 Read = Callable[[Examples], Float[np.ndarray, "row feature"]]

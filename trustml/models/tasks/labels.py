@@ -61,14 +61,27 @@ def read_labels(schema: Examples, predicted: np.ndarray) -> Any:
       float64 [row], in the unit of the data and within the public range.
     """
     if schema.task == "regression":
-        low, high = _range_of(schema)
-        scores = np.asarray(predicted, np.float64).reshape(-1)
-        scores = np.where(np.isnan(scores), 0.0, scores)  # diverged: the middle of the range
-        return low + (np.clip(scores, -1, 1) + 1) / 2 * (high - low)
+        return unscaled(np.asarray(predicted, np.float64).reshape(-1), *_range_of(schema))
     if schema.task == "classify":
         return [schema.labels[index] for index in np.asarray(predicted)]
     several: Bool[np.ndarray, "row class"] = np.asarray(predicted)
     return schema.labels, several
+
+
+def unscaled(scores: Any, low: float, high: float, array_module: Any = np) -> Any:
+    """Numbers within a public range from scores in [-1, 1]; NaN gives its middle.
+
+    >>> unscaled(np.array([0.0, 9.0, np.nan]), 0.0, 5.0).tolist()
+    [2.5, 5.0, 2.5]
+
+    Args:
+      scores: An array.
+      low: Lower end of the range.
+      high: Upper end of the range.
+      array_module: NumPy, or `jax.numpy` for its arrays.
+    """
+    scores = array_module.where(array_module.isnan(scores), 0.0, scores)  # a model that diverged
+    return low + (array_module.clip(scores, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
 
 
 def _range_of(examples: Examples) -> tuple[float, float]:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+DEEP = 24  # layers from which on compiling each by itself takes minutes
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lora:
@@ -47,8 +49,9 @@ class Lora:
 class Options:
     """How to compute a network; only dropout changes results beyond rounding.
 
-    `scan` stacks the layers and runs them in one loop, for a shorter compilation. `remat` keeps
-    only each layer's input and recomputes the rest in the backward pass, for less memory.
+    `scan` stacks the layers and runs them in one loop, for a shorter compilation; None does so for
+    `DEEP` layers and more. `remat` keeps only each layer's input and recomputes the rest in the
+    backward pass, for less memory.
 
     >>> Options(dtype="bfloat16", lora=Lora(rank=4)).lora.rank
     4
@@ -56,7 +59,7 @@ class Options:
 
     dtype: str = "float32"  # or "bfloat16", of products; parameters are float32
     remat: bool = False
-    scan: bool = False
+    scan: bool | None = False
     dropout: float = 0.0
     lora: Lora | None = None
 
@@ -178,10 +181,11 @@ def run_layers(
       *context: Further inputs of every layer.
       per_layer: Arrays [layer, ...]; each layer gets its entries after `context`.
     """
+    scan = count >= DEEP if options.scan is None else options.scan
     if options.remat:
         # Inside a loop XLA merges no computations anyway; the barriers would only cost time.
-        layer = nn.remat(layer, prevent_cse=not options.scan)
-    if options.scan:
+        layer = nn.remat(layer, prevent_cse=not scan)
+    if scan:
         stacked = nn.scan(
             layer,
             variable_axes={"params": 0, "cache": 0},

@@ -12,6 +12,7 @@ from trustml.data.examples import Examples
 from trustml.data.tokens import padded
 from trustml.data.unlabelled import unlabelled
 from trustml.models.tasks import Task
+from trustml.models.tasks.labels import unscaled
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
@@ -71,7 +72,7 @@ def inference(run: FinishedRun) -> Inference:
 
     outputs = tuple(jax.eval_shape(one, *(leaf[0] for leaf in read.inputs.values())))
     shapes = {name: [ROWS, *leaf.shape[1:], str(leaf.dtype)] for name, leaf in read.inputs.items()}
-    config = {**run.network, "function": {"inputs": shapes, "outputs": list(outputs)}}
+    config = {**run.published_network, "function": {"inputs": shapes, "outputs": list(outputs)}}
     function = jax.vmap(lambda *arrays: tuple(one(*arrays).values()))
     return Inference(function, read.inputs, outputs, config, read.tokenizer)
 
@@ -118,8 +119,7 @@ def _outputs(scores: Any, schema: Examples) -> dict[str, jax.Array]:
     if schema.task == "lm":
         return {"token_scores": first}
     if schema.value_range is not None:
-        low, high = schema.value_range
-        return {"value": low + (jnp.clip(first.reshape(()), -1.0, 1.0) + 1.0) / 2.0 * (high - low)}
+        return {"value": unscaled(first.reshape(()), *schema.value_range, array_module=jnp)}
     found = {}
     if schema.task != "tag":
         chance = jax.nn.sigmoid if schema.task == "multilabel" else jax.nn.softmax

@@ -1,5 +1,6 @@
 """The private weights of a finished run as files for other programs, with a model card."""
 
+import hmac
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from trustml.recipes.export.targets import TARGETS, Target, default_target
 from trustml.recipes.finished import FinishedRun, finished_run
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
 from trustml.report import ExportedFiles, model_card, write_text
+from trustml.training.runs.ledger import read_ledger
 
 _CARD = "README.md"
 
@@ -29,7 +31,7 @@ class ExportConfig(Settings):
     license: str | None = knob(None, "SPDX name for the card")
     utility: bool = knob(True, "print scores on the card: they were measured without noise")
     fingerprint: bool = knob(
-        True, "print the fingerprint of the data on the card: a guess of all rows can be confirmed"
+        True, "print a fingerprint of the data on the card, which only the run's folder can check"
     )
 
 
@@ -104,7 +106,13 @@ def _write(folder: Path, target: Target, run: FinishedRun, config: ExportConfig)
         exported,
         licence=config.license,
         utility=config.utility,
-        fingerprint=config.fingerprint,
+        fingerprint=_fingerprint(run) if config.fingerprint else None,
     )
     write_text(folder / _CARD, card)
     return (*names, _CARD)
+
+
+def _fingerprint(run: FinishedRun) -> str | None:
+    """Of the data, under a key: the ledger's first hash, which covers a random id."""
+    found, first = run.report.data.fingerprint, read_ledger(run.training.path)[0]
+    return found and hmac.new(first["hash"].encode(), found.encode(), "sha256").hexdigest()

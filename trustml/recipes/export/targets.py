@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from trustml.models.features import NORM
-from trustml.models.pretrained.hub import find_model
+from trustml.models.pretrained.hub import FILES, find_model
 from trustml.recipes.export import usage
 from trustml.recipes.export.function import CONFIG, has_features, write_jax
 from trustml.recipes.export.onnx import write_onnx
@@ -20,7 +20,6 @@ from trustml.recipes.train.feature_models import rebuilt_features
 from trustml.report import write_json
 
 _WEIGHTS, _HEAD, _FACTS = "model.safetensors", "head.safetensors", "head.json"
-_OF_ENCODER = (".safetensors", ".json", ".txt", ".model")  # its weights, settings and tokenizer
 _NETWORK = {CONFIG: "network, sizes, labels and tokenizer, as a run of trustml keeps them"}
 
 
@@ -63,7 +62,7 @@ def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
     if VECTOR in tensors:  # of the audit, beside the model
         weights = save(without_canaries(tensors))
     (folder / _WEIGHTS).write_bytes(weights)
-    write_json(folder / CONFIG, run.network)
+    write_json(folder / CONFIG, run.published_network)
     return {_WEIGHTS: "the weights, float32, one tensor a parameter", **_NETWORK}
 
 
@@ -87,11 +86,11 @@ def _write_sentence_transformers(folder: Path, run: FinishedRun) -> dict[str, st
 
     network, model = run.network, model_of_run(run)
     features = rebuilt_features(network)  # refuses another encoder than that of the run
-    for path in find_model(network["encoder"]).rglob("*"):
-        if path.is_file() and path.suffix in _OF_ENCODER:
-            place = folder / path.relative_to(find_model(network["encoder"]))
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, place)
+    source = find_model(network["encoder"])
+    for path in sorted({path for pattern in FILES for path in source.glob(pattern)}):
+        place = folder / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
     head = {name: np.asarray(leaf, np.float32) for name, leaf in model.params["head"].items()}
     save_file(head, folder / _HEAD)
     scale = NORM / len(features.layers) ** 0.5

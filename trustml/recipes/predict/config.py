@@ -23,21 +23,20 @@ class PredictConfig(Settings):
         shown="JSON lines on the terminal",
         metavar="FILE",
     )
-    text: str | None = knob(
-        None, "column to read", metavar="COLUMN", shown="text, tokens, context or source"
-    )
+    text: str | None = knob(None, "column to read", metavar="COLUMN", shown="that of the run")
     question: str | None = knob(
         None, "column with the question, for qa", metavar="COLUMN", shown="question"
     )
     keep: tuple[str, ...] = knob(
         (),
-        "columns to repeat beside the predictions, with commas between; one that is called as a "
-        "prediction becomes input_NAME",
+        "columns to copy into the output, with commas between; one with the name of a prediction "
+        "becomes input_NAME",
         metavar="COLUMN,...",
         commas=True,
     )
     batch: int = knob(BATCH, "rows that are predicted at a time", least=1)
     repeat: int = knob(1, "which of several repeats of the run")
     skip_bad_rows: bool = knob(
-        False, "leave the prediction of a row empty that cannot be read; else it ends the command"
+        False,
+        "write an empty prediction for a row that cannot be read; by default it ends the command",
     )

@@ -52,11 +52,12 @@ def _choose(
                 f"`--{role}` must be one of the columns {', '.join(names)}, got {given!r}."
             )
         return given
-    found = [name for name in usual if name in names]
+    by_name = {name.strip().lower(): name for name in names}
+    found = [by_name[name] for name in usual if name in by_name]
     if not found and only and len(names) == 1:
         found = list(names)
     # The name of the task is meant where it is there; of two others either could be.
-    if not found or (len(found) > 1 and found[0] not in _TASKS_OWN):
+    if not found or (len(found) > 1 and found[0].strip().lower() not in _TASKS_OWN):
         raise ValueError(
             f"`--{role}` must name the column to read: {'several' if found else 'none'} of "
             f"{', '.join(names)} have a usual name ({', '.join(usual)})."

@@ -19,6 +19,7 @@ from trustml.recipes.predict.outputs import OUTPUTS, Prediction, probabilities
 from trustml.recipes.train.rebuild import rebuild
 
 BATCH = 256  # rows that are predicted at a time
+_TEXTS = ("text", "tokens", "source", "context")  # names under which a task reads a text
 _FEWEST = 8  # rows of a program, so that a few rows more or less need no other
 _T = TypeVar("_T")
 
@@ -123,7 +124,8 @@ def model_of_run(run: FinishedRun) -> TrainedModel:
     """As `load_model`, of a run that has been read."""
     task, schema = rebuild(run.network, run.folder)
     like = jax.eval_shape(task.network.init, jax.random.key(0))
-    text = run.resolved["settings"].get("text")
+    columns = run.resolved["columns"]
+    text = next((columns[name] for name in _TEXTS if name in columns), None)
     return TrainedModel(task, run.weights(like), schema, run.report.privacy.statement, text)
 
 

@@ -92,6 +92,7 @@ class TrainConfig(Settings):
         "evaluate on the test or the valid part; of your own file, on a share such as 0.1, or on "
         "the rows of another file",
         _DATA,
+        shown="test; of your own file its test split, or else a tenth",
         metavar="PART",
     )
 

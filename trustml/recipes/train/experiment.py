@@ -40,6 +40,7 @@ class Experiment:
       parts: The data.
       decisions: How own rows were read, in one sentence each.
       assumed_public: What was read off own rows and is treated as public.
+      columns: The column of own rows behind each name of the task.
       opened: The schema of the table, as it was before its open parts were learned.
       schema_plan: Plan by which they are learned; None where there are none.
       generated: Generated rows that decide when to stop, with `patience`.
@@ -60,6 +61,7 @@ class Experiment:
     parts: Splits
     decisions: tuple[str, ...]
     assumed_public: tuple[str, ...]
+    columns: dict[str, str]
     opened: TableSchema | None
     schema_plan: HistogramPlan | None
     generated: Examples | None

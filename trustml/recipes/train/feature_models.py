@@ -62,7 +62,6 @@ class FeatureModel:
             encoder = _encoder(self.name, digest, self.from_scratch)
         except ValueError as error:
             raise ValueError(f"`--model` must be an encoder, got {self.name}: {error}") from None
-        # The middle layer knows words, the last one meanings.
         last = encoder.config.num_layers
         length = min(self.max_length, encoder.max_length)
         features = TextFeatures(encoder, (last // 2, last), length)
@@ -153,18 +152,20 @@ def rebuilt_features(config: Mapping[str, Any]) -> TextFeatures:
     if found != digest:
         raise ValueError(
             f"The encoder {name} must be the one of the run, with the SHA-256 {digest}, got "
-            f"{found}. Restore its weights."
+            f"{found}. Restore its files."
         )
     encoder = _encoder(name, digest, config["random_weights"])
     return TextFeatures(encoder, tuple(config["layers"]), config["max_length"])
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over those of the files with weights, in the order of their names."""
+    """SHA-256 over names and contents of all files that an encoder may be read from."""
     whole = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    files = [path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".txt")]
+    for path in sorted(files):
         with open(path, "rb") as file:
-            whole.update(hashlib.file_digest(file, "sha256").digest())
+            own = hashlib.file_digest(file, "sha256").digest()
+        whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + own)
     return whole.hexdigest()
 
 

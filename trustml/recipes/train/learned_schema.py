@@ -107,19 +107,20 @@ def release_schema(experiment: Any, folder: RunFolder) -> TableSchema:
     units = train.units(experiment.unit)
     inside = np.delete(np.arange(len(units)), experiment.canaries.left_out)
     rows = [row for unit in inside for row in units[unit][: plan.rows_per_unit]]
-    first = folder.repeats(config.repeats)[0]
-    first.path.mkdir(mode=0o700, exist_ok=True)
-    with Ledger(first.ledger) as ledger:
-        for charge in experiment.charges:
-            ledger.append(
-                "release",
-                **charge.to_dict(),
-                schema=SCHEMA,
-                id=random_bytes.token_hex(16),
-                time=now(),
-                source=train.fingerprint,
-                private="source: who guesses the whole data can confirm the guess by a hash",
-            )
+    identifier, when = random_bytes.token_hex(16), now()
+    for training in folder.repeats(config.repeats):  # each was trained with it, and says so
+        training.path.mkdir(mode=0o700, exist_ok=True)
+        with Ledger(training.ledger) as ledger:
+            for charge in experiment.charges:
+                ledger.append(
+                    "release",
+                    **charge.to_dict(),
+                    schema=SCHEMA,
+                    id=identifier,
+                    time=when,
+                    source=train.fingerprint,
+                    private="source: who guesses the whole data can confirm the guess by a hash",
+                )
     key = new_key() if config.seed is None else key_from_seed(_seed_of(config.seed))
     schema = learn_schema(train.rows.take(rows), experiment.opened, plan, key)
     write_text(folder.schema, schema.to_toml(_HEAD))

@@ -16,7 +16,7 @@ class PublicData(NamedTuple):
 
 @runtime_checkable
 class TaskModel(Protocol):
-    """A model of a preset: a small network on hashed words, or a language model with a head."""
+    """A model of a preset: hashed words, a language model, features with a head, or a table."""
 
     @property
     def max_length(self) -> int:

@@ -107,7 +107,7 @@ def _without_plan(
     if opened is not None and opened.is_open:
         parts = _with_table(parts, table or placeholder(opened))
     if not quiet:
-        for decision in data.decisions:
+        for decision in (*data.decisions, *data.skipped):
             print(f"data: {decision}", file=sys.stderr)
     task = preset.model.build(parts.train, PublicData(config.data_dir, config.download, quiet))
     unit = _unit(config, parts.train)
@@ -134,6 +134,7 @@ def _without_plan(
         parts=parts,
         decisions=data.decisions,
         assumed_public=data.assumed_public,
+        columns=data.columns,
         opened=opened,
         schema_plan=_schema_plan(config, preset, opened, num_units),
         generated=generated,

@@ -10,7 +10,6 @@ import jax
 
 from trustml.data.tables import read_schema
 from trustml.plan import PrivacyPlan
-from trustml.plan.charges import total_charge
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig, check_changes
@@ -186,12 +185,13 @@ def _describe_run(folder: Path, experiment: Experiment, written, command: str) -
     if task.tokenizer is not None:
         task.tokenizer.save(files.tokenizer)
     table = experiment.parts.train.table
-    if table is not None and not table.learned:
+    if table is not None and not files.schema.exists():  # a learned one is there already
         write_text(files.schema, table.to_toml())
     resolved = {
         "settings": experiment.settled.to_dict(),
         "report": to_json(describe(experiment)),
         "network": task.config,
+        "columns": experiment.columns,
         "whole": True,  # the last line: YAML that was cut off is often still valid
     }
     _write_resolved(folder, resolved)
@@ -208,13 +208,21 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _resumable(folder: Path):
     """Adds to an interrupt or a failed write how to resume the run."""
-    way = f"go on with: trustml train --resume {shlex.quote(str(folder))}"
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(way) from None
+        raise KeyboardInterrupt(_way_on(folder)) from None
     except OSError as error:
-        raise OSError(f"{str(error).rstrip('.')}; {way}") from error
+        raise OSError(f"{str(error).rstrip('.')}; {_way_on(folder)}") from error
+
+
+def _way_on(folder: Path) -> str:
+    files = RunFolder(folder)
+    if files.resolved.exists():
+        return f"go on with: trustml train --resume {shlex.quote(str(folder))}"
+    if files.schema.exists():
+        return f"the budget of a schema is spent: add that of {folder}, and use {files.schema}"
+    return f"start again; {folder} holds nothing of use"
 
 
 class _Training(NamedTuple):
@@ -281,7 +289,7 @@ class _Training(NamedTuple):
                 checkpoint_every=config.checkpoint_every,
                 keep=True,
                 seed=seed,
-                delta=experiment.delta - total_charge(experiment.charges)[1],
+                delta=experiment.delta,
                 progress=False if self.quiet else label,
             )
 

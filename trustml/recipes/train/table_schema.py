@@ -5,7 +5,9 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from trustml.data.errors import DataError
 from trustml.data.files import source_of
+from trustml.data.files.options import ROW
 from trustml.data.tables import TableSchema, read_schema
 from trustml.data.tables.guessing import guess_schema
 from trustml.recipes.settings import REQUIRED, Settings, knob, settings
@@ -94,6 +96,10 @@ def _checked(config: TrainConfig, table: TableSchema) -> TableSchema:
 
 
 def _guessed(source: Any, label: str, unit: str | None) -> TableSchema:
+    if unit not in (None, ROW, *source.columns):
+        raise DataError(
+            f"`--unit` must be a column, got {unit!r}; there are {', '.join(source.columns)}."
+        )
     rows = (row for _, row in itertools.islice(source.rows(None, lambda _: None), _SAMPLE))
     return guess_schema(source.columns, rows, label=label, without=() if unit is None else (unit,))
 

@@ -18,6 +18,7 @@ from trustml.recipes.train.models import PublicData
 from trustml.recipes.train.public_text import public_text
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
+_OF_ALL_LAYERS = ("all", "lora", "bitfit")
 _HEAD = "^(head|pooler)/"  # always trained: it may start from random weights
 
 
@@ -147,7 +148,7 @@ class TextModel:
         return _without_weights(config, _head_of(schema.task), self._options(), tokenizer)
 
     def _options(self) -> Options:
-        return Options(lora=Lora(rank=self.lora_rank) if self.trainable == "lora" else None)
+        return _options(self.trainable, self.lora_rank if self.trainable == "lora" else None)
 
     def _facts(self, schema: Examples, model: Any) -> dict[str, Any]:
         return {
@@ -183,9 +184,7 @@ class TextModel:
 
     def check_names(self, names: list[str]) -> None:
         """Refuses a pattern without any match: a typing error would train the head alone."""
-        named = self.trainable in ("all", "lora", "bitfit") or re.fullmatch(
-            r"last-\d+", self.trainable
-        )
+        named = self.trainable in _OF_ALL_LAYERS or re.fullmatch(r"last-\d+", self.trainable)
         if not named and not any(map(matching(self.trainable), names)):
             raise ValueError(
                 "must be all, lora, bitfit, last-K, or a pattern that matches the name of a "
@@ -242,9 +241,15 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
         tags=tuple(config["tags"]),
         logits_bias=config["logits_bias"],
     )
-    options = Options(lora=None if rank is None else Lora(rank=rank))
+    options = _options(config["train"], rank)
     head = _head_of(config["task"])
     return _without_weights(sizes, head, options, TextTokenizer.from_folder(tokenizer))
+
+
+def _options(trainable: str, rank: int | None) -> Options:
+    # Other choices name single layers, which a loop over layers has not.
+    scan = None if trainable in _OF_ALL_LAYERS else False
+    return Options(scan=scan, lora=None if rank is None else Lora(rank=rank))
 
 
 def writer(model: Any) -> Any:

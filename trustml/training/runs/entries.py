@@ -33,13 +33,18 @@ class Segment:
 class Summary:
     """The state of a run, by the entries of its ledger."""
 
-    charges: list[Charge] = dataclasses.field(default_factory=list)  # beside the training
+    releases: dict[str, Charge] = dataclasses.field(default_factory=dict)  # beside the training
     run: dict[str, Any] = dataclasses.field(default_factory=dict)
     segments: list[Segment] = dataclasses.field(default_factory=list)
     checkpoints: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # the latest two
     end: dict[str, Any] | None = None
     head: str = START  # hash of the last entry
     floor: int = 0  # what earlier processes reserved in this segment: it may have been released
+
+    @property
+    def charges(self) -> list[Charge]:
+        """What was released beside the training, before it."""
+        return list(self.releases.values())
 
     @property
     def charged(self) -> int:
@@ -61,7 +66,8 @@ def add_entry(summary: Summary, entry: dict[str, Any]) -> str | None:
     if kind == "release":
         if summary.run:
             return "a release beside the training after the run had begun"
-        summary.charges.append(Charge(**{name: entry[name] for name in Charge._fields}))
+        charge = Charge(**{name: entry[name] for name in Charge._fields})
+        summary.releases[entry["id"]] = charge  # several repeats share one
         return None
     if (kind == "run") == bool(summary.run):
         return "a run must begin with one entry `run`, after what was released before it"

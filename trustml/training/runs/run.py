@@ -10,6 +10,7 @@ import time
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from trustml.plan.charges import Charge
 from trustml.training.privatizer import kept_of
 from trustml.training.runs import checkpoint
 from trustml.training.runs.digest import state_digest
@@ -37,6 +38,8 @@ class MemoryRun:
         self._began, self._done = time.monotonic(), 0
 
     ended, stopped = False, ""
+
+    charges = ()  # nothing is released beside it
 
     @property
     def charged(self) -> int:
@@ -114,6 +117,11 @@ class FolderRun:
     def charged(self) -> int:
         """Releases that count against the budget."""
         return self._ledger.summary.charged
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What was released beside the training, before it."""
+        return tuple(self._ledger.summary.charges)
 
     @property
     def stopped(self) -> str:
