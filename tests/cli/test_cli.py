@@ -137,7 +137,7 @@ def test_the_configuration_is_kept_as_written_and_as_resolved(finished):
     assert written == {**tiny, "audit": True, "audit_canaries": 300, "seed": 3}
     resolved = yaml.safe_load((finished / "resolved.yaml").read_text())
     followed = {"task": "nlu", "data": "synthetic", "audit_rows": 1000, "max_examples_per_unit": 1}
-    followed["physical_batch_size"] = 256  # what `auto` found
+    followed |= {"preset": "synthetic", "physical_batch_size": 256}  # what `auto` found
     assert TrainConfig(**resolved["settings"]) == TrainConfig(**written, **followed)
 
 
@@ -472,7 +472,7 @@ def test_a_ledger_of_another_format_is_not_added_up(tmp_path, capsys, monkeypatc
     monkeypatch.setattr("trustml.training.runs.resume.SCHEMA", 1)
     train(tmp_path / "run")
     assert main(["plan", "--ledger", str(tmp_path / "run")]) == 2
-    assert "`ledger` must be of format 2, got" in capsys.readouterr().err
+    assert "`ledger` must be of format 3, got" in capsys.readouterr().err
 
 
 # --- The report of other runs ---

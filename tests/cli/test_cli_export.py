@@ -1,5 +1,6 @@
 """`trustml export` to other programs: the lines on the card run, with the model's own results."""
 
+import hmac
 import json
 import re
 import warnings
@@ -91,10 +92,15 @@ def test_a_failure_leaves_nothing_half_written(finished, tmp_path, monkeypatch):
 
 def test_the_card_states_the_data_by_a_fingerprint_alone(finished, tmp_path):
     report = json.loads((finished / "report.json").read_text())
+    first = json.loads((finished / "ledger.jsonl").read_text().splitlines()[0])
+    plain = report["data"]["fingerprint"]
+    keyed = hmac.new(first["hash"].encode(), plain.encode(), "sha256").hexdigest()
     for flags, shown in (([], True), (["--no-fingerprint"], False)):
         out = tmp_path / f"out{len(flags)}"
         assert main(["export", str(finished), "--out", str(out), *flags]) == 0
-        assert (report["data"]["fingerprint"] in (out / "README.md").read_text()) == shown
+        card = (out / "README.md").read_text()
+        assert (keyed in card) == shown
+        assert plain not in card
 
 
 @pytest.fixture(scope="module")

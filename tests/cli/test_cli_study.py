@@ -207,7 +207,10 @@ def test_a_shared_setting_may_not_change(trained, tmp_path, capsys):
         (["--mechanisms", "exact,magic"], "`--mechanisms` must be of exact, edp-sgd"),
         (["--models", "a/bert,b/bert"], "`--models` must differ in the last part"),
         (["--audit-rows", "0"], "`--audit-rows` must be at least 1, got 0"),
-        (["--data", "nothing"], "`--data` must be synthetic or a set of the catalogue"),
+        (
+            ["--data", "nothing"],
+            "`--data` must be a file of rows, synthetic or a set of the catalogue",
+        ),
         (["--preset", "nothing"], "`--preset` must be one of"),
     ],
 )

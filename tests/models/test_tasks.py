@@ -245,7 +245,7 @@ def test_shorter_batches_change_nothing_but_their_shape(build, most):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
-def test_batches_of_one_program_are_not_shortened():
+def test_batches_of_a_mesh_are_not_shortened():
     plan = trustml.PrivacyPlan(
         clip_norm=1.0, noise_multiplier=1.0, sample_rate=0.5, steps=1, expected_batch=1
     )
@@ -254,6 +254,6 @@ def test_batches_of_one_program_are_not_shortened():
             lambda p, u: 0.0,
             optax.sgd(0.1),
             plan,
-            physical_batch_size="auto",
+            mesh=jax.make_mesh((1,), ("data",)),
             shorten=lambda r, t: r,
         )

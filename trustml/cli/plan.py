@@ -143,7 +143,7 @@ def _show_spent(totals: list[Total], delta: float) -> None:
         print(
             "These data have different hashes, as one file has with other columns or parts. If the "
             "same people are in them, add them up: epsilon "
-            f"{_epsilon(sum(total.epsilon for total in totals))} at delta {len(totals) * delta:g}."
+            f"{_epsilon(sum(total.epsilon for total in totals))} at delta {len(totals) * delta}."
         )
 
 

@@ -127,6 +127,7 @@ def test_charges_add_up_and_the_run_ends_where_the_budget_does(entries, charged,
 
 RELEASE = {
     "entry": "release",
+    "id": "e" * 32,
     "what": "schema",
     "epsilon": 0.5,
     "delta": 1e-6,
