@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from trustml.data.buckets import shortener
 from trustml.data.examples import Examples
 from trustml.data.rows import Tagged, Text
 from trustml.models.features import NORM
@@ -96,6 +97,20 @@ def test_absent_examples_of_a_unit_weigh_nothing(features, data):
         strict=True,
     ):
         np.testing.assert_allclose(left, right, atol=1e-6)
+
+
+def test_a_batch_of_short_rows_is_cut_without_a_change(features, data):
+    task = task_of(data, features, max_length=32)
+    units = task.encode(data).arrays
+    cut = shortener(units)(units, np.ones(3, bool))
+    assert cut["features"].shape[1] == cut["tags"].shape[1] == 8
+    params = task.start(0)
+    for one, other in zip(
+        jax.tree.leaves(jax.vmap(jax.grad(task.network.loss), (None, 0))(params, units)),
+        jax.tree.leaves(jax.vmap(jax.grad(task.network.loss), (None, 0))(params, cut)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_words_beyond_the_evaluated_ones_are_outside(features, data):
