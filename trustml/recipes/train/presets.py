@@ -125,7 +125,7 @@ _TUNED_ON_FEATURES = (
 )
 
 _TUNED_ON_WORD_FEATURES = (
-    "chosen by about twenty runs on the training part of wnut17, evaluated on its validation part; "
+    "chosen by about fifteen runs on the training part of wnut17, evaluated on its validation part; "
     "there this tuning saw the data and is outside the guarantee"
 )
 
