@@ -148,6 +148,23 @@ def test_a_head_on_features_leaves_with_its_encoder(to, featured, tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")
+def test_a_head_that_tags_by_features_leaves_as_weights_alone(featured, tmp_path, capsys):
+    run, out = str(tmp_path / "run"), tmp_path / "out"
+    call = ["train", "--data", "synthetic", "--task", "tag", "--model", str(featured / "encoder")]
+    call += ["--steps", "2", "--batch", "8", "--max-length", "8", "--audit-canaries", "4"]
+    assert main([*call, "--audit", "--no-baseline", "--quiet", "--out", run]) == 0
+    assert main(["export", run, "--out", str(out)]) == 0
+    head = trustml.recipes.load_model(run).params["head"]
+    np.testing.assert_array_equal(
+        load_file(out / "model.safetensors")["head.kernel"], head["kernel"]
+    )
+    capsys.readouterr()
+    assert main(["export", run, "--out", str(tmp_path / "other"), "--to", "jax"]) == 2
+    assert "`--to` must be one of safetensors for this model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("relaxed_promotion")
 def test_what_is_trained_on_a_file_predicts_the_rows_of_another(featured, tmp_path):
     file, out = tmp_path / "new.csv", tmp_path / "out.jsonl"
     file.write_text("id,message\n1,where is my order\n2,play some jazz\n")

@@ -37,7 +37,8 @@ def here(monkeypatch):
 @pytest.mark.parametrize("task", feature_models.TASKS)
 def test_texts_are_read_as_features_where_the_encoder_is_installed(task):
     chosen = TrainConfig(data="mine.csv", task=task)
-    assert resolve_preset(chosen).model == FeatureModel()
+    length = 32 if task == "tag" else 128
+    assert resolve_preset(chosen).model == FeatureModel(max_length=length)
     assert not lacks_encoder(chosen)
     named = dataclasses.replace(chosen, model="conv")
     assert isinstance(resolve_preset(named).model, WordModel)
@@ -59,7 +60,7 @@ def test_without_the_encoder_texts_are_hashed_words_and_a_line_says_the_price():
 @pytest.mark.usefixtures("here")
 def test_other_tasks_keep_their_default():
     assert preset_name(with_task(TrainConfig())) == "synthetic"
-    assert preset_name(with_task(TrainConfig(task="tag"))) == "tag"
+    assert preset_name(TrainConfig(task="nlu", data="mine.csv")) == "nlu"
 
 
 def test_what_a_run_resolved_to_does_not_change_with_what_is_installed(monkeypatch):
@@ -70,7 +71,7 @@ def test_what_a_run_resolved_to_does_not_change_with_what_is_installed(monkeypat
     assert isinstance(resolve_preset(again).model, WordModel)
 
 
-def test_states_of_tokens_are_refused():
+def test_intents_with_slots_are_refused():
     with pytest.raises(ValueError, match="must not be features for the task 'nlu'"):
         FeatureModel().build(snips.generated(3), PublicData(quiet=True))
 

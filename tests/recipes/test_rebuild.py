@@ -182,6 +182,23 @@ def test_a_head_on_features_is_rebuilt_with_the_encoder_that_it_was_trained_on(m
 
 
 @pytest.mark.usefixtures("relaxed_promotion")
+def test_a_head_that_tags_by_features_is_rebuilt(models, tmp_path):
+    examples = part("tag")
+    made = FeatureModel(name=str(models["bert"]), max_length=4)
+    trained = made.build(examples, PublicData(quiet=True))
+    start = trained.start(0)["head"]
+    noise = jax.random.normal(jax.random.key(0), start["kernel"].shape)
+    params = {"head": {**start, "kernel": noise}}
+    wanted = trained.predict(params, examples, False)
+    assert len({tag for row in wanted for tag in row}) > 2
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    model = TrainedModel(again, params, schema, "")
+    assert model.labels == examples.labels
+    found = model.predict([row.tokens for row in examples.rows])
+    assert [one.tags for one in found] == wanted
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
 def test_a_task_says_what_a_row_lacks(models, tmp_path):
     trained = make("qa", models).build(part("qa"), PublicData(quiet=True))
     again, schema = rebuilt(trained, RunFolder(tmp_path))

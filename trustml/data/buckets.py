@@ -161,7 +161,7 @@ def _shapes(lengths: Int[np.ndarray, " row"], longest: int) -> Int[np.ndarray, "
 _MASKED = {
     "mask": (
         *("mask", "ids", "types", "tokens", "chars", "tags", "tag_mask", "context_mask"),
-        *("labels", "label_mask", "loss_mask"),
+        *("labels", "label_mask", "loss_mask", "features"),
     ),
     "target_mask": ("target_mask", "target_ids"),
 }

@@ -1,7 +1,8 @@
 """Features of texts by a frozen encoder, as a small head under a fixed bound learns best from.
 
 A bound on a row's gradient bounds the product of the row's features and its error, so all rows get
-one norm. Several layers are joined; bench/accuracy.py measures the middle and the last one.
+one norm. Several layers are joined; bench/accuracy.py measures the middle and the last one. Words
+are tagged by the middle layer alone, `trustml.models.word_features`.
 """
 
 import dataclasses
@@ -55,7 +56,7 @@ class TextFeatures:
         means = self.encoder.embed(
             texts, layers=self.layers, max_length=self.max_length, progress=progress
         )
-        joined = _unit(means) / np.float32(np.sqrt(len(self.layers)))
+        joined = unit_vectors(means) / np.float32(np.sqrt(len(self.layers)))
         return np.float32(NORM) * joined.reshape(len(texts), -1)
 
     def of_tokens(self, unit: dict[str, Any]) -> Float[jax.Array, " feature"]:
@@ -70,7 +71,12 @@ class TextFeatures:
         return (NORM / len(self.layers) ** 0.5) * joined.reshape(-1)
 
 
-def _unit(vectors: Float[np.ndarray, "*rows width"]) -> Float[np.ndarray, "*rows width"]:
+def unit_vectors(vectors: Float[np.ndarray, "*rows width"]) -> Float[np.ndarray, "*rows width"]:
+    """The vectors with norm 1; zeros stay zeros.
+
+    >>> unit_vectors(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(norms, np.float32(1e-6))
 

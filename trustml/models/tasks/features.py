@@ -15,9 +15,9 @@ from trustml.models.features import NORM, TextFeatures, build_feature_head
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
 from trustml.models.tasks.task import Encoded, Task
 
-_PARTS = 4  # parts of the data whose features stay in memory: a run evaluates the same ones
+PARTS = 4  # parts of the data whose features stay in memory: a run evaluates the same ones
 _CERTAINTY = 10.0  # score of a text that is the name of its class
-_STATEMENT = (
+STATEMENT = (
     "features: of a row by itself, by a frozen encoder whose weights are taken to be public; "
     "rounding apart, no other row moves them"
 )
@@ -53,7 +53,7 @@ def features_task(
         kinds = ", ".join(PROBLEM_TYPES)
         raise ValueError(f"`schema` must be of a task on whole texts ({kinds}), got {kind!r}.")
     network = build_feature_head(features.width, num_outputs(schema), PROBLEM_TYPES[kind])
-    of = read or functools.lru_cache(_PARTS)(lambda part: features(texts_of(part)))
+    of = read or functools.lru_cache(PARTS)(lambda part: features(texts_of(part)))
 
     def encode(examples: Examples) -> Encoded:
         arrays = {"features": of(examples), "label": label_array(examples)}
@@ -75,7 +75,7 @@ def features_task(
         predict,
         functools.partial(_start, schema, features, network),
         {**config, "architectures": ["trustml.models.features"], "task": kind, **_facts(schema)},
-        (_STATEMENT, *disclosures),
+        (STATEMENT, *disclosures),
         scores=scores if schema.labels else None,
     )
 

@@ -96,7 +96,7 @@ def hashed_words_task(
     def predict(params, examples, quick):
         del quick
         inputs = read(examples)
-        return _in_words(made.predict(params, inputs), examples, labels, tags)
+        return in_words(made.predict(params, inputs), examples, labels, tags)
 
     one = jax.jit(jax.vmap(lambda params, unit: made.logits(params, unit)[0], (None, 0)))
 
@@ -165,7 +165,8 @@ def _encode(examples, tokenizer: Tokenizer, labels, tags, length: int) -> dict[s
     return arrays
 
 
-def _in_words(predicted, examples: Examples, labels, tags):
+def in_words(predicted, examples: Examples, labels, tags):
+    """Predicted indices of labels and of tags as names; words beyond the tags are "O"."""
     label_of_rows, tags_of_rows = (None if part is None else np.asarray(part) for part in predicted)
     if tags_of_rows is None:
         return read_labels(examples, predicted[0])

@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
 def default_target(run: FinishedRun) -> str:
     """The format that a run's model is in by default."""
-    if has_features(run):
+    if has_features(run) and not _tags_by_features(run):
         return "sentence-transformers"
     return "transformers" if _is_language_model(run) else "safetensors"
 
@@ -52,6 +52,15 @@ def _is_language_model(run: FinishedRun) -> bool:
 
 def _generates(run: FinishedRun) -> bool:
     return run.network["task"] == "seq2seq"
+
+
+def _tags_by_features(run: FinishedRun) -> bool:
+    """Whether the input are vectors of words, which only this package cuts out of an encoder."""
+    return has_features(run) and run.network["task"] == "tag"
+
+
+def _is_function(run: FinishedRun) -> bool:
+    return not (_generates(run) or _tags_by_features(run))
 
 
 def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
@@ -109,11 +118,13 @@ TARGETS = {
         _is_language_model, _write_transformers, "transformers", usage.of_transformers
     ),
     "sentence-transformers": Target(
-        lambda run: has_features(run) and not run.network["random_weights"],
+        lambda run: (
+            has_features(run) and not run.network["random_weights"] and not _tags_by_features(run)
+        ),
         _write_sentence_transformers,
         "sentence-transformers",
         usage.of_sentence_transformers,
     ),
-    "jax": Target(lambda run: not _generates(run), write_jax, "jax", usage.of_jax),
-    "onnx": Target(lambda run: not _generates(run), write_onnx, "onnx", usage.of_onnx),
+    "jax": Target(_is_function, write_jax, "jax", usage.of_jax),
+    "onnx": Target(_is_function, write_onnx, "onnx", usage.of_onnx),
 }

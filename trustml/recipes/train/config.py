@@ -113,7 +113,7 @@ class TrainConfig(Settings):
         "trained weights: features (a head on frozen features), all, lora, bitfit, last-K, or a "
         "pattern of names",
         _MODEL,
-        shown="features of an encoder for whole texts, else all",
+        shown="features of an encoder to classify or to tag, else all",
     )
     max_length: int | None = knob(
         None, "largest number of words or tokens of a row", _MODEL, least=1

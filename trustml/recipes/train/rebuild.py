@@ -96,9 +96,14 @@ def _schema_of_features(config: Mapping[str, Any]) -> Examples:
 
 def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
     from trustml.models.tasks.features import features_task
-    from trustml.recipes.train.feature_models import rebuilt_features
+    from trustml.models.tasks.word_features import word_features_task
+    from trustml.recipes.train.feature_models import rebuilt_features, rebuilt_word_features
 
     del folder
+    if config["task"] == "tag":
+        lengths = {name: config[name] for name in ("max_length", "evaluation_length")}
+        words = rebuilt_word_features(config)
+        return word_features_task(schema, words, config=dict(config), **lengths)
     return features_task(schema, rebuilt_features(config), config=dict(config))
 
 

@@ -98,7 +98,7 @@ def _without_plan(
     _check_settings(config)
     config = with_task(config, rows)
     if not quiet and lacks_encoder(config):
-        print(f"train: {advice()}", file=sys.stderr)
+        print(f"train: {advice(str(config.task))}", file=sys.stderr)
     # Kept by name: what a resumed run trains must not depend on what is installed.
     config = dataclasses.replace(config, preset=preset_name(config))
     preset = resolve_preset(config)
