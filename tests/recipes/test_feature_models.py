@@ -52,9 +52,10 @@ def test_without_the_encoder_texts_are_hashed_words_and_a_line_says_the_price():
     assert lacks_encoder(config())
     assert not lacks_encoder(config(model="conv"))
     assert not lacks_encoder(with_task(TrainConfig()))  # nlu
-    line = feature_models.advice()
-    assert "\n" not in line
-    assert 'pip install -e ".[encoder]"' in line
+    for task in feature_models.TASKS:
+        line = feature_models.advice(task)
+        assert "\n" not in line
+        assert 'pip install -e ".[encoder]"' in line
 
 
 @pytest.mark.usefixtures("here")
