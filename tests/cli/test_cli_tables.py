@@ -64,6 +64,7 @@ def test_a_table_trains_by_its_public_schema(folder, capsys):
     assert "by 2 other columns" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_learned_schema_is_charged_once_whatever_interrupts_the_run(folder, capsys, monkeypatch):
     call = ["train", "people.csv", "--label", "income", "--unit", "person", *TINY]
     call += ["--learn-schema", "1", "--epsilon", "4", "--max-examples-per-unit", "2"]
