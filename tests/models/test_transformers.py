@@ -62,15 +62,10 @@ EXACT = [
     ("gpt2", "tag", Options(scan=True)),
     ("bart", "seq2seq", Options(scan=True, lora=Lora(rank=2, targets="attention/query$"))),
     ("llama", "lm", Options(scan=True, remat=True, lora=Lora(rank=2))),
-    *(
-        pytest.param(kind, head, options, marks=pytest.mark.slow)
-        for kind, head, options in (
-            ("mistral", "classify", Options(scan=True)),
-            ("qwen2", "tag", Options()),
-            ("qwen3", "qa", Options(scan=True)),
-            ("gemma", "nlu", Options(remat=True)),
-        )
-    ),
+    ("mistral", "qa", Options(scan=True)),
+    ("qwen2", "tag", Options()),
+    ("qwen3", "qa", Options(scan=True)),
+    ("gemma", "nlu", Options(remat=True)),
 ]
 
 
