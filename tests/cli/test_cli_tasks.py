@@ -77,6 +77,7 @@ def test_a_model_for_another_problem_is_one_line(models, tmp_path, capsys):
     fields["problem_type"] = "multi_label_classification"
     (folder / "config.json").write_text(json.dumps(fields))
     call = ["train", "--data", "ag_news", "--model", str(folder), "--max-length", "16", *TINY]
+    call += ["--trainable", "all"]
     assert main([*call, "--out", str(tmp_path / "run")]) == 2
     shown = capsys.readouterr().err
     assert "`--model` must tell one class out of several" in shown
@@ -131,7 +132,7 @@ def test_bad_input_is_one_line(arguments, text, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--max-length", "4000"], "`--max-length` must be from 8 to 128"),
+        (["--max-length", "4000", "--trainable", "all"], "`--max-length` must be from 8 to 128"),
         (["--trainable", "("], "`pattern` must be a regular expression"),
         (["--trainable", "last-9"], "`count` must be from 0 to"),
         (["--trainable", "nothing-like-it"], "`--trainable` nothing-like-it: must be all, lora"),

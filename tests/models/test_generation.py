@@ -27,7 +27,6 @@ LLAMA = dataclasses.replace(
         "activation": "silu",
         "num_heads": 4,
         "num_kv_heads": 2,
-        "rope": None,
     },
     **{"head_width": None},
 )
