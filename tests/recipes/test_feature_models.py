@@ -11,8 +11,8 @@ from trustml.recipes.train import feature_models
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.feature_models import FeatureModel
 from trustml.recipes.train.models import PublicData
-from trustml.recipes.train.presets import lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.train.resolve import resolve, with_task
+from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.train.text_models import TextModel
 from trustml.recipes.train.word_models import WordModel
 

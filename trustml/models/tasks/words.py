@@ -104,18 +104,12 @@ def hashed_words_task(
         return np.asarray(one(params, read(examples)))
 
     config = {
-        "architectures": ["trustml.models.joint.nlu"],
-        "task": kind,
+        **_facts(schema, labels),
         "kind": network,
         "sizes": dict(sizes),
-        "intents": list(labels),
-        "slots": list(schema.slots if kind == "nlu" else schema.labels if kind == "tag" else ()),
         "tokenizer": {"kind": "hash", "buckets": buckets},
         "max_length": evaluation_length,
-        "dtype": "float32",
     }
-    if schema.value_range is not None:
-        config["value_range"] = list(schema.value_range)
     begin = start or (lambda net, seed: net.init(jax.random.key(seed)))
     statements = (tokenizer.statement, *disclosures)
     return Task(
@@ -128,6 +122,20 @@ def hashed_words_task(
         statements,
         scores=scores if labels else None,
     )
+
+
+def _facts(schema: Examples, labels: Sequence[str]) -> dict[str, Any]:
+    """What rebuilds the network, of the data alone."""
+    slots = {"nlu": schema.slots, "tag": schema.labels}.get(schema.task, ())
+    numbers = {} if schema.value_range is None else {"value_range": list(schema.value_range)}
+    return {
+        "architectures": ["trustml.models.joint.nlu"],
+        "task": schema.task,
+        "intents": list(labels),
+        "slots": list(slots),
+        "dtype": "float32",
+        **numbers,
+    }
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -99,7 +99,7 @@ def _joined(before: tuple, asked: tuple) -> tuple:
 
 def _default_model(config: TrainConfig) -> str:
     from trustml.recipes.train.loading import with_task
-    from trustml.recipes.train.presets import resolve_preset
+    from trustml.recipes.train.resolve_preset import resolve_preset
     from trustml.recipes.train.text_models import TextModel
 
     model = resolve_preset(with_task(config)).model

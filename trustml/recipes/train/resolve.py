@@ -23,7 +23,8 @@ from trustml.recipes.train.feature_models import advice
 from trustml.recipes.train.learned_schema import placeholder, schema_plan
 from trustml.recipes.train.loading import load_data, with_task
 from trustml.recipes.train.models import PublicData, TaskModel
-from trustml.recipes.train.presets import Preset, lacks_encoder, preset_name, resolve_preset
+from trustml.recipes.train.presets import Preset
+from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.waiting import waiting
 from trustml.training.checks import check_physical_batch_size
 
