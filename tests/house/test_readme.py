@@ -12,6 +12,7 @@ from trustml.models.pretrained.public_text import PublicModel, public_model
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+SHORTER = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_loop_runs_and_is_as_short_as_promised(capsys):
@@ -29,7 +30,7 @@ def test_the_loop_runs_and_is_as_short_as_promised(capsys):
 @pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_language_model_is_trained_as_shown(tmp_path):
-    _, code = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    _, _, code = SHORTER
     recipe = PublicModel(
         kind="bert", vocabulary=200, features=8, layers=1, heads=2, length=16, steps=2, batch=4
     )
@@ -54,7 +55,7 @@ def test_a_language_model_is_trained_as_shown(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_recipe_runs_as_shown(tmp_path, monkeypatch):
-    code, _ = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    predicting, code, _ = SHORTER
     small = "epsilon=3.0, steps=2, batch=64, baseline_steps=2, audit_rows=40, max_length=8"
     code = code.replace("epsilon=3.0", small).replace('"DATA"', repr(os.environ["TRUSTML_DATA"]))
     code = code.replace("trustml.recipes.run(", "result = trustml.recipes.run(")
@@ -62,7 +63,9 @@ def test_a_recipe_runs_as_shown(tmp_path, monkeypatch):
     names = {}
     with jax.numpy_dtype_promotion("standard"):
         exec(compile(code, "README.md", "exec"), names)
+        exec(compile(predicting.replace("messages-1", "first"), "README.md", "exec"), names)
     assert (tmp_path / "runs/first/report.html").exists()
+    assert names["model"].probabilities(["where is my order?"]).shape == (1, 4)
     assert "Trust report" in names["result"]._repr_html_()
 
 
