@@ -153,6 +153,7 @@ def bounded_sum(
     clip_norm,
     num_groups: int = 1,
     physical_batch_size: int | None = None,
+    has_aux: bool = False,
     clipping: str = "flat",
 ) -> BoundedSum:
     """Sums `f(params, unit)` over units, each bounded, within groups.
@@ -168,7 +169,8 @@ def bounded_sum(
         bound per subtree. Infinity only drops values that are not finite.
       num_groups: With more than one, every leaf of the sums has a leading group axis.
       physical_batch_size: Units computed at a time; the result does not depend on it beyond
-        rounding.
+        rounding. With 1 a unit is computed without a batch axis: its loops run as long as it needs.
+      has_aux: `f` returns `(value, aux)`; `info.aux` holds the second, stacked over units.
       clipping: `flat` for min(1, C / norm), `automatic` for C / (norm + 0.01).
 
     Returns:
@@ -185,7 +187,9 @@ def bounded_sum(
 
     def per_unit(params, units, keys):
         rest = () if keys is None else (keys,)
-        return stacked_values(jax.vmap(functools.partial(f, params))(units, *rest))
+        values = _each(functools.partial(f, params), (units, *rest))
+        values, aux = values if has_aux else (values, None)
+        return stacked_values(values, aux=aux)
 
     return BoundedSum(
         per_unit,
@@ -194,6 +198,14 @@ def bounded_sum(
         physical_batch_size=physical_batch_size,
         clipping=clipping,
     )
+
+
+def _each(f, units):
+    """`f` of every unit, stacked; of a single one without `vmap`, which makes its loops wait."""
+    if jax.tree.leaves(units)[0].shape[0] > 1:
+        return jax.vmap(f)(*units)
+    found = f(*jax.tree.map(lambda leaf: leaf[0], units))
+    return jax.tree.map(lambda leaf: leaf[None], found)
 
 
 def keys_of_units(key, size: int, shards: int = 1):

@@ -1,11 +1,23 @@
 """Training across devices or organisations: a round is a bounded sum over clients."""
 
-from trustml.federated.local import LocalTraining as LocalTraining
-from trustml.federated.rounds import FederatedState as FederatedState
-from trustml.federated.rounds import FederatedStep as FederatedStep
-from trustml.federated.rounds import RoundMetrics as RoundMetrics
-from trustml.federated.rounds import federated_step as federated_step
-from trustml.federated.rounds import private_federated_step as private_federated_step
-from trustml.federated.users import Clients as Clients
-from trustml.federated.users import drop_out as drop_out
-from trustml.federated.users import split_by_user as split_by_user
+from trustml.federated.algorithms import Algorithm as Algorithm
+from trustml.federated.algorithms import fedadagrad as fedadagrad
+from trustml.federated.algorithms import fedadam as fedadam
+from trustml.federated.algorithms import fedavg as fedavg
+from trustml.federated.algorithms import fedbuff as fedbuff
+from trustml.federated.algorithms import fedper as fedper
+from trustml.federated.algorithms import fedyogi as fedyogi
+from trustml.federated.algorithms import krum as krum
+from trustml.federated.algorithms import median as median
+from trustml.federated.algorithms import mimelite as mimelite
+from trustml.federated.algorithms import qfedavg as qfedavg
+from trustml.federated.algorithms import robust as robust
+from trustml.federated.algorithms import scaffold as scaffold
+from trustml.federated.algorithms import trimmed_mean as trimmed_mean
+from trustml.federated.asynchronous import Asynchronous as Asynchronous
+from trustml.federated.clients import Clients as Clients
+from trustml.federated.rounds import Round as Round
+from trustml.federated.rounds import rounds as rounds
+from trustml.federated.schedule import Schedule as Schedule
+from trustml.federated.selection import Selection as Selection
+from trustml.federated.step import FederatedStep as FederatedStep

@@ -108,7 +108,7 @@ def private_step(
         return _noisy_sums(step, gradient(strategy, physical_batch_size), scaling, keyed)
 
     def measure(state, rows):
-        key = _loss_key(state) if keyed else None
+        key = loss_key(state) if keyed else None
         if means:
             rows, _ = as_units(rows, jnp.zeros(plan.capacity, jnp.int32), means)
         return gradient(TUNE, None).tune(scaling.at(state)[0], rows, key)
@@ -134,7 +134,7 @@ def _noisy_sums(step: TrainStep, grad: ClippedGrad, scaling: Scaling, keyed: boo
 
     def sums_of(state, rows, group):
         units, owner = as_units(rows, group, means) if means else (rows, group)
-        key, clip = _loss_key(state) if keyed else None, state.mechanism.clip
+        key, clip = loss_key(state) if keyed else None, state.mechanism.clip
         at, back = scaling.at(state)
         sums, info = grad(at, units, owner, key, clip)
         counts = None if clip is None else whole_units(info, owner, clip)
@@ -190,7 +190,7 @@ def baseline_step(
         def sums_of(state, rows, group):
             trained, frozen = partition(state.params, trainable)
             size = group.shape[0]
-            keys = (keys_of_units(_loss_key(state), size, shards),) if keyed else ()
+            keys = (keys_of_units(loss_key(state), size, shards),) if keyed else ()
             check_loss(loss_fn, state.params, rows, *keys, has_aux=has_aux)
 
             def core(units, group):
@@ -223,7 +223,7 @@ def _of_a_unit(loss_fn: Callable, keyed: bool) -> Callable:
     return lambda params, unit: loss_fn(params, unit, jax.random.key(0, impl="threefry2x32"))
 
 
-def _loss_key(state):
+def loss_key(state):
     """A key for the losses of this step, from a part of the stream that noise never uses."""
     counter = (jnp.uint32(0), jnp.uint32(0), state.step.astype(jnp.uint32), jnp.uint32(_PURPOSE))
     words = chacha_blocks(state.key, counter)
