@@ -1,28 +1,24 @@
-"""Convolutions in the one layout that XLA's CPU code computes fast in any place of a program.
+"""Convolutions in a form that is quick in any place of a program; see `kernels.convolution`.
 
-It lays convolutions out afresh, but at the top of a program only: within a loop or a branch, and
-where it moves one out of them, a kernel's gradient took 70 times as long and an image's 10 times.
 Elsewhere than on CPUs everything stays as it is written.
 """
 
 import functools
+import operator
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from trustml.bookkeeping import cost
-from trustml.bookkeeping.values import INLINED, bind, literal_array, open_jaxpr
+from trustml.bookkeeping.values import bind, open_jaxpr
+from trustml.kernels.convolution import convolution
 
 
 def channels_last(function, *arguments):
-    """`function(*arguments)`, one array, with its convolutions laid out."""
+    """`function(*arguments)`, with its convolutions laid out."""
     if not cost.machine().lays_out_convolutions:
         return function(*arguments)
-    closed = jax.make_jaxpr(function)(*arguments)
-    jaxpr, consts = open_jaxpr(closed)
-    (found,) = _evaluated(jaxpr, consts, arguments)
-    return found
+    return in_loops(function)(*arguments)
 
 
 def bind_anywhere(eqn, *values):
@@ -33,9 +29,11 @@ def bind_anywhere(eqn, *values):
 
 
 def _convolution(eqn):
+    quick = functools.partial(convolution, **eqn.params)
+
     @jax.custom_vjp
-    def convolution(image, kernel):
-        return _laid_out(eqn, image, kernel)
+    def either_way(image, kernel):
+        return quick(image, kernel)
 
     def backward(operands, cotangent):
         def by(place):
@@ -48,38 +46,74 @@ def _convolution(eqn):
 
         return by(0), by(1)
 
-    convolution.defvjp(lambda *operands: (_laid_out(eqn, *operands), operands), backward)
-    return convolution
+    either_way.defvjp(lambda *operands: (quick(*operands), operands), backward)
+    return either_way
 
 
-def _evaluated(jaxpr, consts, arguments) -> list:
-    env = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
+def in_loops(function):
+    """`function` with its convolutions in a form that is quick within compiled loops, too.
 
-    def read(atom):
-        return literal_array(atom.val, atom.aval) if hasattr(atom, "val") else env[atom]
+    They are found in calls, loops, branches and what is rematerialised. Gradients have convolutions
+    of their own: take them first.
 
-    for eqn in jaxpr.eqns:
-        values = [read(atom) for atom in eqn.invars]
-        if eqn.primitive.name in INLINED:
-            inner, held = open_jaxpr(eqn.params["jaxpr"])
-            found = _evaluated(inner, held, values)
-        elif eqn.primitive.name == "conv_general_dilated":
-            found = [_laid_out(eqn, *values)]
-        else:
-            found = bind(eqn, *values)
-        env.update(zip(eqn.outvars, found, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    >>> step = in_loops(jax.grad(lambda kernel, image: jnp.convolve(image, kernel).sum()))
+    >>> step(jnp.ones(2), jnp.arange(3.0)).tolist()
+    [3.0, 3.0]
+
+    Args:
+      function: Of arrays to arrays, pytrees of them allowed.
+    """
+
+    def quick(*arguments):
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        changed = _changed(closed)
+        if changed is closed:
+            return function(*arguments)
+        found = jaxpr_as_fun(changed)(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shapes), found)
+
+    return quick
 
 
-def _laid_out(eqn, image, kernel):
-    """The equation on images [example, *space, channel] and kernels [*space, in, out]."""
-    numbers = eqn.params["dimension_numbers"]
-    last = image.ndim - 1
-    space = range(last - 1)
-    images = (0, last, *(1 + axis for axis in space))
-    order = jax.lax.ConvDimensionNumbers(images, (last, last - 1, *space), images)
-    moved = functools.partial(np.argsort, kind="stable")
-    image = jnp.transpose(image, np.asarray(numbers.lhs_spec)[moved(order.lhs_spec)])
-    kernel = jnp.transpose(kernel, np.asarray(numbers.rhs_spec)[moved(order.rhs_spec)])
-    found = eqn.primitive.bind(image, kernel, **{**eqn.params, "dimension_numbers": order})
-    return jnp.transpose(found, np.asarray(order.out_spec)[moved(numbers.out_spec)])
+def _changed(found):
+    """A jaxpr, open or closed, with its convolutions exchanged; itself where it has none."""
+    jaxpr, _ = open_jaxpr(found)
+    eqns = [each for eqn in jaxpr.eqns for each in _exchanged(eqn)]
+    if len(eqns) == len(jaxpr.eqns) and all(map(operator.is_, eqns, jaxpr.eqns)):
+        return found
+    changed = jaxpr.replace(eqns=eqns)
+    return changed if found is jaxpr else found.replace(jaxpr=changed)
+
+
+def _exchanged(eqn) -> list:
+    if eqn.primitive.name == "conv_general_dilated":
+        return _quick_equations(eqn)
+    params = {name: _inner(value) for name, value in eqn.params.items()}
+    if all(params[name] is value for name, value in eqn.params.items()):
+        return [eqn]
+    return [eqn.replace(params=params)]
+
+
+def _inner(value):
+    """A parameter of an equation; jaxprs in it are changed."""
+    if isinstance(value, Jaxpr | ClosedJaxpr):
+        return _changed(value)
+    if type(value) is tuple:
+        changed = tuple(map(_inner, value))
+        return value if all(map(operator.is_, changed, value)) else changed
+    return value
+
+
+def _quick_equations(eqn) -> list:
+    """What `kernels.convolution` makes of it, in the variables of the equation."""
+    shapes = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+    op = functools.partial(convolution, **eqn.params)
+    jaxpr, _ = open_jaxpr(jax.make_jaxpr(op)(*shapes))
+    known = dict(zip((*jaxpr.invars, *jaxpr.outvars), (*eqn.invars, *eqn.outvars), strict=True))
+
+    def renamed(atoms) -> list:
+        return [atom if hasattr(atom, "val") else known.get(atom, atom) for atom in atoms]
+
+    return [
+        one.replace(invars=renamed(one.invars), outvars=renamed(one.outvars)) for one in jaxpr.eqns
+    ]

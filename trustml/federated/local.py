@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PyTree
 
+from trustml.bookkeeping.layout import in_loops
 from trustml.bookkeeping.values import to_float32
 from trustml.clipping import combine, partition
 from trustml.clipping.losses import takes_key
@@ -61,7 +62,7 @@ class LocalTraining:
     ) -> Trained:
         """Trains from `params`; `adjust(gradient, trained)` may change each gradient before."""
         before, frozen = partition(params, self.trainable)
-        grad = jax.value_and_grad(self._batch_loss)
+        grad = in_loops(jax.value_and_grad(self._batch_loss))
 
         def step(number, state):
             trained, opt_state, total = state
@@ -85,7 +86,7 @@ class LocalTraining:
     def whole_gradient(self, params: PyTree, batches: Batches, key: Any) -> tuple[Any, PyTree]:
         """Mean loss over all rows of the client and its gradient, float32, both at `params`."""
         trained, frozen = partition(params, self.trainable)
-        grad = jax.value_and_grad(self._batch_loss)
+        grad = in_loops(jax.value_and_grad(self._batch_loss))
         held_rows = jnp.maximum(batches.work.rows.astype(jnp.float32), 1.0)
 
         def step(number, total):
