@@ -62,6 +62,26 @@ def _lstm(x, p, *, reverse=False):
     return jax.lax.scan(tick, (zero, zero), inputs, reverse=reverse)[1]
 
 
+def lstm(*, batch: int, time: int, embedding: int, width: int, vocabulary: int) -> Case:
+    """The next token by one LSTM."""
+    draw = Draw()
+    params = {
+        "embedding": draw.normal(vocabulary, embedding),
+        "input": draw.weight(embedding, 4 * width),
+        "bias": jnp.zeros(4 * width),
+        "recurrent": draw.weight(width, 4 * width),
+        "w": draw.weight(width, vocabulary),
+        "b": jnp.zeros(vocabulary),
+    }
+
+    def loss(p, tokens):
+        logits = _lstm(p["embedding"][tokens], p) @ p["w"] + p["b"]
+        return jnp.mean(cross_entropy(logits[:-1], tokens[1:]))
+
+    tokens = draw.integers(vocabulary, batch, time)
+    return Case(loss, params, tokens, f"LSTM {width}, {time} tokens, vocabulary {vocabulary}")
+
+
 def _layer(draw, width):
     zeros, ones = jnp.zeros, jnp.ones
     return {

@@ -13,8 +13,12 @@ GROUPS = 8  # of channels that GroupNorm normalises together
 def mlp(quick: bool) -> Case:
     """784-1024-1024-10."""
     batch, width = (8, 32) if quick else (256, 1024)
+    return dense_layers((784, width, width, 10), batch)
+
+
+def dense_layers(sizes: tuple[int, ...], batch: int) -> Case:
+    """A network of dense layers."""
     draw = Draw()
-    sizes = (784, width, width, 10)
     params = [{"w": draw.weight(a, b), "b": jnp.zeros(b)} for a, b in itertools.pairwise(sizes)]
 
     def loss(params, unit):
@@ -23,7 +27,7 @@ def mlp(quick: bool) -> Case:
             x = jax.nn.relu(x @ layer["w"] + layer["b"])
         return cross_entropy(x @ params[-1]["w"] + params[-1]["b"], unit["y"])
 
-    units = {"x": draw.normal(batch, 784), "y": draw.integers(10, batch)}
+    units = {"x": draw.normal(batch, sizes[0]), "y": draw.integers(sizes[-1], batch)}
     return Case(loss, params, units, f"MLP {sizes}, batch {batch}")
 
 
@@ -65,6 +69,36 @@ def cnn(quick: bool) -> Case:
     return Case(
         loss, params, units, f"CNN 28x28, {channels} and {2 * channels} channels, batch {batch}"
     )
+
+
+def pfl_cnn(side: int, channels: int, batch: int) -> Case:
+    """The network of pfl's benchmark on CIFAR-10, without its dropout: no padding, one pool."""
+    draw = Draw()
+    flat = ((side - 4) // 2) ** 2 * 2 * channels
+    params = {
+        "c1": draw.weight(3, 3, 3, channels),
+        "b1": jnp.zeros(channels),
+        "c2": draw.weight(3, 3, channels, 2 * channels),
+        "b2": jnp.zeros(2 * channels),
+        "d1": draw.weight(flat, 128),
+        "e1": jnp.zeros(128),
+        "d2": draw.weight(128, 10),
+        "e2": jnp.zeros(10),
+    }
+
+    def convolved(x, kernel, bias):
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.nn.relu(x + bias)
+
+    def loss(p, unit):
+        x = convolved(convolved(unit["x"][None], p["c1"], p["b1"]), p["c2"], p["b2"])
+        x = jax.nn.relu(_pooled(x).reshape(-1) @ p["d1"] + p["e1"])
+        return cross_entropy(x @ p["d2"] + p["e2"], unit["y"])
+
+    units = {"x": draw.normal(batch, side, side, 3), "y": draw.integers(10, batch)}
+    return Case(loss, params, units, f"pfl's CNN, {side}x{side}, {channels} channels")
 
 
 def resnet(quick: bool) -> Case:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .text import BiLstm, Transformer
-from .vision import Cnn, Mlp, ResNet
+from .text import BiLstm, Lstm, Transformer
+from .vision import Cnn, Mlp, PflCnn, ResNet
 
 
 def _heads(width):
@@ -54,6 +54,8 @@ def _width(shapes):
 _BUILDERS: dict[str, Callable] = {
     "mlp": lambda shapes, _: Mlp(shapes),
     "cnn": lambda shapes, _: Cnn(shapes),
+    "pfl-cnn": lambda shapes, _: PflCnn(shapes),
+    "lstm": lambda shapes, _: Lstm(shapes),
     "resnet": lambda shapes, _: ResNet(shapes),
     "bilstm": _bilstm,
     "bert": _transformer("bert"),

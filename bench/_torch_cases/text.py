@@ -36,6 +36,30 @@ class BiLstm(nn.Module):
         return per_example(intent, units["y"]) + per_example(tags, units["tags"])
 
 
+class Lstm(nn.Module):
+    """The next token by one LSTM."""
+
+    def __init__(self, shapes):
+        super().__init__()
+        width = shapes["recurrent"][0]
+        self.embedding = nn.Embedding(*shapes["embedding"])
+        self.lstm = nn.LSTM(shapes["embedding"][1], width, batch_first=True)
+        self.output = nn.Linear(*shapes["w"])
+        self.lstm.bias_hh_l0.requires_grad_(False).zero_()  # which the network does not have
+        self.names = [
+            Leaf("embedding", "embedding.weight"),
+            Leaf("input", "lstm.weight_ih_l0", axes=(1, 0)),
+            Leaf("recurrent", "lstm.weight_hh_l0", axes=(1, 0)),
+            Leaf("bias", "lstm.bias_ih_l0"),
+            dense("w", "output"),
+            Leaf("b", "output.bias"),
+        ]
+
+    def forward(self, units):
+        states, _ = self.lstm(self.embedding(units["x"]))
+        return per_example(self.output(states)[:, :-1], units["x"][:, 1:])
+
+
 class _Adapter(nn.Module):
     def __init__(self, down, up):
         super().__init__()

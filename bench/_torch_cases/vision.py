@@ -1,5 +1,7 @@
 """Networks on images, which are [channel, height, width]."""
 
+import math
+
 from torch import nn
 from torch.nn import functional
 
@@ -7,14 +9,14 @@ from .base import Leaf, convolution, dense, per_example
 
 
 class Mlp(nn.Module):
-    """784-1024-1024-10."""
+    """Dense layers."""
 
     def __init__(self, shapes):
         super().__init__()
-        sizes = [shapes[f"{index}/w"] for index in range(3)]
-        self.layers = nn.ModuleList(nn.Linear(*size) for size in sizes)
-        self.names = [dense(f"{i}/w", f"layers.{i}") for i in range(3)]
-        self.names += [Leaf(f"{i}/b", f"layers.{i}.bias") for i in range(3)]
+        layers = range(len(shapes) // 2)
+        self.layers = nn.ModuleList(nn.Linear(*shapes[f"{index}/w"]) for index in layers)
+        self.names = [dense(f"{i}/w", f"layers.{i}") for i in layers]
+        self.names += [Leaf(f"{i}/b", f"layers.{i}.bias") for i in layers]
 
     def forward(self, units):
         x = units["x"]
@@ -46,6 +48,31 @@ class Cnn(nn.Module):
         x = functional.max_pool2d(functional.relu(self.c1(units["x"])), 2)
         x = functional.max_pool2d(functional.relu(self.c2(x)), 2).flatten(1)
         return per_example(self.d2(functional.relu(self.d1(x))), units["y"])
+
+
+class PflCnn(nn.Module):
+    """Two convolutions without padding, one pool, two dense layers."""
+
+    def __init__(self, shapes):
+        super().__init__()
+        *_, colours, channels = shapes["c1"]
+        self.c1 = nn.Conv2d(colours, channels, 3)
+        self.c2 = nn.Conv2d(channels, 2 * channels, 3)
+        flat, inner = shapes["d1"]
+        side = math.isqrt(flat // (2 * channels))
+        self.d1, self.d2 = nn.Linear(flat, inner), nn.Linear(*shapes["d2"])
+        self.names = [
+            convolution("c1", "c1"),
+            convolution("c2", "c2"),
+            Leaf("d1", "d1.weight", (side, side, 2 * channels, inner), (3, 2, 0, 1)),
+            dense("d2", "d2"),
+            *(Leaf(f"{a}{i}", f"{b}{i}.bias") for a, b in ("bc", "ed") for i in (1, 2)),
+        ]
+
+    def forward(self, units):
+        x = functional.relu(self.c2(functional.relu(self.c1(units["x"]))))
+        x = functional.relu(self.d1(functional.max_pool2d(x, 2).flatten(1)))
+        return per_example(self.d2(x), units["y"])
 
 
 class _Normed(nn.Module):

@@ -47,6 +47,7 @@ QUICK = {
         ["--cases", "lora"],
         {"trustml", "opacus ghost", "opacus ghost in slices", "opacus hooks"},
     ),
+    "federated": ([], {"trustml", "pfl"}),
     "tabular": ([], {"epsilon 1", "epsilon 3", "baseline", "scikit-learn, standardised"}),
     "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
@@ -55,6 +56,7 @@ TAKING_CASES = [
     "correlated_noise",
     "edp_sgd",
     "features",
+    "federated",
     "finetune",
     "growth",
     "regret",
