@@ -16,7 +16,7 @@ from trustml.federated.streams import stream
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Asynchronous(Schedule):
-    """Devices work all the time; the server moves when its buffer holds `clients_per_round` answers.
+    """Devices work all the time; the server moves at every `clients_per_round` answers.
 
     `concurrency` devices are at work at any time. One that is done gives way to another, which
     starts from the newest parameters. How long a device takes is lognormal, times its local steps;
@@ -65,9 +65,7 @@ class Asynchronous(Schedule):
     def most_late(self) -> int:  # type: ignore[override]
         """Rounds by which parameters may be old: older answers are not taken."""
         if self.events is not None:
-            return max(
-                at // self.capacity - version for at, (_, version) in enumerate(self.events)
-            )
+            return max(at // self.capacity - version for at, (_, version) in enumerate(self.events))
         # An answer within this many rounds is all but sure; what is later counts as lost.
         return max(1, math.ceil(4 * self.concurrency / self.clients_per_round))
 
@@ -85,9 +83,6 @@ class Asynchronous(Schedule):
 
     def _timeline(self, secret: bytes) -> list[tuple[Any, Any, float, int]]:
         return _timeline(self, secret)
-
-    def __hash__(self) -> int:
-        return id(self)
 
 
 @functools.lru_cache(maxsize=4)
@@ -158,4 +153,3 @@ class _Waiting:
         self._turn += 1
         self._queue = [int(client) for client in chosen.places[order]]
         return self._queue.pop(0)
-

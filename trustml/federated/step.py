@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from trustml.bookkeeping.values import to_float32
 from trustml.clipping import bounded_sum, combine, partition
@@ -18,6 +18,7 @@ from trustml.federated.algorithms.algorithm import ROWS, Algorithm, Answer, Seen
 from trustml.federated.clients import Clients
 from trustml.federated.cohort import Batches, Cohort, Rounding, Work, gather_cohort
 from trustml.federated.schedule import Schedule
+from trustml.noise.chacha import chacha_blocks
 from trustml.plan import PrivacyPlan
 from trustml.sampling import Draw
 from trustml.training import checks
@@ -29,6 +30,7 @@ from trustml.training.privatizer import privatize, whole_units
 from trustml.training.steps import loss_key
 from trustml.training.train_step import TrainState, TrainStep
 
+_COINS = 0x434F494E  # "COIN" in counter word 15: neither noise nor losses meet these blocks
 _WIDTHS = {"cpu": (1, 4), "other": (8, 32, 128)}  # clients at once, to be measured
 _TRIED_STEPS = 4  # of each client, where widths are measured
 
@@ -62,7 +64,8 @@ class FederatedStep(TrainStep):
       clients_at_once: Computed side by side on a device; "auto" measures before the first round.
       rows_at_full_weight: With a plan, a client counts min(rows / number, 1) times, within the
         bound. By default all count alike.
-      rates: With a plan, the probability of each client to take part, at most the plan's.
+      rates: With a plan, each client's own probability to take part in a round, at most the
+        plan's `sample_rate`. They must be public: from activity that is, or that is capped.
       mesh: Devices that share the clients of a round.
       seed: Of the order of rows.
 
@@ -70,7 +73,9 @@ class FederatedStep(TrainStep):
       With a `PrivacyPlan`, the parameters after all rounds satisfy `plan.statement` for the
       addition or removal of a client with everything it holds, if every draw comes from the plan,
       whether a client answers depends on it alone, and the server, which sees every delta, is
-      trusted. The metrics do not.
+      trusted. With `rates`, a drawn client stays with probability rate / sample_rate, by a coin of
+      the secret key: the promise for all is that of the plan's rate, a client's own is smaller. The
+      metrics are not covered.
 
     Raises:
       ValueError: The algorithm sends more than a plan can bound, or counts do not match.
@@ -105,12 +110,13 @@ class FederatedStep(TrainStep):
             plan,  # type: ignore[arg-type]
             local.trainable,
             private=private,
-            physical_batch_size=clients_at_once,
             on_mesh=None if mesh is None else OnMesh(mesh),
         )
         self.algorithm, self.clients = algorithm, clients
+        self.physical_batch_size, self._program = _check_width(clients_at_once), None
         self._rounding = Rounding(local.batch_size, local.epochs, seed)
-        self._full, self._rates, self._seed = rows_at_full_weight, rates, seed
+        self._full = rows_at_full_weight
+        self._limits = None if rates is None else _limits(rates, plan, len(clients))
         late = getattr(plan, "most_late", 0)
         self._kept_rounds = late + 1 if algorithm.stale is not None else 0
 
@@ -214,9 +220,14 @@ class FederatedStep(TrainStep):
 
     def _round(self, width, state: TrainState, cohort: Cohort, group):
         held: ServerState = state.opt_state
+        if self._limits is not None:
+            kept = _kept(state, cohort.work.place, self._limits)
+            group = jnp.where(kept, group, -1)
+            steps = jnp.where(kept, cohort.work.steps, 0)
+            cohort = cohort._replace(work=cohort.work._replace(steps=steps))
         found = self._answers(width, state, cohort, group)
         flat = group.reshape(-1)
-        metrics = unit_metrics(found.info._replace(loss=found.loss, aux=None), flat)
+        metrics = unit_metrics(self._told(found, cohort.work.weight.reshape(-1)), flat)
         places, taken = cohort.work.place.reshape(-1), _finite(found.info, flat)
         own = _put(held.own, places, found.own, taken)
         if self.private:
@@ -293,6 +304,14 @@ class FederatedStep(TrainStep):
         kept = found.value if self.algorithm.combine is not None else None
         return value, Answer(kept, found.loss, found.own)
 
+    def _told(self, found: _Found, weights) -> Any:
+        """What metrics are made of; without a bound, norms are those before the weights."""
+        info = found.info._replace(loss=found.loss)
+        if self.private:
+            return info
+        share = jnp.where(weights > 0, weights, 1.0)
+        return info._replace(norm=jax.tree.map(lambda norm: norm / share, info.norm))
+
     def _mean(self, found: _Found, weights, taken: Bool[Array, " client"]) -> PyTree:
         if self.algorithm.combine is not None:
             return self.algorithm.combine(found.values, taken.astype(jnp.float32))
@@ -324,6 +343,37 @@ def _check_private(algorithm: Algorithm, plan: Any) -> None:
         )
 
 
+def _check_width(clients_at_once: int | str) -> int | str:
+    whole = isinstance(clients_at_once, int) and not isinstance(clients_at_once, bool)
+    if clients_at_once != AUTO and not (whole and clients_at_once >= 1):
+        raise ValueError(
+            f'`clients_at_once` must be a positive integer or "auto", got {clients_at_once!r}.'
+        )
+    return clients_at_once
+
+
+def _limits(rates, plan: Any, clients: int) -> tuple[np.ndarray, np.ndarray]:
+    """The largest word of each client's coin that keeps it, and whether any does."""
+    rates = np.asarray(rates, np.float64)
+    if rates.shape != (clients,) or not ((rates >= 0) & (rates <= plan.sample_rate)).all():
+        raise ValueError(
+            f"`rates` must be {clients} numbers from 0 to the plan's `sample_rate` of "
+            f"{plan.sample_rate:g}, got {rates.shape} from {rates.min():g} to {rates.max():g}: the "
+            "plan covers no client that takes part more often."
+        )
+    words = np.floor(rates / plan.sample_rate * 2.0**32)  # rounded down: never above the rate
+    return np.maximum(words - 1, 0).astype(np.uint32), words > 0
+
+
+def _kept(state: TrainState, places, limits) -> Bool[Array, "*client"]:
+    """Who stays of a draw, by coins that depend on key, round and client alone."""
+    largest, any_does = (jnp.asarray(part).at[places].get(mode="clip") for part in limits)
+    zero = jnp.zeros_like(places, jnp.uint32)
+    step = zero + state.step.astype(jnp.uint32)
+    counter = (places.astype(jnp.uint32), zero, step, zero + jnp.uint32(_COINS))
+    return any_does & (chacha_blocks(state.key, counter)[0] <= largest)
+
+
 def _finite(info, group) -> Bool[Array, " client"]:
     """Who answered with finite numbers."""
     factors = jnp.stack(jax.tree.leaves(info.clip_factor)).min(0)
@@ -340,4 +390,3 @@ def _put(own: PyTree, places, new: PyTree, taken) -> PyTree:
 
 def _repeated(leaf, number: int):
     return jnp.broadcast_to(leaf, (number, *leaf.shape)) + jnp.zeros((), leaf.dtype)
-
