@@ -13,8 +13,17 @@ import optax
 import pytest
 
 import trustml
-from trustml.federated import Clients, FederatedStep, Schedule, fedavg, fedper, rounds, scaffold
-from trustml.federated.step import _kept
+from trustml.accounting.gaussian import gaussian_delta, gaussian_multiplier
+from trustml.federated import (
+    Clients,
+    FederatedStep,
+    Schedule,
+    fedavg,
+    fedper,
+    locally_private,
+    rounds,
+    scaffold,
+)
 from trustml.noise import key_from_seed
 from trustml.sampling import Draw
 
@@ -141,7 +150,7 @@ def test_clients_stay_at_their_own_rates():
 
     step = FederatedStep(ALGORITHM, chosen, many, rates=rates)
     state, places = step.init(jnp.zeros(1), key=3), jnp.arange(6)
-    coins = jax.jit(jax.vmap(lambda at: _kept(state._replace(step=at), places, step._limits)))(
+    coins = jax.jit(jax.vmap(lambda at: step._coins.kept(state._replace(step=at), places)))(
         jnp.arange(4000)
     )
     found = np.asarray(coins).mean(0)
@@ -158,7 +167,7 @@ def test_a_client_that_is_left_out_adds_nothing():
     state, metrics = step.update(step.init(START, key=0), draw, CLIENTS)
     alone = np.delete(deltas(), 2, axis=0)
     norms = np.linalg.norm(alone, axis=1, keepdims=True)
-    expected = (alone * np.minimum(1, 0.5 / norms)).sum(0) / 6
+    expected = (alone * np.minimum(1, 0.5 / norms)).sum(0) / 5  # as many answer on average
     np.testing.assert_allclose(state.params, expected, atol=1e-6)
     assert int(metrics.batch_size) == 5
 
@@ -233,6 +242,34 @@ def test_devices_share_the_clients_of_a_round():
     for name in ("private", "open", "kept"):
         for devices in (2, 4):
             np.testing.assert_allclose(found[f"{name} {devices}"], found[f"{name} 1"], rtol=2e-6)
+
+
+def test_noise_of_the_clients_own_hides_twice_the_bound():
+    many = Clients.from_arrays(np.ones((400, 1), np.float32) * 5, np.arange(400))
+    epsilon, rounds_of_all = 4.0, 3
+    algorithm = locally_private(
+        ALGORITHM, epsilon=epsilon, delta=1e-5, clip_norm=0.5, rounds=rounds_of_all
+    )
+    # The change of each client is bounded to 0.5; what is left is noise, seen in the spread of
+    # rounds of one client each.
+    found = rounds(algorithm, many, jnp.zeros(1), number=300, clients_per_round=1, seed=2)
+    params = np.array([0.0, *(float(one.params[0]) for one in found)])
+    spread = np.diff(params).std()
+    multiplier = spread / (2 * 0.5) / np.sqrt(rounds_of_all)
+    assert multiplier == pytest.approx(gaussian_multiplier(epsilon, 1e-5), rel=0.15)
+
+
+def test_the_analytic_curve_agrees_with_that_of_privacy_losses():
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    for multiplier, epsilon in ((0.7, 2.0), (1.0, 1.0), (4.0, 0.5)):
+        curve = pld.from_gaussian_mechanism(multiplier, value_discretization_interval=1e-4)
+        exact = gaussian_delta(multiplier, epsilon)
+        assert curve.get_delta_for_epsilon(epsilon) == pytest.approx(exact, rel=1e-3)
+    for number in (1, 16):
+        found = gaussian_multiplier(1.0, 1e-5, number)
+        assert gaussian_delta(found / number**0.5, 1.0) == pytest.approx(1e-5, rel=1e-5)
+        assert gaussian_delta(found / number**0.5, 1.0) <= 1e-5
 
 
 @pytest.mark.parametrize(

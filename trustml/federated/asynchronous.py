@@ -96,7 +96,9 @@ def _timeline(schedule: Asynchronous, secret: bytes):
     work = schedule.activity if schedule.local_steps is None else schedule.local_steps
     waiting = _Waiting(schedule, secret)
     running: list[tuple[float, int, int, int]] = []
-    rounds, buffer, lost, started = [], [], 0, 0
+    rounds: list[tuple[Any, Any, float, int]] = []
+    buffer: list[tuple[int, int]] = []
+    lost = started = 0
 
     def start(now: float, version: int) -> None:
         nonlocal started
@@ -128,7 +130,8 @@ class _Waiting:
 
     def __init__(self, schedule: Asynchronous, secret: bytes):
         self._schedule, self._secret = schedule, secret
-        self._turn, self._queue = 0, []
+        self._turn = 0
+        self._queue: list[int] = []
 
     def next(self, busy: set[int]) -> int:
         for place, client in enumerate(self._queue):

@@ -110,9 +110,15 @@ def _of_device(clients, places, weights, versions, round, rounding) -> _Part:
     starts = np.cumsum(counts) - counts
     wanted = np.repeat(clients.offsets[places] - starts, counts) + np.arange(counts.sum())
     order, first, in_epoch = _order(clients.ids[places], counts, round, rounding)
-    numbers = (first, in_epoch * rounding.epochs, in_epoch, counts)
-    exact = [part.astype(np.int32) for part in numbers]
-    work = Work(*exact, weights.astype(np.float32), places.astype(np.int32), versions)
+    work = Work(
+        first.astype(np.int32),
+        (in_epoch * rounding.epochs).astype(np.int32),
+        in_epoch.astype(np.int32),
+        counts.astype(np.int32),
+        weights.astype(np.float32),
+        places.astype(np.int32),
+        versions,
+    )
     return _Part(wanted, order, work)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -12,7 +11,6 @@ from jaxtyping import Float, Int
 
 from trustml.federated.selection import Selection, choose
 from trustml.sampling import Draw, new_secret, secret_from_seed
-
 
 _EVERYONE = Selection("uniform")
 
@@ -106,7 +104,7 @@ class Schedule:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that name the schedule."""
-        told = json.dumps(self.to_dict(), sort_keys=True)
+        told = repr(sorted(self.to_dict().items()))
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
