@@ -1,6 +1,5 @@
 """Tasks for language models: rows to tokens, and the output of heads to answers in words."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,13 +11,12 @@ from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.network import Network
 from trustml.models.tasks import tokens
 from trustml.models.tasks.labels import PROBLEM_TYPES, read_labels
-from trustml.models.tasks.task import Task
+from trustml.models.tasks.task import Task, kept_by_part
 from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.heads import answer_predict
 
 BATCH = 64  # rows per call of a prediction
-_PARTS = 4  # parts of the data that stay encoded: a run evaluates the same ones many times
 
 # Maps (params, tokens of each source, largest number of new tokens) to the new tokens of each.
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]
@@ -75,10 +73,9 @@ class _Predictor:
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
         self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
         self.classes = jax.jit(jax.vmap(self._classes, (None, 0)))
-        cached = functools.lru_cache(_PARTS)
-        self.encoded = cached(lambda examples: tokens.encode(examples, tokenizer, limits))
-        self.windows = cached(self._windows)
-        self.words = cached(self._words)
+        self.encoded = kept_by_part(lambda examples: tokens.encode(examples, tokenizer, limits))
+        self.windows = kept_by_part(self._windows)
+        self.words = kept_by_part(self._words)
 
     def scores(self, params: Any, examples: Examples) -> np.ndarray:
         """The score of each class, float32 [row, class]."""

@@ -115,6 +115,15 @@ class TrainConfig(Settings):
         _MODEL,
         shown="features of an encoder to classify or to tag, else all",
     )
+    feature_cache: str | None = knob(
+        None,
+        "folder that keeps computed features for later runs, for its owner alone: features of "
+        "private rows are private",
+        _MODEL,
+        shown="memory",
+        metavar="FOLDER",
+        on_resume=True,
+    )
     max_length: int | None = knob(
         None, "largest number of words or tokens of a row", _MODEL, least=1
     )

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trustml.data.examples import Examples
+from trustml.models.feature_cache import FeatureCache
 from trustml.models.features import TextFeatures
 from trustml.models.pretrained.hub import find_model
 from trustml.models.pretrained.registry import REGISTRY, find_files, install_advice
@@ -72,9 +73,9 @@ class FeatureModel:
             "random_weights": self.from_scratch,
         }
         make = self._of_words if schema.task == "tag" else self._of_texts
-        return make(schema, encoder, config, start, public.quiet)
+        return make(schema, encoder, config, start, public)
 
-    def _of_texts(self, schema: Examples, encoder, config, start: str, quiet: bool) -> Task:
+    def _of_texts(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
         last = encoder.config.num_layers
         length = min(self.max_length, encoder.max_length)
         features = TextFeatures(encoder, (last // 2, last), length)
@@ -84,10 +85,10 @@ class FeatureModel:
             features,
             config={**config, "layers": list(features.layers), "max_length": length},
             disclosures=(start, *(named if schema.task == "classify" else ())),
-            read=lambda part: _computed(features, part, quiet),
+            read=lambda part: _computed(features, part, public),
         )
 
-    def _of_words(self, schema: Examples, encoder, config, start: str, quiet: bool) -> Task:
+    def _of_words(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
         features = WordFeatures(encoder, encoder.config.num_layers // 2)
         return word_features_task(
             schema,
@@ -96,7 +97,7 @@ class FeatureModel:
             evaluation_length=max(self.max_length, _EVALUATED),
             config={**config, "layers": [features.layer]},
             disclosures=(start,),
-            read=lambda part: _computed(features, part, quiet),
+            read=lambda part: _computed(features, part, public),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -213,11 +214,13 @@ def _encoder(name: str, digest: str, random: bool) -> SentenceEncoder:
 
 
 @functools.lru_cache(maxsize=6)  # the parts of two sets: repeats and cells of a study share them
-def _computed(features: TextFeatures | WordFeatures, part: Examples, quiet: bool) -> Any:
-    with _bar(f"features of the {part.split} part", quiet=quiet) as show:
-        if isinstance(features, WordFeatures):
-            return features(tokens_of(part), show)
-        return features(texts_of(part), show)
+def _computed(features: TextFeatures | WordFeatures, part: Examples, public: PublicData) -> Any:
+    rows = tokens_of(part) if isinstance(features, WordFeatures) else texts_of(part)
+    compute: Any = features
+    if public.feature_cache is not None:
+        compute = functools.partial(FeatureCache(Path(public.feature_cache)).features, features)
+    with _bar(f"features of the {part.split} part", quiet=public.quiet) as show:
+        return compute(rows, show)
 
 
 @contextlib.contextmanager

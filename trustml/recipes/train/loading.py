@@ -57,7 +57,12 @@ def with_task(config: TrainConfig, rows: Any = None) -> TrainConfig:
     Raises:
       ValueError: The task is unknown, the data are for another one, or there are no such data.
     """
-    config = dataclasses.replace(config, model=_whole_model(config.model))
+    kept = config.feature_cache
+    config = dataclasses.replace(
+        config,
+        model=_whole_model(config.model),
+        feature_cache=None if kept is None else whole_path(kept),
+    )
     if config.task is not None and config.task not in KINDS:
         raise ValueError(f"`--task` must be one of {', '.join(KINDS)}, got {config.task!r}.")
     if rows is not None and config.data not in (None, OWN_ROWS):

@@ -7,11 +7,12 @@ from trustml.models.tasks import Task
 
 
 class PublicData(NamedTuple):
-    """Access to public text and weights."""
+    """Access to public text and weights, and where features are kept."""
 
     data_dir: str | None = None
     download: bool = False
     quiet: bool = False  # no progress
+    feature_cache: str | None = None  # folder that keeps features, which are private
 
 
 @runtime_checkable

@@ -71,8 +71,7 @@ def with_table(experiment: Experiment, table: TableSchema, *, quiet: bool = Fals
     """
     preset = resolve_preset(experiment.config)
     parts = _with_table(experiment.parts, table)
-    public = PublicData(experiment.config.data_dir, experiment.config.download, quiet)
-    task = preset.model.build(parts.train, public)
+    task = preset.model.build(parts.train, _public(experiment.config, quiet))
     most = experiment.config.max_examples_per_unit or 1
     units = group_examples(task.encode(parts.train), parts.train.units(experiment.unit), most)
     made = dataclasses.replace(experiment, parts=parts, task=task, units=units)
@@ -110,7 +109,7 @@ def _without_plan(
     if not quiet:
         for decision in (*data.decisions, *data.skipped):
             print(f"data: {decision}", file=sys.stderr)
-    task = preset.model.build(parts.train, PublicData(config.data_dir, config.download, quiet))
+    task = preset.model.build(parts.train, _public(config, quiet))
     unit = _unit(config, parts.train)
     most = config.max_examples_per_unit or (
         1 if unit == parts.train.unit else preset.max_examples_per_unit
@@ -145,6 +144,10 @@ def _without_plan(
         canaries=canaries,
         plan=None,  # type: ignore[arg-type]  # calibration needs the rest
     )
+
+
+def _public(config: TrainConfig, quiet: bool) -> PublicData:
+    return PublicData(config.data_dir, config.download, quiet, config.feature_cache)
 
 
 def _with_table(parts: Splits, table: TableSchema) -> Splits:
