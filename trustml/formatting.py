@@ -1,4 +1,7 @@
-"""Bounds as text, rounded to the side on which they stay true: nothing else prints a bound."""
+"""Bounds as text, rounded to the side on which they stay true: nothing else prints a bound.
+
+And errors of other libraries in one line.
+"""
 
 import math
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -59,3 +62,12 @@ def plural(unit: str) -> str:
     """
     ends = unit.endswith("y") and not unit.endswith(("ay", "ey", "oy"))
     return f"{unit[:-1]}ies" if ends else f"{unit}es" if unit.endswith("ch") else f"{unit}s"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; its class where it says nothing.
+
+    >>> one_line(ValueError("no such   row.")), one_line(KeyboardInterrupt())
+    ('no such row.', 'KeyboardInterrupt')
+    """
+    return " ".join(str(error).split()) or type(error).__name__

@@ -4,10 +4,11 @@ import functools
 import urllib.parse
 from pathlib import Path
 
+from trustml.checksums import file_sha256
 from trustml.data.catalogue import DataFile, Entry, find_entry
 from trustml.data.converters import convert, publisher_paths
 from trustml.data.errors import DataError
-from trustml.data.transfer import Download, cache_folder, checksum, download, retrieve
+from trustml.data.transfer import Download, cache_folder, download, retrieve
 
 _ROOT = "https://raw.githubusercontent.com"
 
@@ -71,7 +72,7 @@ def fetch(
 
 def _is_at(folder: Path, file: DataFile) -> bool:
     target = folder / file.name
-    return target.is_file() and checksum(target.read_bytes()) == file.sha256
+    return target.is_file() and file_sha256(target) == file.sha256
 
 
 def _from_publisher(entry: Entry, file: DataFile, publisher: str | None, folder: Path) -> Download:

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trustml.data.errors import DataError
+from trustml.formatting import one_line
 
 _CHUNK = 1 << 16
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # the answers that may be others in a while
@@ -98,7 +99,7 @@ def _parts(file: Download, partials: Path, bar: Progress, get: Callable) -> list
     parts = []
     for address in file.addresses:
         # Under its checksum's and its address's name, so that it fits no other file.
-        partial = partials / checksum(f"{file.sha256} {address}".encode())[:32]
+        partial = partials / hashlib.sha256(f"{file.sha256} {address}".encode()).hexdigest()[:32]
 
         def report(done: int, total: int | None, before: int = before) -> None:
             whole = total if len(file.addresses) == 1 else None
@@ -197,12 +198,12 @@ def _begins_at(answer, start) -> bool:
 def _explain(error, timeout) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {timeout:g} s"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _store(file: Download, content: bytes, partials: Path) -> None:
     """Writes a file whole, or not at all."""
-    actual = checksum(content)
+    actual = hashlib.sha256(content).hexdigest()
     if actual != file.sha256:
         shutil.rmtree(partials)  # or the next call would find the same bytes again
         raise DataError(
@@ -225,8 +226,3 @@ def _download_bar(shown: bool) -> Progress:
         console=Console(stderr=True),
         disable=not shown,
     )
-
-
-def checksum(content: bytes) -> str:
-    """The SHA-256 of bytes, in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()

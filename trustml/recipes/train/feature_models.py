@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.progress import Progress
 
+from trustml.checksums import file_sha256
 from trustml.data.examples import Examples
 from trustml.models.feature_cache import FeatureCache
 from trustml.models.features import TextFeatures
@@ -196,8 +197,7 @@ def _digest(folder: Path) -> str:
     whole = hashlib.sha256()
     files = [path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".txt")]
     for path in sorted(files):
-        with open(path, "rb") as file:
-            own = hashlib.file_digest(file, "sha256").digest()
+        own = bytes.fromhex(file_sha256(path))
         whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + own)
     return whole.hexdigest()
 
