@@ -1,9 +1,10 @@
 """Bounds as text, rounded to the side on which they stay true: nothing else prints a bound.
 
-And errors of other libraries in one line.
+And what else several rooms put into words: units, lists of names, errors of other libraries.
 """
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 NONE = "none"  # what stands for a number that JSON cannot hold, or that is not there
@@ -71,3 +72,13 @@ def one_line(error: BaseException) -> str:
     ('no such row.', 'KeyboardInterrupt')
     """
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between; of more than a dozen, the first twelve.
+
+    >>> listed(["age", "income"])
+    'age, income'
+    """
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more

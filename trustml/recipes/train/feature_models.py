@@ -1,17 +1,14 @@
 """Frozen features and a private head for `trustml train`."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.progress import Progress
 
 from trustml.checksums import file_sha256
 from trustml.data.examples import Examples
@@ -26,6 +23,7 @@ from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.models.tasks.word_features import tokens_of, word_features_task
 from trustml.models.word_features import WordFeatures
 from trustml.recipes.train.models import PublicData
+from trustml.recipes.waiting import row_bar
 
 ENCODER = "minilm"  # of the registry
 FEATURES = "features"  # what `--trainable` calls them
@@ -219,17 +217,5 @@ def _computed(features: TextFeatures | WordFeatures, part: Examples, public: Pub
     compute: Any = features
     if public.feature_cache is not None:
         compute = functools.partial(FeatureCache(Path(public.feature_cache)).features, features)
-    with _bar(f"features of the {part.split} part", quiet=public.quiet) as show:
+    with row_bar(f"features of the {part.split} part", quiet=public.quiet) as show:
         return compute(rows, show)
-
-
-@contextlib.contextmanager
-def _bar(words: str, *, quiet: bool) -> Iterator[Any]:
-    """A function to call with the rows done and all rows; it shows a bar on a terminal."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    with Progress(console=console) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
