@@ -102,7 +102,7 @@ def test_a_learned_schema_is_charged_once_whatever_interrupts_the_run(folder, ca
 
 def test_a_ledger_of_a_release_alone_counts_it(folder, capsys, monkeypatch):
     monkeypatch.setattr(
-        "trustml.recipes.train.learned_schema.learn_schema", lambda *_: pytest.fail("crash")
+        "trustml.recipes.train.schema_release.learn_schema", lambda *_: pytest.fail("crash")
     )
     call = ["people.csv", "--schema", "open.toml", "--learn-schema", "1", "--out", "run", *TINY]
     with pytest.raises(pytest.fail.Exception):

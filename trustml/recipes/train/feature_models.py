@@ -45,8 +45,6 @@ class FeatureModel:
     max_length: int = 128
     from_scratch: bool = False
 
-    pretraining_steps = None  # it was somebody else's
-
     def build(self, schema: Examples, public: PublicData) -> Task:
         """The task for data with the schema of `schema`.
 

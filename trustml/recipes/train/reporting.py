@@ -9,6 +9,7 @@ from trustml.formatting import plural
 from trustml.models.tasks.units import PRESENT
 from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_report
 from trustml.recipes.train.experiment import Experiment
+from trustml.recipes.train.word_models import pretraining_steps
 from trustml.report import Report, clipping, learning, report_frame, with_data
 from trustml.report.document import Data, Description, Metric, Plan, Training
 from trustml.report.measured import ArmResults, Arms, ArmTiming, Estimate, Timing
@@ -59,7 +60,7 @@ def _training(experiment: Experiment) -> Training:
     return Training(
         private=dataclasses.asdict(experiment.private),
         baseline=dataclasses.asdict(experiment.baseline) if config.baseline else None,
-        pretraining=experiment.model.pretraining_steps,
+        pretraining=pretraining_steps(experiment.model),
         strategy=config.strategy,
         physical_batch_size=experiment.settled.physical_batch_size,
     )

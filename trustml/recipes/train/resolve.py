@@ -22,7 +22,7 @@ from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.feature_models import advice
 from trustml.recipes.train.learned_schema import placeholder, schema_plan
 from trustml.recipes.train.loading import load_data, with_task
-from trustml.recipes.train.models import PublicData, TaskModel
+from trustml.recipes.train.models import PartlyTrained, PublicData, TaskModel, trainable_leaves
 from trustml.recipes.train.presets import Preset
 from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.waiting import waiting
@@ -208,8 +208,9 @@ def _check_trainable(config: TrainConfig, model: TaskModel, task: Task) -> None:
     """Refuses a choice that trains nothing, or a pattern that matches nothing."""
     shapes = jax.eval_shape(task.network.init, jax.random.key(0))
     try:
-        model.check_names([path_name(path) for path, _ in leaves_with_path(shapes)])
-        trainable_mask(shapes, model.trainable_leaves(task.config))
+        if isinstance(model, PartlyTrained):
+            model.check_names([path_name(path) for path, _ in leaves_with_path(shapes)])
+        trainable_mask(shapes, trainable_leaves(model, task.config))
     except ValueError as error:
         raise ValueError(f"`--trainable` {config.trainable}: {error}") from None
 

@@ -15,10 +15,11 @@ from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig, check_changes
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean, make_folder, new_folder
-from trustml.recipes.train.learned_schema import release_schema
 from trustml.recipes.train.loading import with_task
 from trustml.recipes.train.reporting import describe, make_report
 from trustml.recipes.train.resolve import resolve, with_table
+from trustml.recipes.train.schema_release import release_schema
+from trustml.recipes.train.word_models import pretraining_steps
 from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
@@ -299,7 +300,7 @@ class _Training(NamedTuple):
         if path.exists():
             like = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
             return load_weights(path, like)
-        pretraining = self.experiment.model.pretraining_steps
+        pretraining = pretraining_steps(self.experiment.model)
         if pretraining is not None and not self.quiet:
             print(f"pretraining: {pretraining}, a minute or two", file=sys.stderr)
         start = task.start(seed or 0)
