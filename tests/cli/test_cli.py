@@ -192,6 +192,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(plain, tmp_path, capsys, m
     found, wanted = (json.loads((place / "report.json").read_text()) for place in (folder, plain))
     assert found["results"]["private"]["metrics"] == wanted["results"]["private"]["metrics"]
     assert found["attack"] == wanted["attack"]
+    assert found["notes"] == wanted["notes"]
     assert found["results"]["baseline"]["metrics"] == wanted["results"]["baseline"]["metrics"]
 
 

@@ -11,7 +11,8 @@ from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_re
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.word_models import pretraining_steps
 from trustml.report import Report, clipping, learning, report_frame, with_data
-from trustml.report.document import Data, Description, Metric, Plan, Training
+from trustml.report.claim import Plan
+from trustml.report.document import Data, Description, Metric, Training
 from trustml.report.measured import ArmResults, Arms, ArmTiming, Estimate, Timing
 from trustml.stats import mean_estimate
 from trustml.training.runs.environment import versions
@@ -146,6 +147,9 @@ def make_report(
         clipping=clipping(first.private.result.history, report.plan.clip_norm),
         learning=first.map(lambda arm: learning(arm.result.history)),
         notes=(*described.notes, *_notes(experiment, arms)),
+        interruptions=tuple(
+            f"{name}: {note}" for name, runs in arms for run in runs for note in run.result.notes
+        ),
         versions=versions(),
     )
 
@@ -191,6 +195,4 @@ def _notes(experiment: Experiment, arms: Arms[list[ArmResult]]) -> list[str]:
             "stopped early by scores on generated rows: when to stop was learned from the "
             "releases, so the claim stays that of all steps"
         )
-    for name, runs in arms:
-        notes += [f"{name}: {note}" for run in runs for note in run.result.notes]
     return notes
