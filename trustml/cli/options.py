@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trustml.recipes.published import FilesCheck
 from trustml.recipes.settings import Settings, knob, settings
 from trustml.strict_json import dumps
 
@@ -22,6 +23,19 @@ class Output(Settings):
 def show_json(value: Any) -> None:
     """Prints one JSON document."""
     sys.stdout.write(dumps(value, indent=2) + "\n")
+
+
+def show_files_check(check: FilesCheck) -> None:
+    """Prints the files that are not the published ones, and how many are."""
+    bad = [[f"{file.owner}/{file.file}", file.verdict] for file in check.files if not file.holds]
+    if bad:
+        show_table("Files that are not the published ones", ["file", "verdict"], bad)
+    all_of, owners = len(check.files), len(check.owners)
+    plural = "s" if owners > 1 else ""
+    print(
+        f"{all_of - len(bad)} of {all_of} files of {owners} {check.kind}{plural} have the "
+        "published checksum."
+    )
 
 
 def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:

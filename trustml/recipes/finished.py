@@ -1,6 +1,5 @@
 """A finished run as others may use it: its private weights, and the promise that covers them."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,8 +92,7 @@ def _check_weights(training: RunFolder) -> None:
     path = training.weights
     end = summarize(read_ledger(training.path)).end or {}
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_sha256(path)
     except OSError as error:
         raise ValueError(f"{path} must hold the run's weights: {error.strerror}.") from None
     if found != end.get("weights"):

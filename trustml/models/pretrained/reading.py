@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.models.json_files import read_json
 from trustml.models.pretrained.loading import Body
-from trustml.models.pretrained.pooling import read_json
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.config import ModelConfig
 

@@ -6,13 +6,13 @@ as files alone, found by their metadata and never imported, and used only with t
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import importlib.resources
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.checksums import file_sha256
 from trustml.data.transfer import cache_folder
 
 PUBLISHED = "published"
@@ -171,8 +171,7 @@ def _of_package(entry: ModelEntry) -> Path | None:
 @functools.lru_cache(maxsize=256)
 def _checksum(path: str, mtime: int, size: int) -> str:
     del mtime, size  # a file that was changed is another one to the cache
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(Path(path))
 
 
 def _entry(name: str, fields: dict[str, Any]) -> ModelEntry:
