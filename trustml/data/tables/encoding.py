@@ -74,6 +74,6 @@ def _coded(values, column: CategoryColumn) -> np.ndarray:
 
 def _stacked(columns, rows: int, kind) -> np.ndarray:
     found = np.empty((rows, len(columns)), kind)
-    for place, column in enumerate(columns):
-        found[:, place] = column
+    for number, column in enumerate(columns):
+        found[:, number] = column
     return found

@@ -79,10 +79,10 @@ def read_modules(folder: Path) -> Modules:
             f"{folder / _MODULES} must list a Transformer and its Pooling first, got "
             f"{', '.join(kinds) or 'nothing'}."
         )
-    places = [folder / PurePosixPath(str(entry.get("path", ""))) for _, entry in listed]
-    steps = [_step(kind, place) for kind, place in zip(kinds[2:], places[2:], strict=True)]
-    pooling = Pooling(_modes(places[1]), tuple(step for step, _ in steps))
-    return Modules(places[0], pooling, tuple(params for _, params in steps))
+    folders = [folder / PurePosixPath(str(entry.get("path", ""))) for _, entry in listed]
+    steps = [_step(kind, each) for kind, each in zip(kinds[2:], folders[2:], strict=True)]
+    pooling = Pooling(_modes(folders[1]), tuple(step for step, _ in steps))
+    return Modules(folders[0], pooling, tuple(params for _, params in steps))
 
 
 def _kind(entry: Any, folder: Path) -> str:

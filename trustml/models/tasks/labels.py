@@ -40,12 +40,12 @@ def label_array(
         low, high = _range_of(examples)
         values = np.array([row.value for row in examples.rows], np.float64)
         return (2 * (np.clip(values, low, high) - low) / (high - low) - 1).astype(np.float32)
-    place = {label: index for index, label in enumerate(examples.labels)}
+    index_of = {label: index for index, label in enumerate(examples.labels)}
     if examples.task == "classify":
-        return np.array([place[row.label] for row in examples.rows], np.int32)
-    several = np.zeros((len(examples), len(place)), np.float32)
+        return np.array([index_of[row.label] for row in examples.rows], np.int32)
+    several = np.zeros((len(examples), len(index_of)), np.float32)
     for row, each in zip(several, examples.rows, strict=True):
-        row[[place[label] for label in each.labels]] = 1.0
+        row[[index_of[label] for label in each.labels]] = 1.0
     return several
 
 
