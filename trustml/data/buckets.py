@@ -111,7 +111,9 @@ class LengthBatch(NamedTuple):
     length: int
 
 
-def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[LengthBatch]:
+def length_batches(
+    lengths: Int[np.ndarray, " row"], longest: int, shapes: Sequence[int] | None = None
+) -> list[LengthBatch]:
     """All rows, longest first, in batches of few shapes and of about as many tokens each.
 
     >>> [(batch.rows.tolist(), batch.length) for batch in length_batches(np.array([3, 40, 9]), 64)]
@@ -122,10 +124,12 @@ def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[Lengt
     Args:
       lengths: Length of each row, at most `longest`.
       longest: Public limit to which rows are cut.
+      shapes: The lengths of arrays, ascending up to `longest`, each with one number of rows: for
+        few compilations over several calls. By default those that cost least for these rows.
     """
-    shapes = _shapes(lengths, longest)
+    known = _shapes(lengths, longest) if shapes is None else np.array(shapes)
     order = np.argsort(-lengths, kind="stable")
-    own = shapes[np.searchsorted(shapes, lengths[order])] if len(order) else order
+    own = known[np.searchsorted(known, lengths[order])] if len(order) else order
     batches: list[LengthBatch] = []
     start = 0
     while start < len(order):
@@ -133,7 +137,8 @@ def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[Lengt
         size = max(1, _BATCH_TOKENS // length)
         rows = order[start : start + size]
         start += size
-        if len(rows) < size and not (batches and batches[-1].length == length):
+        alone = shapes is None and not (batches and batches[-1].length == length)
+        if len(rows) < size and alone:
             size = 1 << (len(rows) - 1).bit_length()  # few rows in all: a small shape of their own
         batches.append(LengthBatch(rows, size, length))
     return batches
@@ -165,6 +170,26 @@ _MASKED = {
     ),
     "target_mask": ("target_mask", "target_ids"),
 }
+
+
+def masked_lengths(rows: Columns) -> Int[np.ndarray, " row"]:
+    """The length that each row holds, by all of its masks.
+
+    >>> masked_lengths({"mask": np.array([[True, True, False], [False] * 3])}).tolist()
+    [2, 0]
+    """
+    masks = [np.asarray(rows[name]) for name in _MASKED if name in rows]
+    return np.max([((np.arange(mask.shape[-1]) + 1) * mask).max(-1) for mask in masks], 0)
+
+
+def cut_masked(rows: Columns, length: int) -> Columns:
+    """The columns of rows that hold no more than `length` positions, cut to it.
+
+    >>> cut_masked({"mask": np.ones((1, 3), bool), "label": np.zeros((1, 3))}, 2)["mask"].shape
+    (1, 2)
+    """
+    names = [column for mask, columns in _MASKED.items() if mask in rows for column in columns]
+    return cut(rows, length, axes={name: 1 for name in names if name in rows})
 
 
 def shortener(

@@ -5,7 +5,7 @@ import secrets as random_bytes
 
 import numpy as np
 
-from trustml.data.tables import TableSchema
+from trustml.data.tables import Table, TableSchema
 from trustml.noise import key_from_seed, new_key
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.learned_schema import learn_schema
@@ -34,6 +34,7 @@ def release_schema(experiment: Experiment, folder: RunFolder) -> TableSchema:
     config, train, plan = experiment.config, experiment.parts.train, experiment.schema_plan
     assert plan is not None
     assert experiment.opened is not None
+    assert isinstance(train.rows, Table)
     units = train.units(experiment.unit)
     inside = np.delete(np.arange(len(units)), experiment.canaries.left_out)
     rows = [row for unit in inside for row in units[unit][: plan.rows_per_unit]]
