@@ -59,7 +59,11 @@ def check_evaluated(
 
 
 def by_size(name: str) -> tuple[bool, float, str]:
-    """Numbers by size, then names by alphabet."""
+    """Numbers by size, then names by alphabet.
+
+    >>> sorted(["b", "10", "9"], key=by_size)
+    ['9', '10', 'b']
+    """
     number = name.removeprefix("-").isdecimal()
     return not number, float(name) if number else 0.0, name
 

@@ -52,6 +52,11 @@ class ColumnChoice(NamedTuple):
 def choose_columns(source: Source, options: FileOptions) -> ColumnChoice:
     """The task and its columns: those that `options` give, and a guess only where it is safe.
 
+    >>> from trustml.data.files.sources import source_of
+    >>> source = source_of([{"text": "hello", "label": "greeting", "when": "2026"}])
+    >>> choose_columns(source, FileOptions()).names
+    {'text': 'text', 'label': 'label'}
+
     Raises:
       DataError: A column is not there, or cannot be guessed; the message lists the columns.
     """

@@ -163,7 +163,12 @@ def pooled(
 def pooled_by(
     mode: str, states: Float[Array, "time features"], mask: Bool[Array, " time"]
 ) -> Float[Array, " features"]:
-    """One vector by one mode of sentence-transformers; see `MODES`."""
+    """One vector by one mode of sentence-transformers; see `MODES`.
+
+    >>> states = jnp.array([[1.0, 2.0], [3.0, 0.0]])
+    >>> pooled_by("max", states, jnp.ones(2, bool)).tolist()
+    [3.0, 2.0]
+    """
     keep = mask.astype(states.dtype)
     if mode == "cls":
         return states[0]

@@ -13,7 +13,12 @@ PROBLEM_TYPES = {"classify": SINGLE, "multilabel": MULTIPLE, "regression": REGRE
 
 
 def num_outputs(schema: Examples) -> int:
-    """Number of scores of a head: one a class, or one for a number."""
+    """Number of scores of a head: one a class, or one for a number.
+
+    >>> from trustml.data.unlabelled import schema_of
+    >>> num_outputs(schema_of("classify", labels=["bad", "good"]))
+    2
+    """
     return 1 if schema.task == "regression" else len(schema.labels)
 
 
@@ -51,6 +56,10 @@ def label_array(
 
 def read_labels(schema: Examples, predicted: np.ndarray) -> Any:
     """Predictions as the scoring of the task takes them.
+
+    >>> from trustml.data.unlabelled import schema_of
+    >>> read_labels(schema_of("classify", labels=["bad", "good"]), np.array([1, 0]))
+    ['good', 'bad']
 
     Args:
       schema: Any part of the data; its rows are not read.

@@ -53,8 +53,7 @@ def release_schema(experiment: Experiment, folder: RunFolder) -> TableSchema:
                     private="source: who guesses the whole data can confirm the guess by a hash",
                 )
     key = new_key() if config.seed is None else key_from_seed(_seed_of(config.seed))
-    kept = train.rows.take(rows)  # type: ignore[attr-defined]  # a `Table`
-    schema = learn_schema(kept, experiment.opened, plan, key)
+    schema = learn_schema(train.rows.take(rows), experiment.opened, plan, key)
     write_text(folder.schema, schema.to_toml(_HEAD))
     return schema
 
