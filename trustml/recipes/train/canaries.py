@@ -145,7 +145,7 @@ def read_canaries(folder: Path) -> Canaries:
 class _Marked:
     """Cuts rows with canary marks."""
 
-    plain: Shortener
+    plain: "Shortener | _Marked"
 
     def __call__(self, rows, taken):
         return {**rows, "unit": self.plain(rows["unit"], taken)}
