@@ -85,10 +85,10 @@ def _check(arguments: Sequence[str]) -> int:
 
 def _show_model(listed: ListedModel) -> None:
     entry = listed.entry
-    place = "not installed" if listed.folder is None else f"in {listed.folder}"
+    where = "not installed" if listed.folder is None else f"in {listed.folder}"
     print(f"{entry.name}: {entry.title}")
     print(f"  {entry.architecture}; {entry.size / 1e6:.0f} MB; licence {entry.licence}")
-    print(f"  {place}")
+    print(f"  {where}")
     if listed.folder is None:
         print(f"  {install_advice(entry)}")
 

@@ -49,9 +49,9 @@ def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
             console.print("\n".join([row[0], *cells]), highlight=False, markup=False)
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place, (name, width) in enumerate(zip(head, widths, strict=True)):
+    for number, (name, width) in enumerate(zip(head, widths, strict=True)):
         table.add_column(
-            Text(name), justify="right" if place else "left", overflow="fold", width=width
+            Text(name), justify="right" if number else "left", overflow="fold", width=width
         )
     for row in rows:
         table.add_row(*map(Text, row))  # brackets are no markup
@@ -63,7 +63,7 @@ def _widths(head, rows, width) -> list[int] | None:
 
     None where that leaves it fewer than a dozen.
     """
-    cells = [[row[place] for row in rows] for place in range(len(head))]
+    cells = [[row[number] for row in rows] for number in range(len(head))]
     needed = [
         max(map(len, [*column, *name.split()])) for name, column in zip(head, cells, strict=True)
     ]

@@ -102,6 +102,11 @@ def _installed(entry: ModelEntry) -> Path | None:
 def check_models(name: str | None = None, folder: str | Path | None = None) -> FilesCheck:
     """Compares files with the published checksums.
 
+    >>> check_models("minilm", "no-such-folder")
+    Traceback (most recent call last):
+    ...
+    ValueError: `--folder` must be a folder, got 'no-such-folder'.
+
     Args:
       name: One model; by default all that are installed.
       folder: Where the files of `name` are; by default where it is installed.

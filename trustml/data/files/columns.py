@@ -35,7 +35,7 @@ _MANY = 0.5  # more are texts
 _PEOPLE = ("user", "user_id", "author", "author_id", "customer", "customer_id", "patient_id")
 
 
-class Chosen(NamedTuple):
+class ColumnChoice(NamedTuple):
     """The task of a source, and its columns.
 
     Attributes:
@@ -49,8 +49,13 @@ class Chosen(NamedTuple):
     decisions: tuple[str, ...]
 
 
-def choose_columns(source: Source, options: FileOptions) -> Chosen:
+def choose_columns(source: Source, options: FileOptions) -> ColumnChoice:
     """The task and its columns: those that `options` give, and a guess only where it is safe.
+
+    >>> from trustml.data.files.sources import source_of
+    >>> source = source_of([{"text": "hello", "label": "greeting", "when": "2026"}])
+    >>> choose_columns(source, FileOptions()).names
+    {'text': 'text', 'label': 'label'}
 
     Raises:
       DataError: A column is not there, or cannot be guessed; the message lists the columns.
@@ -76,7 +81,7 @@ def choose_columns(source: Source, options: FileOptions) -> Chosen:
     missing = [name for name in COLUMNS[task] if name not in names]
     if missing:
         raise DataError(_unknown(source, task, missing))
-    chosen = Chosen(task, names, ())
+    chosen = ColumnChoice(task, names, ())
     how = "by their values" if by_values else "by their names"
     return chosen._replace(decisions=_decisions(source, options, chosen, given, how))
 
@@ -162,7 +167,7 @@ def _unknown(source: Source, task: str, missing: Sequence[str]) -> str:
 
 
 def _decisions(
-    source: Source, options: FileOptions, chosen: Chosen, given: Collection[str], how: str
+    source: Source, options: FileOptions, chosen: ColumnChoice, given: Collection[str], how: str
 ) -> tuple[str, ...]:
     """What was chosen, guessed or not: a run that goes on says the same."""
     named = ", ".join(f"column {column!r} as {role}" for role, column in chosen.names.items())

@@ -79,10 +79,10 @@ def read_modules(folder: Path) -> Modules:
             f"{folder / _MODULES} must list a Transformer and its Pooling first, got "
             f"{', '.join(kinds) or 'nothing'}."
         )
-    places = [folder / PurePosixPath(str(entry.get("path", ""))) for _, entry in listed]
-    steps = [_step(kind, place) for kind, place in zip(kinds[2:], places[2:], strict=True)]
-    pooling = Pooling(_modes(places[1]), tuple(step for step, _ in steps))
-    return Modules(places[0], pooling, tuple(params for _, params in steps))
+    folders = [folder / PurePosixPath(str(entry.get("path", ""))) for _, entry in listed]
+    steps = [_step(kind, each) for kind, each in zip(kinds[2:], folders[2:], strict=True)]
+    pooling = Pooling(_modes(folders[1]), tuple(step for step, _ in steps))
+    return Modules(folders[0], pooling, tuple(params for _, params in steps))
 
 
 def _kind(entry: Any, folder: Path) -> str:
@@ -163,7 +163,12 @@ def pooled(
 def pooled_by(
     mode: str, states: Float[Array, "time features"], mask: Bool[Array, " time"]
 ) -> Float[Array, " features"]:
-    """One vector by one mode of sentence-transformers; see `MODES`."""
+    """One vector by one mode of sentence-transformers; see `MODES`.
+
+    >>> states = jnp.array([[1.0, 2.0], [3.0, 0.0]])
+    >>> pooled_by("max", states, jnp.ones(2, bool)).tolist()
+    [3.0, 2.0]
+    """
     keep = mask.astype(states.dtype)
     if mode == "cls":
         return states[0]

@@ -88,7 +88,11 @@ def find_files(entry: ModelEntry) -> Path | None:
 
 
 def fetched_folder(entry: ModelEntry) -> Path:
-    """The folder that `fetch_model` puts a model's files in by default."""
+    """The folder that `fetch_model` puts a model's files in by default.
+
+    >>> fetched_folder(find_entry("minilm")).name
+    'minilm'
+    """
     return cache_folder() / "models" / entry.name
 
 
@@ -111,7 +115,11 @@ def locate(name: str) -> Path:
 
 
 def file_verdict(path: Path, file: ModelFile) -> str:
-    """`PUBLISHED`, or what is wrong with a file; an unchanged file is read once a process."""
+    """`PUBLISHED`, or what is wrong with a file; an unchanged file is read once a process.
+
+    >>> file_verdict(Path("none"), find_entry("smollm2").files[0])
+    'missing'
+    """
     if not path.is_file():
         return "missing"
     stat = path.stat()

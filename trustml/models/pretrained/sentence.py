@@ -23,7 +23,7 @@ from trustml.data.tokens import padded
 from trustml.models.pretrained.hub import find_model
 from trustml.models.pretrained.loading import read_body
 from trustml.models.pretrained.pooling import Pooling, pooled, pooled_by, read_modules
-from trustml.models.pretrained.reading import positions, read_reading
+from trustml.models.pretrained.preprocessing import positions, read_preprocessing
 from trustml.models.tasks.tokens import first_tokens
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.bert import Bert, BertEmbeddings, EncoderLayer
@@ -100,7 +100,7 @@ class SentenceEncoder:
             module=body.module,
             params=(body.params, modules.params),
             pooling=modules.pooling,
-            **read_reading(folder, modules.encoder, body)._asdict(),
+            **read_preprocessing(folder, modules.encoder, body)._asdict(),
         )
 
     @property

@@ -32,7 +32,7 @@ class PredictedFile(NamedTuple):
             "bad_rows": self.bad_rows,
             "columns": list(self.columns),
             "out": None if self.out is None else str(self.out),
-            "promise": self.statement,
+            "statement": self.statement,
         }
 
 

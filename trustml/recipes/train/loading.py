@@ -47,6 +47,9 @@ _LEARNED = "a schema that another run learned: add its cost, which the ledger of
 def with_task(config: TrainConfig, rows: Any = None) -> TrainConfig:
     """The settings with a data set and a task; paths of own files are whole.
 
+    >>> with_task(TrainConfig(data="ag_news")).task
+    'classify'
+
     Args:
       config: The settings.
       rows: Own rows in memory, instead of `config.data`.
@@ -123,7 +126,11 @@ def load_data(config: TrainConfig, rows: Any = None) -> OwnData:
 
 
 def name_of_data(config: TrainConfig) -> str:
-    """A short name of the data, for the folder of a run."""
+    """A short name of the data, for the folder of a run.
+
+    >>> name_of_data(TrainConfig(data="ag_news"))
+    'ag_news'
+    """
     data = str(config.data)
     return stem_of(data) if data != OWN_ROWS and _is_own(data) else data
 
