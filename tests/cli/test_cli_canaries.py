@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from trustml.cli import main
-from trustml.recipes.train import canaries
-from trustml.recipes.train import run as training_run
+from trustml.recipes.train import arms, canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.resolve import check, resolve
 from trustml.report import load_schema
@@ -113,7 +112,7 @@ def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatc
         raise OSError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "make_report", stopped)
+        patch.setattr(arms, "make_report", stopped)
         assert main(["train", *TINY, "--seed", "3", "--out", str(folder)]) == 2
     assert main(["train", "--resume", str(folder), "--quiet"]) == 0
     capsys.readouterr()

@@ -118,7 +118,7 @@ def test_predictions_are_printed_without_a_file(finished, model, tmp_path, capsy
     assert predict(finished, file, "--out", out, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["rows"], document["bad_rows"], document["out"]) == (1, 0, str(out))
-    assert document["promise"].startswith("Promise: (")
+    assert document["statement"].startswith("Promise: (")
     assert read(out)[0].keys() == set(document["columns"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from trustml.cli.main import main
 from trustml.data.tables import read_schema
-from trustml.recipes.train import run as training_run
+from trustml.recipes.train import arms
 from trustml.report import load_schema
 from trustml.training import read_ledger
 from trustml.training.runs.folder import RunFolder
@@ -69,7 +69,7 @@ def test_a_learned_schema_is_charged_once_whatever_interrupts_the_run(folder, ca
     call = ["train", "people.csv", "--label", "income", "--unit", "person", *TINY]
     call += ["--learn-schema", "1", "--epsilon", "4", "--max-examples-per-unit", "2"]
     with monkeypatch.context() as patch:
-        patch.setattr(training_run._Training, "carry_out", lambda *_, **__: pytest.fail("no"))
+        patch.setattr(arms.Trainings, "carry_out", lambda *_, **__: pytest.fail("no"))
         with pytest.raises(pytest.fail.Exception):
             main([*call, "--out", "run"])
     files = RunFolder(Path("run"))
@@ -102,7 +102,7 @@ def test_a_learned_schema_is_charged_once_whatever_interrupts_the_run(folder, ca
 
 def test_a_ledger_of_a_release_alone_counts_it(folder, capsys, monkeypatch):
     monkeypatch.setattr(
-        "trustml.recipes.train.learned_schema.learn_schema", lambda *_: pytest.fail("crash")
+        "trustml.recipes.train.schema_release.learn_schema", lambda *_: pytest.fail("crash")
     )
     call = ["people.csv", "--schema", "open.toml", "--learn-schema", "1", "--out", "run", *TINY]
     with pytest.raises(pytest.fail.Exception):

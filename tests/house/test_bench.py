@@ -44,8 +44,11 @@ QUICK = {
     "extraction": ([], {"none", "all"}),
     "features": (["--cases", "snips"], {"trustml", "sentence-transformers", "torch"}),
     "finetune": (
-        ["--cases", "lora"],
-        {"trustml", "opacus ghost", "opacus ghost in slices", "opacus hooks"},
+        ["--cases", "lora", "--more"],
+        {
+            *("trustml", "trustml, whole rows"),
+            *("opacus ghost", "opacus ghost by length", "opacus hooks"),
+        },
     ),
     "federated": ([], {"trustml", "pfl"}),
     "tabular": ([], {"epsilon 1", "epsilon 3", "baseline", "scikit-learn, standardised"}),

@@ -15,7 +15,7 @@ _NETWORKS = {"models", "data", *_FIGURES}
 _CORE = {"kernels", "bookkeeping", "clipping", "noise", "sampling", "accounting", "plan"}
 _USES = ("audit", "fairness", "federated")  # siblings never import each other
 _ALL_USES = _CORE | _NETWORKS | {"training", *_USES}
-_ANYWHERE = {"formatting", "strict_json"}  # how a bound is shown, how JSON is written
+_ANYWHERE = {"checksums", "formatting", "strict_json"}  # of files, of numbers, of JSON
 ALLOWED: dict[str, set[str]] = {
     **{name: set() for name in _ANYWHERE},
     "kernels": set(),

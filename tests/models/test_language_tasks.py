@@ -12,11 +12,14 @@ from trustml.data import Examples
 from trustml.data.rows import Answer, Document, Pair, Question, Tagged, Text
 from trustml.models.pretrained.loading import from_pretrained
 from trustml.models.pretrained.public_text import PublicModel, pretrain_language, public_model
+from trustml.models.tasks import language
 from trustml.models.tasks import tokens as tokens
 from trustml.models.tasks.language import language_task
 from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
+from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.generation import generate
+from trustml.models.transformers.language import build_language_model
 
 TEXT = "the cat sat on a mat while seventeen unbelievable dogs were running around houses"
 WORDS = TEXT.split()
@@ -211,6 +214,24 @@ def test_odd_questions_end_no_run(tokenizers):
     assert all(any(window.context) for window in tokens.windows(0, long, tokenizer, 24))
     with pytest.raises(ValueError, match="`max_length` must be at least 24"):
         tokens.windows(0, question("mat"), tokenizer, 10)
+
+
+def test_a_quick_perplexity_is_that_of_evenly_spaced_documents(tokenizers, monkeypatch):
+    tokenizer = tokenizers["gpt2"]
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "max_positions": 16, "num_layers": 1}
+    config = ModelConfig(model_type="gpt2", num_heads=1, vocab_size=tokenizer.vocab_size, **sizes)
+    network = build_language_model(config, "lm")
+    params = network.init(jax.random.key(0))
+    part = SETS["lm"]
+    made = {"network": network, "tokenizer": tokenizer, "limits": Limits(16)}
+    task = language_task(part, **made, start=network.init, config={}, disclosures=())
+    whole = task.counts(params, part)
+    assert (task.counts(params, part, quick=True) == whole).all()
+    monkeypatch.setattr(language, "_QUICK", 3)
+    quick = task.counts(params, part, quick=True)
+    np.testing.assert_allclose(quick[::2], whole[::2], rtol=1e-6)
+    assert not quick[1::2].any()
+    assert task.scoring.scores(quick) == task.scoring.scores(quick[::2])
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ def test_check_ends_with_1_where_a_file_differs(package, capsys):
     assert verdicts["weights.bin"] == "published"
     code, out, _ = command(capsys, "check")
     assert code == 1
-    assert "2 of 3 files have the published checksum" in out
+    assert "2 of 3 files of 1 model have the published checksum" in out
 
 
 @pytest.mark.parametrize(

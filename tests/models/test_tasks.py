@@ -233,7 +233,7 @@ def test_shorter_batches_change_nothing_but_their_shape(build, most):
         shapes.append(rows["tokens"].shape[-2])
         return rows
 
-    for options in ({}, {"shorten": shorten}):
+    for options in ({}, {"shorten": shorten}, {"shorten": cut}):
         step = build(loss, optax.sgd(0.1), plan, physical_batch_size=4, **options)
         state = step.init(net.start(0), key=0)
         for draw in plan.batches(seed=0):
@@ -241,8 +241,9 @@ def test_shorter_batches_change_nothing_but_their_shape(build, most):
         found.append(state.params)
     assert len(shapes) == 4
     assert set(shapes) == {16, 32}
-    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+    for one, other, third in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_allclose(one, third, atol=1e-6)
 
 
 def test_batches_of_a_mesh_are_not_shortened():

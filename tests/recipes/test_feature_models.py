@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+import os
 
+import jax
+import numpy as np
 import pytest
 
 from trustml.cli import main
 from trustml.data import snips
+from trustml.models import SentenceEncoder, build_language_model, save_pretrained
+from trustml.models.pretrained.public_text import PublicModel
 from trustml.recipes.train import feature_models
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.feature_models import FeatureModel
@@ -15,6 +20,20 @@ from trustml.recipes.train.resolve import resolve, with_task
 from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.train.text_models import TextModel
 from trustml.recipes.train.word_models import WordModel
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """The folder of a tiny encoder with random weights."""
+    folder = tmp_path_factory.mktemp("encoder") / "bert"
+    model = PublicModel(kind="bert", features=8, layers=2, heads=2, vocabulary=300, positions=64)
+    tokenizer = model.tokenizer(["play some jazz", "is it cold?"] * 20, "test")
+    sizes = model.config(tokenizer)
+    network = build_language_model(sizes, "mlm")
+    made = (network, sizes, network.init(jax.random.key(0)))
+    save_pretrained(folder, made, tokenizer, head="mlm")
+    return str(folder)
+
 
 TINY = {"steps": 2, "baseline_steps": 2, "audit_rows": 0}
 
@@ -93,3 +112,31 @@ def test_another_choice_of_weights_is_refused():
         FeatureModel().with_trainable("lora")
     assert FeatureModel().with_pretraining(False, "x").from_scratch
     assert FeatureModel().with_max_length(9).max_length == 9
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_a_later_run_reads_features_from_the_folder_that_the_user_names(
+    task, encoder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    asked = TrainConfig(
+        data="synthetic",
+        task=task,
+        model=encoder,
+        trainable="features",
+        feature_cache="kept",
+        **TINY,
+    )
+    first = resolve(asked, quiet=True)
+    assert first.config.feature_cache == str(tmp_path / "kept")  # a resumed run finds it too
+    assert sorted(os.listdir(tmp_path)) == ["kept"]
+    feature_models._computed.cache_clear()  # as in another process
+
+    def again(*rows, **options):
+        raise AssertionError("features must not be computed again")
+
+    monkeypatch.setattr(SentenceEncoder, "embed", again)
+    monkeypatch.setattr(SentenceEncoder, "states", again)
+    second = resolve(asked, quiet=True)
+    np.testing.assert_array_equal(second.units["features"], first.units["features"])

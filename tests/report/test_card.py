@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from trustml.metrics import SCORINGS
-from trustml.report import ExportedFiles, from_json, model_card
+from trustml.report import ExportedFiles, from_json, model_card, render, to_json
 
 # The tasks of the Hub, as far as a model here can do them.
 HUB = {
@@ -56,6 +56,16 @@ def test_every_task_has_its_card(task, report):
     assert report.data.fingerprint not in words  # a guess of all rows could be confirmed
     if task != "nlu":
         assert "intents and slots" not in words
+
+
+def test_how_a_run_was_resumed_is_for_its_report_not_for_a_card(report):
+    resumed = "private: continues at step 3 of 9"
+    made = dataclasses.replace(report, notes=("rows were few",), interruptions=(resumed,))
+    card = model_card(made, ExportedFiles("classify", "trustml", [], ""))
+    assert "rows were few" in card
+    assert resumed not in card
+    assert resumed in render([made])
+    assert from_json(to_json(made)) == made
 
 
 def test_what_a_card_need_not_say_is_left_out(report):

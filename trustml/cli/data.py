@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trustml.cli import flags
-from trustml.cli.options import Output, show_json, show_table
+from trustml.cli.options import Output, show_files_check, show_json
 from trustml.data import fetch
 from trustml.data.catalogue import KINDS, Entry, find_entry
 from trustml.data.loading import VARIABLE
-from trustml.recipes.data import DataCheck, check_data, download_terms, entry_to_dict, list_data
+from trustml.recipes.data import check_data, download_terms, entry_to_dict, list_data
 from trustml.recipes.settings import REQUIRED, knob, settings
 from trustml.recipes.train.table_schema import SchemaConfig, schema_skeleton
 
@@ -112,7 +112,7 @@ def _check(arguments: Sequence[str]) -> int:
     if call.json:
         show_json(check.to_dict())
     else:
-        _show_check(check)
+        show_files_check(check)
     return 0 if check.holds else 1
 
 
@@ -136,16 +136,6 @@ def _show_entry(entry: Entry) -> None:
         known = file.publisher != "-"
         print(f"    from {file.publisher} {file.path}" if known else "    publisher not known")
         print(f"    SHA-256 of the content {file.sha256}")
-
-
-def _show_check(check: DataCheck) -> None:
-    bad = [[f"{file.set}/{file.file}", file.verdict] for file in check.files if not file.holds]
-    if bad:
-        show_table("Files that are not the published ones", ["file", "verdict"], bad)
-    print(
-        f"{len(check.files) - len(bad)} of {len(check.files)} files of {len(check.sets)} sets have "
-        "the published checksum."
-    )
 
 
 def _sizes(entry: Entry) -> str:

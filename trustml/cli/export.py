@@ -35,5 +35,5 @@ def run(arguments: Sequence[str]) -> int:
     if output.get("json"):
         show_json(exported.to_dict())
     else:
-        print(f"Written to {exported.folder}: {', '.join(exported.files)}.\n{exported.promise}")
+        print(f"Written to {exported.folder}: {', '.join(exported.files)}.\n{exported.statement}")
     return 0

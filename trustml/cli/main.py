@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from trustml.cli import audit, data, export, flags, models, plan, predict, report, train, verify
+from trustml.formatting import one_line
 
 COMMANDS = {
     "train": train,
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _EXPECTED as error:
         if os.environ.get("TRUSTML_TRACEBACK"):
             raise
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = one_line(error)
         print(f"{name}: error: {line}", file=sys.stderr)
         return 2
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trustml.cli import flags
-from trustml.cli.options import Output, show_json, show_table
-from trustml.models.pretrained.fetching import fetch_model
-from trustml.models.pretrained.registry import find_entry, install_advice, locate
-from trustml.recipes.models import ListedModel, ModelCheck, check_models, list_models
+from trustml.cli.options import Output, show_files_check, show_json
+from trustml.models.pretrained.registry import install_advice
+from trustml.recipes.models import ListedModel, check_models, get_model, list_models
 from trustml.recipes.settings import REQUIRED, knob, settings
 
 _ABOUT = """\
@@ -64,27 +63,13 @@ def _list(arguments: Sequence[str]) -> int:
 def _fetch(arguments: Sequence[str]) -> int:
     """Fetch one from its publisher, verified."""
     call = flags.parse_one(_FetchCall, arguments, prog="trustml models fetch", about=_fetch.__doc__)
-    installed = _installed(call)
-    folder = installed or fetch_model(
-        call.name, call.out, address=call.publisher, timeout=call.timeout
-    )
+    model = get_model(call.name, call.out, publisher=call.publisher, timeout=call.timeout)
     if call.json:
-        show_json({"name": call.name, "folder": str(folder), "downloaded": installed is None})
+        show_json(model.to_dict())
     else:
-        known = "was" if installed else "is"
-        print(f"{call.name} {known} in {folder}; every checksum is the published one.")
+        verb = "is" if model.downloaded else "was"
+        print(f"{model.name} {verb} in {model.folder}; every checksum is the published one.")
     return 0
-
-
-def _installed(call: _FetchCall) -> Path | None:
-    """Where the model is already, if that serves."""
-    if call.out is not None or call.publisher is not None:
-        return None
-    try:
-        place = locate(call.name)
-    except ValueError:
-        return None
-    return place if find_entry(call.name).loads is None else place.parent
 
 
 def _check(arguments: Sequence[str]) -> int:
@@ -94,25 +79,18 @@ def _check(arguments: Sequence[str]) -> int:
     if call.json:
         show_json(check.to_dict())
     else:
-        _show_check(check)
+        show_files_check(check)
     return 0 if check.holds else 1
 
 
 def _show_model(listed: ListedModel) -> None:
     entry = listed.entry
-    place = "not installed" if listed.folder is None else f"in {listed.folder}"
+    where = "not installed" if listed.folder is None else f"in {listed.folder}"
     print(f"{entry.name}: {entry.title}")
     print(f"  {entry.architecture}; {entry.size / 1e6:.0f} MB; licence {entry.licence}")
-    print(f"  {place}")
+    print(f"  {where}")
     if listed.folder is None:
         print(f"  {install_advice(entry)}")
-
-
-def _show_check(check: ModelCheck) -> None:
-    bad = [[f"{file.model}/{file.file}", file.verdict] for file in check.files if not file.holds]
-    if bad:
-        show_table("Files that are not the published ones", ["file", "verdict"], bad)
-    print(f"{len(check.files) - len(bad)} of {len(check.files)} files have the published checksum.")
 
 
 _COMMANDS = {"list": _list, "fetch": _fetch, "check": _check}

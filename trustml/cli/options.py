@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trustml.recipes.published import FilesCheck
 from trustml.recipes.settings import Settings, knob, settings
 from trustml.strict_json import dumps
 
@@ -24,6 +25,19 @@ def show_json(value: Any) -> None:
     sys.stdout.write(dumps(value, indent=2) + "\n")
 
 
+def show_files_check(check: FilesCheck) -> None:
+    """Prints the files that are not the published ones, and how many are."""
+    bad = [[f"{file.owner}/{file.file}", file.verdict] for file in check.files if not file.holds]
+    if bad:
+        show_table("Files that are not the published ones", ["file", "verdict"], bad)
+    all_of, owners = len(check.files), len(check.owners)
+    plural = "s" if owners > 1 else ""
+    print(
+        f"{all_of - len(bad)} of {all_of} files of {owners} {check.kind}{plural} have the "
+        "published checksum."
+    )
+
+
 def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
     """Prints a table that fits the terminal; where it cannot, each row by itself."""
     console = Console(emoji=False)
@@ -35,9 +49,9 @@ def show_table(title: str, head: list[str], rows: list[list[str]]) -> None:
             console.print("\n".join([row[0], *cells]), highlight=False, markup=False)
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for place, (name, width) in enumerate(zip(head, widths, strict=True)):
+    for number, (name, width) in enumerate(zip(head, widths, strict=True)):
         table.add_column(
-            Text(name), justify="right" if place else "left", overflow="fold", width=width
+            Text(name), justify="right" if number else "left", overflow="fold", width=width
         )
     for row in rows:
         table.add_row(*map(Text, row))  # brackets are no markup
@@ -49,7 +63,7 @@ def _widths(head, rows, width) -> list[int] | None:
 
     None where that leaves it fewer than a dozen.
     """
-    cells = [[row[place] for row in rows] for place in range(len(head))]
+    cells = [[row[number] for row in rows] for number in range(len(head))]
     needed = [
         max(map(len, [*column, *name.split()])) for name, column in zip(head, cells, strict=True)
     ]

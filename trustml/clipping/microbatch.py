@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from trustml.clipping.by_length import Cuts, by_length
+
 
 def round_robin(rows, shards: int):
     """Position in the logical draw of each row, where units are dealt to `shards` like cards.
@@ -19,7 +21,9 @@ def round_robin(rows, shards: int):
     return rows % each * shards + rows // each
 
 
-def in_microbatches(core, units, group, physical_batch_size, shards: int = 1):
+def in_microbatches(
+    core, units, group, physical_batch_size, shards: int = 1, cuts: Cuts | None = None
+):
     """Applies `core(units, group) -> (sums, info)` slice by slice and adds the sums.
 
     Slices after the last unit with a group are skipped: a padded Poisson batch costs what it
@@ -33,6 +37,7 @@ def in_microbatches(core, units, group, physical_batch_size, shards: int = 1):
       shards: Devices that share the unit axis evenly, each a run of rows. A slice takes as many
         of every run, so that no row moves. It divides `physical_batch_size` and the number of
         units.
+      cuts: On one device: slices hold rows of about one length, see `by_length`.
 
     Returns:
       `(sums, info)` as of one call on all units; `info` of skipped units is zero.
@@ -40,6 +45,8 @@ def in_microbatches(core, units, group, physical_batch_size, shards: int = 1):
     size = group.shape[0]
     if physical_batch_size is None or physical_batch_size >= size:
         return core(units, group)
+    if cuts is not None:
+        return by_length(core, cuts, units, group, physical_batch_size)
     each, share = size // shards, physical_batch_size // shards
     slices = -(-each // share)
     runs = _Runs(shards, share)

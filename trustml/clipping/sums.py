@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from trustml.bookkeeping import Kept
 from trustml.clipping import bounds as bounds_
 from trustml.clipping.bounding import Bounding
+from trustml.clipping.by_length import Cuts
 from trustml.clipping.losses import check_arrays, lengths
 from trustml.clipping.microbatch import in_microbatches, round_robin
 
@@ -70,7 +71,7 @@ class BoundedSum:
     pytree whose leaves share a leading unit axis; `group` is an integer vector, -1 drops the unit;
     with a JAX `key`, the function gets a third argument, a key folded from the unit's position in
     the logical batch. With `shards`, units lie as `trustml.clipping.microbatch.round_robin` deals
-    them.
+    them. With `cuts`, a micro-batch is cut to what its units hold.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class BoundedSum:
         physical_batch_size,
         clipping: str,
         shards: int = 1,
+        cuts: Cuts | None = None,
     ):
         bounds_.check_clip_norm(clip_norm)
         if clipping not in bounds_.CLIPPINGS:
@@ -97,7 +99,7 @@ class BoundedSum:
         self.num_groups = num_groups
         self.physical_batch_size = physical_batch_size
         self.clipping = clipping
-        self._shards = shards
+        self._shards, self._cuts = shards, cuts
         self._compiled = jax.jit(self._call)
 
     @property
@@ -133,7 +135,7 @@ class BoundedSum:
         bound = self.clip_norm if clip_norm is None else clip_norm
         core = functools.partial(self._sum, params, bound)
         sums, info = in_microbatches(
-            core, (units, keys), group, self.physical_batch_size, self._shards
+            core, (units, keys), group, self.physical_batch_size, self._shards, self._cuts
         )
         if self.num_groups == 1:
             sums = jax.tree.map(lambda leaf: leaf[0], sums)

@@ -1,18 +1,21 @@
 """Fixed lengths for batches of texts: a batch is cut to the smallest that holds its rows.
 
 Programs are compiled for fixed shapes, and a long row makes a whole batch long. So there are a
-few fixed lengths, chosen from a public limit; each drawn batch uses the smallest that holds all of
-its rows. Who is sampled does not change: the draw comes first, and only padding is cut away.
+few fixed lengths, chosen from a public limit; each drawn batch, or each part of it that is computed
+at a time, uses the smallest that holds all of its rows. Who is sampled does not change: the draw
+comes first, and only padding is cut away.
 
 The length that a batch uses depends on its rows, and with it the time that a step takes: that is
 private, like all timing that depends on data. Give nobody the time of single steps.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Array, Bool, Int
 
 from trustml.data.errors import DataError
 
@@ -111,7 +114,9 @@ class LengthBatch(NamedTuple):
     length: int
 
 
-def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[LengthBatch]:
+def length_batches(
+    lengths: Int[np.ndarray, " row"], longest: int, shapes: Sequence[int] | None = None
+) -> list[LengthBatch]:
     """All rows, longest first, in batches of few shapes and of about as many tokens each.
 
     >>> [(batch.rows.tolist(), batch.length) for batch in length_batches(np.array([3, 40, 9]), 64)]
@@ -122,10 +127,12 @@ def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[Lengt
     Args:
       lengths: Length of each row, at most `longest`.
       longest: Public limit to which rows are cut.
+      shapes: The lengths of arrays, ascending up to `longest`, each with one number of rows: for
+        few compilations over several calls. By default those that cost least for these rows.
     """
-    shapes = _shapes(lengths, longest)
+    known = _shapes(lengths, longest) if shapes is None else np.array(shapes)
     order = np.argsort(-lengths, kind="stable")
-    own = shapes[np.searchsorted(shapes, lengths[order])] if len(order) else order
+    own = known[np.searchsorted(known, lengths[order])] if len(order) else order
     batches: list[LengthBatch] = []
     start = 0
     while start < len(order):
@@ -133,7 +140,8 @@ def length_batches(lengths: Int[np.ndarray, " row"], longest: int) -> list[Lengt
         size = max(1, _BATCH_TOKENS // length)
         rows = order[start : start + size]
         start += size
-        if len(rows) < size and not (batches and batches[-1].length == length):
+        alone = shapes is None and not (batches and batches[-1].length == length)
+        if len(rows) < size and alone:
             size = 1 << (len(rows) - 1).bit_length()  # few rows in all: a small shape of their own
         batches.append(LengthBatch(rows, size, length))
     return batches
@@ -167,15 +175,89 @@ _MASKED = {
 }
 
 
-def shortener(
-    units: dict[str, np.ndarray], count: int = 3
-) -> Callable[[Columns, Bool[np.ndarray, " row"]], Columns]:
-    """A function that cuts a drawn batch of encoded rows to the shortest of `count` lengths.
+def masked_lengths(rows: Columns) -> Int[np.ndarray, " row"]:
+    """The length that each row holds, by all of its masks.
+
+    >>> masked_lengths({"mask": np.array([[True, True, False], [False] * 3])}).tolist()
+    [2, 0]
+    """
+    masks = [np.asarray(rows[name]) for name in _MASKED if name in rows]
+    return np.max([((np.arange(mask.shape[-1]) + 1) * mask).max(-1) for mask in masks], 0)
+
+
+def cut_masked(rows: Columns, length: int) -> Columns:
+    """The columns of rows that hold no more than `length` positions, cut to it.
+
+    >>> cut_masked({"mask": np.ones((1, 3), bool), "label": np.zeros((1, 3))}, 2)["mask"].shape
+    (1, 2)
+    """
+    for name in _MASKED:
+        rows = _cut_masked(rows, name, length) if name in rows else rows
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortener:
+    """Cuts padding off encoded rows, all of a batch alike or level by level; see `shortener`.
+
+    Attributes:
+      lengths: Ascending lengths of each mask, the full one last.
+    """
+
+    lengths: dict[str, tuple[int, ...]]
+
+    def __call__(self, rows: Columns, taken: Bool[np.ndarray, " row"]) -> Columns:
+        """The rows of a drawn batch, cut to the shortest length that holds those `taken`."""
+        shorter = rows
+        for name, lengths in self.lengths.items():
+            mask = np.asarray(rows[name]) & taken.reshape(-1, *(1,) * (rows[name].ndim - 1))
+            used = mask.any(tuple(range(mask.ndim - 1)))
+            longest = int(np.flatnonzero(used).max(initial=-1)) + 1
+            shorter = _cut_masked(shorter, name, shortest([longest], lengths))
+        return shorter
+
+    @property
+    def levels(self) -> int:
+        """Levels of `cut`; the last cuts nothing."""
+        return max((len(lengths) for lengths in self.lengths.values()), default=1)
+
+    def level(self, rows: dict[str, Array]) -> Int[Array, " row"]:
+        """The lowest level at which each row is whole, for a compiled program."""
+        highest = jnp.zeros(len(next(iter(rows.values()))), jnp.int32)
+        for name in self.lengths:
+            mask = rows[name].reshape(len(rows[name]), -1, rows[name].shape[-1]).any(1)
+            longest = jnp.max(jnp.where(mask, jnp.arange(1, mask.shape[1] + 1)[None], 0), axis=1)
+            # Lengths ascend with the level: the row is as high as levels are too short for it.
+            short = [longest > self._length(name, level) for level in range(self.levels - 1)]
+            highest = jnp.maximum(highest, sum((one.astype(jnp.int32) for one in short), 0))
+        return highest
+
+    def cut(self, rows: Columns, level: int) -> Columns:
+        """The rows, cut to the lengths of a level."""
+        for name in self.lengths:
+            rows = _cut_masked(rows, name, self._length(name, level))
+        return rows
+
+    def _length(self, name: str, level: int) -> int:
+        lengths = self.lengths[name]
+        return lengths[max(0, level - self.levels + len(lengths))]
+
+
+def _cut_masked(rows: Columns, name: str, length: int) -> Columns:
+    """The columns of a mask, cut to a length."""
+    columns = {column: rows[name].ndim - 1 for column in _MASKED[name] if column in rows}
+    return cut(rows, length, axes=columns)
+
+
+def shortener(units: dict[str, np.ndarray], count: int = 3) -> Shortener:
+    """What cuts drawn batches of encoded rows, or parts of them, to the shortest of few lengths.
 
     >>> units = {"mask": np.zeros((9, 64), bool), "ids": np.zeros((9, 64), int)}
     >>> drawn = {"mask": np.eye(2, 64, dtype=bool), "ids": np.ones((2, 64), int)}
     >>> shortener(units)(drawn, np.array([True, True]))["ids"].shape
     (2, 16)
+    >>> shortener(units).level({"mask": jnp.eye(9, 64, k=15) > 0}).tolist()
+    [0, 1, 1, 1, 1, 1, 1, 1, 1]
 
     For `private_step(..., shorten=...)`. A loss that reads masked positions as nothing, as all of
     `trustml.models` do, gives the same result.
@@ -183,23 +265,8 @@ def shortener(
     Args:
       units: The whole data, as a task encodes them; shapes are read alone.
       count: Lengths of each of `mask` and `target_mask`, the full one among them.
-
-    Returns:
-      `(rows, taken) -> rows`, where `taken` [row] says which rows are no padding.
     """
     known = {
         name: bucket_lengths(units[name].shape[-1], count) for name in _MASKED if name in units
     }
-
-    def shorten(rows: Columns, taken: np.ndarray) -> Columns:
-        shorter = rows
-        for name, lengths in known.items():
-            mask = np.asarray(rows[name]) & taken.reshape(-1, *(1,) * (rows[name].ndim - 1))
-            used = mask.any(tuple(range(mask.ndim - 1)))
-            length = shortest([int(np.flatnonzero(used).max(initial=-1)) + 1], lengths)
-            axis = mask.ndim - 1
-            columns = {column: axis for column in _MASKED[name] if column in rows}
-            shorter = cut(shorter, length, axes=columns)
-        return shorter
-
-    return shorten
+    return Shortener(known)

@@ -1,14 +1,14 @@
 """A data set from its publisher into a cache: verified, or refused."""
 
 import functools
-import shutil
 import urllib.parse
 from pathlib import Path
 
+from trustml.checksums import file_sha256
 from trustml.data.catalogue import DataFile, Entry, find_entry
 from trustml.data.converters import convert, publisher_paths
 from trustml.data.errors import DataError
-from trustml.data.transfer import cache_folder, checksum, download_bar, retrieve, store
+from trustml.data.transfer import Download, cache_folder, download, retrieve
 
 _ROOT = "https://raw.githubusercontent.com"
 
@@ -56,42 +56,36 @@ def fetch(
     if entry.refused or not wanted:
         raise DataError(_refusal(entry))
     folder = (Path(cache) if cache is not None else cache_folder()) / entry.folder
-    get = functools.partial(retrieve, timeout=timeout, attempts=attempts, pause=pause)
-    partials = folder / ".partial"
-    with download_bar(progress) as bar:
-        for file in wanted:
-            target = folder / file.name
-            if target.is_file() and checksum(target.read_bytes()) == file.sha256:
-                continue
-            partials.mkdir(parents=True, exist_ok=True)
-            try:
-                content = _content(entry, file, publisher, partials, get, bar)
-                store(target, content, file.sha256, partials, source=file.publisher)
-            except DataError as error:
-                raise DataError(f"{error} {_way_out(entry)}") from None
-    shutil.rmtree(partials, ignore_errors=True)
+    download(
+        (
+            _from_publisher(entry, file, publisher, folder)
+            for file in wanted
+            if not _is_at(folder, file)
+        ),
+        folder / ".partial",
+        get=functools.partial(retrieve, timeout=timeout, attempts=attempts, pause=pause),
+        way_out=_way_out(entry),
+        progress=progress,
+    )
     return folder
 
 
-def _content(entry: Entry, file: DataFile, publisher, partials, get, bar) -> bytes:
+def _is_at(folder: Path, file: DataFile) -> bool:
+    target = folder / file.name
+    return target.is_file() and file_sha256(target) == file.sha256
+
+
+def _from_publisher(entry: Entry, file: DataFile, publisher: str | None, folder: Path) -> Download:
     root = publisher.rstrip("/") if publisher else f"{_ROOT}/{file.publisher.replace('@', '/')}"
-    parts = []
     paths = publisher_paths(entry.folder, file)
-    task = bar.add_task(f"{entry.folder}/{file.name}", total=None)
-    before = 0
-    for path in paths:
-        # One partial a publisher's file, under its checksum's name, so that it fits no other.
-        address = f"{root}/{urllib.parse.quote(path)}"
-        partial = partials / checksum(f"{file.sha256} {address}".encode())[:32]
-
-        def report(done: int, total: int | None, before: int = before) -> None:
-            whole = total if len(paths) == 1 else None
-            bar.update(task, completed=before + done, total=whole)
-
-        parts.append(get(address, partial, report=report))
-        before += len(parts[-1])
-    bar.update(task, completed=before, total=before)
-    return convert(entry.folder, file, parts)
+    return Download(
+        folder / file.name,
+        f"{entry.folder}/{file.name}",
+        file.sha256,
+        [f"{root}/{urllib.parse.quote(path)}" for path in paths],
+        file.publisher,
+        join=functools.partial(convert, entry.folder, file),
+    )
 
 
 def _refusal(entry: Entry) -> str:

@@ -35,7 +35,7 @@ COLUMNS = {
     "lm": ("text",),
     "seq2seq": ("source", "target"),
 }
-_LABELLED = ("classify", "multilabel", "tag", "nlu")
+_WITH_LABELS = ("classify", "multilabel", "tag", "nlu")
 _BETWEEN = re.compile(r"[;|,]")
 
 
@@ -142,7 +142,7 @@ def _schema(features, task, names, labels, slots):
         labels = labels if labels is not None else declared.get("label") or ()
         slots = slots if slots is not None else kinds
     for name, value in (("labels", labels), ("slots", slots)):
-        needed = name == "labels" and task in _LABELLED
+        needed = name == "labels" and task in _WITH_LABELS
         if (needed or (name == "slots" and task == "nlu")) and not value:
             raise DataError(
                 f"`{name}` must list every one that may occur for {task!r}, got none: they are "

@@ -1,8 +1,8 @@
 """One address to bytes, and bytes to a file that has its checksum.
 
 A download is streamed to a partial file, resumed after a break, and tried again. A partial file is
-continued only with what the server says are its later bytes. `store` refuses a whole that is not
-what was published.
+continued only with what the server says are its later bytes. A whole is refused that is not what
+was published; `download` does both for the files of a set or a model.
 """
 
 import hashlib
@@ -13,13 +13,15 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trustml.data.errors import DataError
+from trustml.formatting import one_line
 
 _CHUNK = 1 << 16
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # the answers that may be others in a while
@@ -37,6 +39,76 @@ def cache_folder() -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "trustml"
+
+
+class Download(NamedTuple):
+    """A published file, and where it goes.
+
+    Attributes:
+      target: Where it goes.
+      title: What the bar calls it.
+      sha256: The published checksum of its content.
+      addresses: Where it is, in parts.
+      source: Who published it, for messages.
+      size: Its bytes, if known before.
+      join: Maps the parts to its content; by default there is one.
+    """
+
+    target: Path
+    title: str
+    sha256: str
+    addresses: Sequence[str]
+    source: str
+    size: int | None = None
+    join: Callable[[list[bytes]], bytes] = b"".join
+
+
+def download(
+    files: Iterable[Download],
+    partials: Path,
+    *,
+    get: Callable[..., bytes],
+    way_out: str,
+    progress: bool = True,
+) -> None:
+    """Puts files where they go, each whole and with its checksum.
+
+    Args:
+      files: The files.
+      partials: Folder for parts, by which the next call goes on; it is removed at the end.
+      get: `retrieve`, with how patient it is.
+      way_out: What to do instead, for messages.
+      progress: Whether to show a bar on standard error.
+
+    Raises:
+      DataError: A publisher cannot be reached, or sent something else.
+    """
+    with _download_bar(progress) as bar:
+        for file in files:
+            partials.mkdir(parents=True, exist_ok=True)
+            try:
+                content = file.join(_parts(file, partials, bar, get))
+                _store(file, content, partials)
+            except DataError as error:
+                raise DataError(f"{error} {way_out}") from None
+    shutil.rmtree(partials, ignore_errors=True)
+
+
+def _parts(file: Download, partials: Path, bar: Progress, get: Callable) -> list[bytes]:
+    task, before = bar.add_task(file.title, total=file.size), 0
+    parts = []
+    for address in file.addresses:
+        # Under its checksum's and its address's name, so that it fits no other file.
+        partial = partials / hashlib.sha256(f"{file.sha256} {address}".encode()).hexdigest()[:32]
+
+        def report(done: int, total: int | None, before: int = before) -> None:
+            whole = total if len(file.addresses) == 1 else None
+            bar.update(task, completed=before + done, total=whole)
+
+        parts.append(get(address, partial, report=report))
+        before += len(parts[-1])
+    bar.update(task, completed=before, total=before)
+    return parts
 
 
 def retrieve(
@@ -98,10 +170,10 @@ def _continue(address, partial, timeout, report) -> None:
             raise DataError(f"{address} cannot be downloaded: {reason}.") from None
         raise _Broken(_explain(reason, timeout)) from None
     with answer:
-        _store(answer, partial, start, timeout, report)
+        _receive(answer, partial, start, timeout, report)
 
 
-def _store(answer, partial, start, timeout, report) -> None:
+def _receive(answer, partial, start, timeout, report) -> None:
     if answer.status != 206 or not _begins_at(answer, start):
         start = 0  # the server sends all of it anew
     length = answer.headers.get("Content-Length")
@@ -126,36 +198,25 @@ def _begins_at(answer, start) -> bool:
 def _explain(error, timeout) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {timeout:g} s"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
-def store(target: Path, content: bytes, sha256: str, partials: Path, *, source: str) -> None:
-    """Writes a file whole, or not at all.
-
-    Args:
-      target: The file.
-      content: What was downloaded.
-      sha256: The published checksum of `content`.
-      partials: Folder of partial files; it is removed where the checksum differs.
-      source: Who published the file, for the message.
-
-    Raises:
-      DataError: The content has another checksum.
-    """
-    actual = checksum(content)
-    if actual != sha256:
+def _store(file: Download, content: bytes, partials: Path) -> None:
+    """Writes a file whole, or not at all."""
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != file.sha256:
         shutil.rmtree(partials)  # or the next call would find the same bytes again
         raise DataError(
-            f"{target.name}: the download has SHA-256 {actual}, must be {sha256}: it is not "
-            f"the published file of {source}."
+            f"{file.target.name}: the download has SHA-256 {actual}, must be {file.sha256}: it is "
+            f"not the published file of {file.source}."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    file.target.parent.mkdir(parents=True, exist_ok=True)
     whole = partials / f"whole{os.getpid()}"
     whole.write_bytes(content)
-    whole.replace(target)
+    whole.replace(file.target)
 
 
-def download_bar(shown: bool) -> Progress:
+def _download_bar(shown: bool) -> Progress:
     """A bar on standard error that counts bytes."""
     return Progress(
         TextColumn("{task.description}"),
@@ -165,8 +226,3 @@ def download_bar(shown: bool) -> Progress:
         console=Console(stderr=True),
         disable=not shown,
     )
-
-
-def checksum(content: bytes) -> str:
-    """The SHA-256 of bytes, in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()

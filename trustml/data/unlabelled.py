@@ -47,7 +47,7 @@ def schema_of(
         name="new rows",
         split="test",
         task=task,
-        rows=(_PLACED[task](_placeholder(task, labels, ends), *dummies),),
+        rows=(_MAKERS[task](_placeholder(task, labels, ends), *dummies),),
         unit="row",
         labels=labels,
         slots=tuple(slots),
@@ -70,9 +70,9 @@ def unlabelled(schema: Examples, inputs: Iterable[Sequence[Any]]) -> Examples:
     Raises:
       DataError: A row is empty.
     """
-    place = _PLACED[schema.task]
+    make = _MAKERS[schema.task]
     target = _placeholder(schema.task, schema.labels, schema.value_range)
-    return dataclasses.replace(schema, rows=tuple(place(target, *each) for each in inputs))
+    return dataclasses.replace(schema, rows=tuple(make(target, *each) for each in inputs))
 
 
 def _placeholder(
@@ -90,7 +90,7 @@ def _outside(tokens: Sequence[str]) -> tuple[str, ...]:
 
 _DUMMIES: dict[str, tuple[Any, ...]] = {"tag": (("-",),), "nlu": (("-",),), "qa": ("-", "-")}
 # (placeholder, what the task reads) to a row.
-_PLACED: dict[str, Callable[..., Any]] = {
+_MAKERS: dict[str, Callable[..., Any]] = {
     "classify": lambda target, text: Text(text, target),
     "multilabel": lambda target, text: Labelled(text, target),
     "regression": lambda target, text: Rated(text, target),

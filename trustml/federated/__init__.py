@@ -8,6 +8,7 @@ from trustml.federated.algorithms import fedbuff as fedbuff
 from trustml.federated.algorithms import fedper as fedper
 from trustml.federated.algorithms import fedyogi as fedyogi
 from trustml.federated.algorithms import krum as krum
+from trustml.federated.algorithms import locally_private as locally_private
 from trustml.federated.algorithms import median as median
 from trustml.federated.algorithms import mimelite as mimelite
 from trustml.federated.algorithms import qfedavg as qfedavg

@@ -16,7 +16,7 @@ from trustml.federated.streams import stream
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Asynchronous(Schedule):
-    """Devices work all the time; the server moves when its buffer holds `clients_per_round` answers.
+    """Devices work all the time; the server moves at every `clients_per_round` answers.
 
     `concurrency` devices are at work at any time. One that is done gives way to another, which
     starts from the newest parameters. How long a device takes is lognormal, times its local steps;
@@ -65,9 +65,7 @@ class Asynchronous(Schedule):
     def most_late(self) -> int:  # type: ignore[override]
         """Rounds by which parameters may be old: older answers are not taken."""
         if self.events is not None:
-            return max(
-                at // self.capacity - version for at, (_, version) in enumerate(self.events)
-            )
+            return max(at // self.capacity - version for at, (_, version) in enumerate(self.events))
         # An answer within this many rounds is all but sure; what is later counts as lost.
         return max(1, math.ceil(4 * self.concurrency / self.clients_per_round))
 
@@ -86,9 +84,6 @@ class Asynchronous(Schedule):
     def _timeline(self, secret: bytes) -> list[tuple[Any, Any, float, int]]:
         return _timeline(self, secret)
 
-    def __hash__(self) -> int:
-        return id(self)
-
 
 @functools.lru_cache(maxsize=4)
 def _timeline(schedule: Asynchronous, secret: bytes):
@@ -101,7 +96,9 @@ def _timeline(schedule: Asynchronous, secret: bytes):
     work = schedule.activity if schedule.local_steps is None else schedule.local_steps
     waiting = _Waiting(schedule, secret)
     running: list[tuple[float, int, int, int]] = []
-    rounds, buffer, lost, started = [], [], 0, 0
+    rounds: list[tuple[Any, Any, float, int]] = []
+    buffer: list[tuple[int, int]] = []
+    lost = started = 0
 
     def start(now: float, version: int) -> None:
         nonlocal started
@@ -133,7 +130,8 @@ class _Waiting:
 
     def __init__(self, schedule: Asynchronous, secret: bytes):
         self._schedule, self._secret = schedule, secret
-        self._turn, self._queue = 0, []
+        self._turn = 0
+        self._queue: list[int] = []
 
     def next(self, busy: set[int]) -> int:
         for place, client in enumerate(self._queue):
@@ -158,4 +156,3 @@ class _Waiting:
         self._turn += 1
         self._queue = [int(client) for client in chosen.places[order]]
         return self._queue.pop(0)
-

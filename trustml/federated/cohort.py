@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt
 
 from trustml.federated.clients import Clients
 
+_START = np.uint64(0x6A09E667F3BCC908)  # so that seed and round do not stand for each other
 _LEAST = 64  # rows and batches of the smallest program
 
 
@@ -48,7 +49,7 @@ class Batches(NamedTuple):
         """Rows of the client's batch number `step`, and which of them are there."""
         which = jax.lax.dynamic_index_in_dim(self.order, self.work.first + step, keepdims=False)
         held = which >= 0
-        # 0 * NaN is NaN in a backward pass: in place of a row that is missing stands one of its own.
+        # 0 * NaN is NaN in a backward pass: for a row that is missing stands one of its own.
         which = jnp.where(held, which, which[0])
         return jax.tree.map(lambda leaf: leaf.at[which].get(mode="clip"), self.rows), held
 
@@ -109,9 +110,15 @@ def _of_device(clients, places, weights, versions, round, rounding) -> _Part:
     starts = np.cumsum(counts) - counts
     wanted = np.repeat(clients.offsets[places] - starts, counts) + np.arange(counts.sum())
     order, first, in_epoch = _order(clients.ids[places], counts, round, rounding)
-    numbers = (first, in_epoch * rounding.epochs, in_epoch, counts)
-    exact = [part.astype(np.int32) for part in numbers]
-    work = Work(*exact, weights.astype(np.float32), places.astype(np.int32), versions)
+    work = Work(
+        first.astype(np.int32),
+        (in_epoch * rounding.epochs).astype(np.int32),
+        in_epoch.astype(np.int32),
+        counts.astype(np.int32),
+        weights.astype(np.float32),
+        places.astype(np.int32),
+        versions,
+    )
     return _Part(wanted, order, work)
 
 
@@ -123,13 +130,17 @@ def _order(ids, counts, round: int, rounding: Rounding):
     order = np.full((int((in_epoch * epochs).sum()), size), -1, np.int32)
     owner = np.repeat(np.arange(len(counts)), counts)
     rank = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-    base = _mixed(_mixed(np.uint64(rounding.seed), np.uint64(round)), ids.astype(np.uint64))
+    base = _mixed(_mixed(_mixed(_START, np.uint64(rounding.seed)), np.uint64(round)), _words(ids))
     for epoch in range(epochs):
-        keys = _mixed(_mixed(base, np.uint64(epoch))[owner], rank.astype(np.uint64))
+        keys = _mixed(_mixed(base, np.uint64(epoch))[owner], _words(rank))
         shuffled = np.lexsort((keys, owner))  # rows of a client stay together
         batch = first[owner] + epoch * in_epoch[owner] + rank // size
         order[batch, rank % size] = shuffled
     return order, first, in_epoch
+
+
+def _words(numbers: np.ndarray) -> np.ndarray:
+    return numbers.astype(np.int64).view(np.uint64)
 
 
 def _mixed(state: UInt[Any, "*n"], value: UInt[Any, "*n"]) -> UInt[Any, "*n"]:

@@ -1,4 +1,4 @@
-"""Rounds one after another, in memory; `trustml.fit` on a `FederatedStep` keeps them in a folder."""
+"""Rounds one after another, in memory; `trustml.fit` keeps those of a `FederatedStep` on disk."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 from trustml.federated.algorithms.algorithm import Algorithm
 from trustml.federated.clients import Clients
 from trustml.federated.schedule import Schedule
-from trustml.federated.selection import Selection, uniform
+from trustml.federated.selection import Selection
 from trustml.federated.step import FederatedStep
 from trustml.plan import PrivacyPlan
 from trustml.sampling import Draw
@@ -34,7 +34,7 @@ def rounds(
     *,
     number: int | None = None,
     clients_per_round: int | None = None,
-    selection: Selection = uniform(),
+    selection: Selection | None = None,
     plan: PrivacyPlan | None = None,
     seed: int | None = 0,
     **options: Any,
@@ -55,7 +55,7 @@ def rounds(
       params: Where they start.
       number: Rounds; with a plan, its steps.
       clients_per_round: Without a plan: how many take part, 10 by default.
-      selection: How likely each is drawn.
+      selection: How likely each is drawn; by default all are as likely.
       plan: Bounds, noise and sampling, whose units are clients.
       seed: Of all that is random. With a plan, None takes secret randomness, and an integer voids
         the promise against whoever guesses it.
@@ -75,10 +75,11 @@ def rounds(
     if plan is None:
         schedule: Any = Schedule(
             steps=1 if number is None else number,
-            clients_per_round=min(10, len(clients)) if clients_per_round is None
+            clients_per_round=min(10, len(clients))
+            if clients_per_round is None
             else clients_per_round,
             activity=clients.counts,
-            selection=selection,
+            selection=selection or Selection("uniform"),
         )
     else:
         schedule = plan
@@ -91,5 +92,10 @@ def _run(step: FederatedStep, clients: Clients, params: PyTree, seed) -> Iterato
     for draw in step.plan.batches(seed=seed):
         state, metrics = step.update(state, draw, clients)
         # The state is given away with the next round, the copy is the caller's.
-        yield Round(draw.step + 1, jax.tree.map(lambda leaf: leaf.copy(), state.params), metrics,
-                    draw, state)
+        yield Round(
+            draw.step + 1,
+            jax.tree.map(lambda leaf: leaf.copy(), state.params),
+            metrics,
+            draw,
+            state,
+        )

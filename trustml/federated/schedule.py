@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -10,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
-from trustml.federated.selection import Selection, choose, uniform
+from trustml.federated.selection import Selection, choose
 from trustml.sampling import Draw, new_secret, secret_from_seed
+
+_EVERYONE = Selection("uniform")
 
 
 class RoundDraw(Draw):
@@ -30,9 +31,11 @@ class Availability(Protocol):
 
     over_select: float
 
-    def available(self, seed: bytes, round: int, clients: int) -> Any: ...
+    def available(self, seed: bytes, round: int, clients: int) -> Any:
+        """Who can be reached in a round, boolean [client]."""
 
-    def answers(self, seed: bytes, round: int, places: Any, steps: Any, wanted: int) -> Any: ...
+    def answers(self, seed: bytes, round: int, places: Any, steps: Any, wanted: int) -> Any:
+        """Who of `places` answers, boolean [chosen], and the seconds that the round takes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class Schedule:
     steps: int
     clients_per_round: int
     activity: Int[np.ndarray, " client"]
-    selection: Selection = uniform()
+    selection: Selection = _EVERYONE
     availability: Availability | None = None
     local_steps: Int[np.ndarray, " client"] | None = None
 
@@ -68,6 +71,11 @@ class Schedule:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
+        if self.clients_per_round > self.num_units and not self.selection.replacement:
+            raise ValueError(
+                f"`clients_per_round` must be at most the {self.num_units} clients, got "
+                f"{self.clients_per_round}."
+            )
         self.sampler(0).draw(0)  # says at once what cannot be chosen
 
     @property
@@ -96,7 +104,7 @@ class Schedule:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that name the schedule."""
-        told = json.dumps(self.to_dict(), sort_keys=True)
+        told = repr(sorted(self.to_dict().items()))
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +153,11 @@ class Schedule:
             )
             answered, seconds = found.answered, found.seconds
         return self.packed(
-            round, chosen.places[answered], chosen.scale[answered], chosen.draws, seconds,
+            round,
+            chosen.places[answered],
+            chosen.scale[answered],
+            chosen.draws,
+            seconds,
             int((~answered).sum()),
         )
 

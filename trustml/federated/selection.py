@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from trustml.federated.streams import stream
-from trustml.federated.validation import check_activity, check_mask, check_whole
+from trustml.federated.validation import check_activity, check_mask, check_whole, short_number
 
 
 def _top(activity, number):
@@ -82,7 +82,9 @@ class Selection:
 
     def __str__(self) -> str:
         """The word of the command: what `parse_selection` reads."""
-        return self.name if self.parameter is None else f"{self.name}:{self.parameter:g}"
+        if self.parameter is None:
+            return self.name
+        return f"{self.name}:{short_number(self.parameter)}"
 
     def weights(self, activity: Any) -> Float64[np.ndarray, " client"]:
         """The weight of each client; 0 for one that is never drawn.
@@ -122,7 +124,7 @@ def proportional(*, replacement: bool = False, unbiased: bool = False) -> Select
 
 
 def log(*, replacement: bool = False, unbiased: bool = False) -> Selection:
-    """By log(1 + activity): between uniform and proportional, and cheap in privacy.
+    """A client counts as the logarithm of 1 + its activity: cheaper in privacy than by activity.
 
     >>> log().weights([0, math.e - 1]).tolist()
     [0.0, 1.0]

@@ -1,36 +1,31 @@
 """One federated round as a step of training: `trustml.fit` runs it, with ledger and resume."""
 
 import functools
-import math
-import time
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Bool, Float, PyTree
 
 from trustml.bookkeeping.values import to_float32
-from trustml.clipping import bounded_sum, combine, partition
-from trustml.federated.algorithms.algorithm import ROWS, Algorithm, Answer, Seen
+from trustml.clipping import combine, partition
+from trustml.federated.algorithms.algorithm import ROWS, Algorithm, Seen
 from trustml.federated.clients import Clients
-from trustml.federated.cohort import Batches, Cohort, Rounding, Work, gather_cohort
+from trustml.federated.cohort import Cohort, Rounding, gather_cohort
+from trustml.federated.execution import Answers, Coins, Execution
 from trustml.federated.schedule import Schedule
+from trustml.federated.widths import quickest_width
 from trustml.plan import PrivacyPlan
 from trustml.sampling import Draw
 from trustml.training import checks
 from trustml.training.batches import Batch
 from trustml.training.checks import AUTO
 from trustml.training.mesh import OnMesh
-from trustml.training.metrics import unit_metrics
-from trustml.training.privatizer import privatize, whole_units
-from trustml.training.steps import loss_key
+from trustml.training.metrics import StepMetrics, unit_metrics
+from trustml.training.privatizer import MechanismState, privatize, whole_units
 from trustml.training.train_step import TrainState, TrainStep
-
-_WIDTHS = {"cpu": (1, 4), "other": (8, 32, 128)}  # clients at once, to be measured
-_TRIED_STEPS = 4  # of each client, where widths are measured
 
 
 class ServerState(NamedTuple):
@@ -38,39 +33,41 @@ class ServerState(NamedTuple):
 
     server: PyTree  # of the algorithm
     own: PyTree  # of clients, leaves [client, ...]; None where they keep nothing
-    past: PyTree  # parameters of the latest rounds, leaves [round, ...]; None if all start anew
-
-
-class _Found(NamedTuple):
-    """Of the clients of a round, on all devices."""
-
-    sums: PyTree
-    info: Any  # `UnitInfo`; leaves [client]
-    loss: Float[Array, " client"]
-    own: PyTree
-    values: PyTree  # stacked, where the algorithm combines them otherwise
+    past: PyTree  # trained leaves of the latest rounds; None if all start from the newest
 
 
 class FederatedStep(TrainStep):
     """`init` and `update` of federated rounds; the units are `Clients`.
 
+    >>> from trustml.federated import fedavg
+    >>> clients = Clients.from_arrays(np.float32([1, 3, 5]), np.array([0, 0, 1]))
+    >>> algorithm = fedavg(lambda w, x: 0.5 * (w - x) ** 2, optax.sgd(1.0), weights="clients")
+    >>> schedule = Schedule(steps=1, clients_per_round=2, activity=clients.counts)
+    >>> step = FederatedStep(algorithm, schedule, clients)
+    >>> draw = next(schedule.batches(seed=0))
+    >>> float(step.update(step.init(jnp.zeros(())), draw, clients)[0].params)
+    3.5
+
     Args:
       algorithm: Such as `fedavg(loss_fn, optax.sgd(0.1))`.
       plan: A `PrivacyPlan` whose units are clients, or a `Schedule`: who takes part without one.
       clients: All clients; `update` and `fit` are given them again.
-      private: Whether deltas are bounded and made noisy; by default with a `PrivacyPlan`.
+      private: Whether answers are bounded and made noisy; by default with a `PrivacyPlan`.
       clients_at_once: Computed side by side on a device; "auto" measures before the first round.
       rows_at_full_weight: With a plan, a client counts min(rows / number, 1) times, within the
         bound. By default all count alike.
-      rates: With a plan, the probability of each client to take part, at most the plan's.
+      rates: With a plan, each client's own probability to take part in a round, at most the
+        plan's `sample_rate`. They must be public: from activity that is, or that is capped.
       mesh: Devices that share the clients of a round.
       seed: Of the order of rows.
 
     Guarantee:
       With a `PrivacyPlan`, the parameters after all rounds satisfy `plan.statement` for the
       addition or removal of a client with everything it holds, if every draw comes from the plan,
-      whether a client answers depends on it alone, and the server, which sees every delta, is
-      trusted. The metrics do not.
+      whether a client answers depends on it alone, and the server, which sees every answer, is
+      trusted. With `rates`, a drawn client stays with probability rate / sample_rate, by a coin of
+      the secret key: the promise for all is that of the plan's rate, a client's own is smaller. The
+      metrics are not covered.
 
     Raises:
       ValueError: The algorithm sends more than a plan can bound, or counts do not match.
@@ -98,31 +95,38 @@ class FederatedStep(TrainStep):
                 f"`plan` must be of {len(clients)} clients, as `clients` holds, got one of "
                 f"{plan.num_units}."
             )
-        local = algorithm.local
+        local, on_mesh = algorithm.local, None if mesh is None else OnMesh(mesh)
         super().__init__(
             lambda *_: None,
             optax.identity(),
             plan,  # type: ignore[arg-type]
             local.trainable,
             private=private,
-            physical_batch_size=clients_at_once,
-            on_mesh=None if mesh is None else OnMesh(mesh),
+            on_mesh=on_mesh,
         )
         self.algorithm, self.clients = algorithm, clients
+        self.physical_batch_size, self._program = _check_width(clients_at_once), None
         self._rounding = Rounding(local.batch_size, local.epochs, seed)
-        self._full, self._rates, self._seed = rows_at_full_weight, rates, seed
-        late = getattr(plan, "most_late", 0)
-        self._kept_rounds = late + 1 if algorithm.stale is not None else 0
+        self._full = rows_at_full_weight
+        # Public either way: how many answer on average.
+        self._divisor = getattr(plan, "divisor", 1.0) if rates is None else float(np.sum(rates))
+        self._coins = None
+        if rates is not None:
+            self._coins = Coins.of_rates(rates, getattr(plan, "sample_rate", 1.0), len(clients))
+        kept_rounds = getattr(plan, "most_late", 0) + 1 if algorithm.stale is not None else 0
+        bound: dict[str, Any] = {}
+        if isinstance(plan, PrivacyPlan) and private:
+            bound = {"clip_norm": plan.clip_norm, "clipping": plan.clipping}
+        self._execution = Execution(algorithm, kept_rounds=kept_rounds, on_mesh=on_mesh, **bound)
 
     def _start(self, params, key):
         state = super()._start(params, key)
         trained = self.trained(state.params)
         own = past = None
         if self.algorithm.keep is not None:
-            one = self.algorithm.keep(state.params)
-            own = jax.tree.map(lambda leaf: _repeated(leaf, len(self.clients)), one)
-        if self._kept_rounds:
-            past = jax.tree.map(lambda leaf: _repeated(leaf, self._kept_rounds), trained)
+            own = _repeated(self.algorithm.keep(state.params), len(self.clients))
+        if self._execution.kept_rounds:
+            past = _repeated(trained, self._execution.kept_rounds)
         server = jax.tree.map(checks.strong_copy, self.algorithm.init(to_float32(trained)))
         return state._replace(opt_state=ServerState(server, own, past))
 
@@ -135,6 +139,7 @@ class FederatedStep(TrainStep):
             )
         places = np.where(draw.group < 0, -1, draw.indices).astype(np.int64)
         versions = getattr(draw, "versions", np.zeros(len(places), np.int32))
+        weights = self._weights(units, places, draw)
         # In the order of the clients: so sums do not depend on how they were drawn.
         order = np.argsort(np.where(places < 0, len(units), places), kind="stable")
         spare = -len(places) % self._shards
@@ -142,11 +147,7 @@ class FederatedStep(TrainStep):
             units,
             *(
                 np.concatenate([part[order], np.full(spare, fill, part.dtype)])
-                for part, fill in (
-                    (places, -1),
-                    (self._weights(units, places, draw), 0),
-                    (versions, 0),
-                )
+                for part, fill in ((places, -1), (weights, 0), (versions, 0))
             ),
             round=draw.step,
             rounding=self._rounding,
@@ -185,25 +186,8 @@ class FederatedStep(TrainStep):
         return self._program.lower(state, batch.rows, batch.group)
 
     def _choose_physical_batch(self, state, rows, group):
-        """Measures how many clients at once are quickest, on the first steps of a round."""
-        few = jnp.minimum(rows.work.steps, _TRIED_STEPS)
-        tried = rows._replace(work=rows.work._replace(steps=few))
-        kind = jax.devices()[0].platform
-        most = group.shape[1]
-        widths = sorted({min(width, most) for width in _WIDTHS.get(kind, _WIDTHS["other"])})
-        taken = {}
-        for width in widths if len(widths) > 1 else ():
-            program = self._jitted(width)
-            taken[width] = min(self._seconds(program, state, tried, group) for _ in range(3))
-        self.physical_batch_size = min(taken, key=lambda width: taken[width], default=widths[0])
-        self._program = self._jitted(self.physical_batch_size)
-
-    @staticmethod
-    def _seconds(program, state, rows, group) -> float:
-        copy = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-        began = time.perf_counter()
-        jax.block_until_ready(program(copy, rows, group))
-        return time.perf_counter() - began
+        width = quickest_width(self._jitted, state, rows, group)
+        self.physical_batch_size, self._program = width, self._jitted(width)
 
     def _jitted(self, physical_batch_size, strategy=None):
         del strategy
@@ -212,96 +196,65 @@ class FederatedStep(TrainStep):
             return jax.jit(run, donate_argnums=0)
         return jax.jit(run, donate_argnums=0, out_shardings=(self._layout, self.on_mesh.whole))
 
-    def _round(self, width, state: TrainState, cohort: Cohort, group):
+    def _round(self, width: int, state: TrainState, cohort: Cohort, group):
         held: ServerState = state.opt_state
-        found = self._answers(width, state, cohort, group)
-        flat = group.reshape(-1)
-        metrics = unit_metrics(found.info._replace(loss=found.loss, aux=None), flat)
-        places, taken = cohort.work.place.reshape(-1), _finite(found.info, flat)
-        own = _put(held.own, places, found.own, taken)
+        if self._coins is not None:
+            kept = self._coins.kept(state, cohort.work.place)
+            group = jnp.where(kept, group, -1)
+            steps = jnp.where(kept, cohort.work.steps, 0)
+            cohort = cohort._replace(work=cohort.work._replace(steps=steps))
+        clip = state.mechanism.clip if state.mechanism is not None else None
+        found = self._execution.answers(width, state, cohort, group, clip)
+        flat, weights = group.reshape(-1), cohort.work.weight.reshape(-1)
+        taken = found.taken(flat)
+        own = _put(held.own, cohort.work.place.reshape(-1), found.own, taken)
+        mean, mechanism = self._mean(state, found, flat, weights)
+        trained, server = self._moved(state, mean, jnp.sum(taken, dtype=jnp.float32))
+        past = self._with_newest(held.past, trained, state.step)
+        params = combine(trained, partition(state.params, self._trainable)[1])
+        after = TrainState(
+            params, ServerState(server, own, past), state.key, state.step + 1, mechanism
+        )
+        return after, self._metrics(found, flat, weights)
+
+    def _mean(self, state, found: Answers, group, weights) -> tuple[PyTree, MechanismState | None]:
+        """The mean answer, and the mechanism after it."""
         if self.private:
+            assert state.mechanism is not None
             clip = state.mechanism.clip
-            counts = None if clip is None else whole_units(found.info, flat, clip)
+            counts = None if clip is None else whole_units(found.info, group, clip)
             noisy, mechanism = privatize(self.plan, found.sums, state, counts, None)
-            mean = jax.tree.map(lambda leaf: leaf / self.plan.divisor, noisy)
-        else:
-            mechanism = state.mechanism
-            mean = self._mean(found, cohort.work.weight.reshape(-1), taken)
-        trained, frozen = partition(state.params, self._trainable)
-        answered = jnp.sum(taken, dtype=jnp.float32)
-        moved = self.algorithm.apply(trained, held.server, mean, Seen(answered, len(self.clients)))
-        if not self.private:  # nobody answered: all stays as it is
-            stays = (trained, held.server)
-            moved = jax.tree.map(lambda new, old: jnp.where(answered > 0, new, old), moved, stays)
-        trained, server = moved
-        past = held.past
-        if past is not None:
-            at = (state.step + 1) % self._kept_rounds
-            past = jax.tree.map(lambda all, leaf: all.at[at].set(leaf), past, trained)
-        after = ServerState(server, own, past)
-        params = combine(trained, frozen)
-        return TrainState(params, after, state.key, state.step + 1, mechanism), metrics
-
-    def _answers(self, width, state: TrainState, cohort: Cohort, group) -> _Found:
-        held: ServerState = state.opt_state
-        own = jax.tree.map(lambda leaf: leaf.at[cohort.work.place].get(mode="clip"), held.own)
-        clip = state.mechanism.clip if self.private else None
-        shared = (state.params, held.server, held.past, loss_key(state), state.step, clip)
-        on_device = functools.partial(self._on_device, width)
-        if self.on_mesh is None:
-            return on_device(shared, cohort, group, own)
-        data, whole = PartitionSpec("data"), PartitionSpec()
-        spread = jax.shard_map(
-            functools.partial(on_device, axis="data"),
-            mesh=self.on_mesh.mesh,
-            in_specs=(whole, data, data, data),
-            out_specs=_Found(whole, data, data, data, data),
-            check_vma=False,
-        )
-        return spread(shared, cohort, group, own)
-
-    def _on_device(self, width, shared, cohort: Cohort, group, own, axis=None) -> _Found:
-        """The clients of one device; every leaf of a cohort has the device axis, of length 1."""
-        cohort, group, own = jax.tree.map(lambda leaf: leaf[0], (cohort, group, own))
-        *for_all, clip = shared
-        total = bounded_sum(
-            self._weighted,
-            clip_norm=self.plan.clip_norm if self.private else math.inf,
-            clipping=self.plan.clipping if self.private else "flat",
-            physical_batch_size=width,
-            has_aux=True,
-        )
-        of_device = (*for_all, cohort.rows, cohort.order)
-        sums, info = total(of_device, (cohort.work, own), group, clip_norm=clip)
-        answer = info.aux
-        if axis is not None:
-            sums = jax.lax.psum(sums, axis)
-        values = answer.value if self.algorithm.combine is not None else None
-        return _Found(sums, info._replace(aux=None), answer.loss, answer.own, values)
-
-    def _weighted(self, shared, unit: tuple[Work, PyTree]) -> tuple[PyTree, Answer]:
-        params, server, past, key, step, rows, order = shared
-        work, own = unit
-        weight = work.weight
-        if past is not None:
-            at = (step - work.version) % self._kept_rounds
-            params = combine(jax.tree.map(lambda leaf: leaf[at], past), self.frozen(params))
-            weight = weight * self.algorithm.stale(work.version)
-        of_client = jax.random.fold_in(key, work.place)
-        found = self.algorithm.answer(params, server, own, Batches(rows, order, work), of_client)
-        value = jax.tree.map(lambda leaf: weight * leaf, found.value)
-        kept = found.value if self.algorithm.combine is not None else None
-        return value, Answer(kept, found.loss, found.own)
-
-    def _mean(self, found: _Found, weights, taken: Bool[Array, " client"]) -> PyTree:
+            return jax.tree.map(lambda leaf: leaf / self._divisor, noisy), mechanism
+        taken = found.taken(group)
         if self.algorithm.combine is not None:
-            return self.algorithm.combine(found.values, taken.astype(jnp.float32))
+            return self.algorithm.combine(found.values, taken.astype(jnp.float32)), None
         if self._absolute:
-            return found.sums
+            return found.sums, None
         # Who was not finite left a gap; a single client's weight of one is exact.
         whole = jnp.sum(jnp.where(taken, weights, 0.0))
         share = jnp.where(whole > 0, whole, 1.0)
-        return jax.tree.map(lambda leaf: leaf / share, found.sums)
+        return jax.tree.map(lambda leaf: leaf / share, found.sums), None
+
+    def _moved(self, state: TrainState, mean: PyTree, answered) -> tuple[PyTree, PyTree]:
+        """Trained leaves and server state after the round."""
+        stays = (partition(state.params, self._trainable)[0], state.opt_state.server)
+        moved = self.algorithm.apply(*stays, mean, Seen(answered, len(self.clients)))
+        if self.private:  # whether anybody answered is not to be seen
+            return moved
+        return jax.tree.map(lambda new, old: jnp.where(answered > 0, new, old), moved, stays)
+
+    def _with_newest(self, past: PyTree, trained: PyTree, step) -> PyTree:
+        if past is None:
+            return None
+        at = (step + 1) % self._execution.kept_rounds
+        return jax.tree.map(lambda all, leaf: all.at[at].set(leaf), past, trained)
+
+    def _metrics(self, found: Answers, group, weights) -> StepMetrics:
+        info = found.info._replace(loss=found.loss)
+        if not self.private:  # norms are those before the weights
+            share = jnp.where(weights > 0, weights, 1.0)
+            info = info._replace(norm=jax.tree.map(lambda norm: norm / share, info.norm))
+        return unit_metrics(info, group)
 
 
 def _check_private(algorithm: Algorithm, plan: Any) -> None:
@@ -324,20 +277,26 @@ def _check_private(algorithm: Algorithm, plan: Any) -> None:
         )
 
 
-def _finite(info, group) -> Bool[Array, " client"]:
-    """Who answered with finite numbers."""
-    factors = jnp.stack(jax.tree.leaves(info.clip_factor)).min(0)
-    norms = jnp.stack(jax.tree.leaves(info.norm)).max(0)
-    return (group >= 0) & (factors > 0) & jnp.isfinite(norms)
+def _check_width(clients_at_once: int | str) -> int | str:
+    if clients_at_once == AUTO:
+        return clients_at_once
+    if (
+        isinstance(clients_at_once, bool)
+        or not isinstance(clients_at_once, int)
+        or clients_at_once < 1
+    ):
+        raise ValueError(
+            f'`clients_at_once` must be a positive integer or "auto", got {clients_at_once!r}.'
+        )
+    return clients_at_once
 
 
-def _put(own: PyTree, places, new: PyTree, taken) -> PyTree:
+def _put(own: PyTree, places, new: PyTree, taken: Bool[Any, " client"]) -> PyTree:
     """The states of clients, with those of a round in their places."""
     size = None if own is None else jax.tree.leaves(own)[0].shape[0]
     where = jnp.where(taken, places, size or 0)  # beyond the end: dropped
     return jax.tree.map(lambda all, part: all.at[where].set(part, mode="drop"), own, new)
 
 
-def _repeated(leaf, number: int):
-    return jnp.broadcast_to(leaf, (number, *leaf.shape)) + jnp.zeros((), leaf.dtype)
-
+def _repeated(tree: PyTree, number: int) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.tile(leaf, (number, *(1,) * leaf.ndim)), tree)

@@ -69,3 +69,13 @@ def check_mask(name: str, value: Any, size: int, what: str) -> Bool[np.ndarray, 
             f"{value.dtype} of shape {value.shape}."
         )
     return value
+
+
+def short_number(value: float) -> str:
+    """A number as few digits as name it: what a word of the command holds.
+
+    >>> short_number(5.0), short_number(0.1), short_number(0.123456789)
+    ('5', '0.1', '0.123456789')
+    """
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

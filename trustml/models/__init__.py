@@ -4,9 +4,9 @@ Every network reads one unit without a batch axis, so `clipped_grad` and `privat
 loss as it is.
 """
 
+from trustml.models.feature_cache import FeatureCache as FeatureCache
 from trustml.models.joint.char_tagger import build_char_tagger as build_char_tagger
 from trustml.models.network import Network as Network
-from trustml.models.pretrained.feature_cache import FeatureCache as FeatureCache
 from trustml.models.pretrained.loading import Pretrained as Pretrained
 from trustml.models.pretrained.loading import from_pretrained as from_pretrained
 from trustml.models.pretrained.saving import save_pretrained as save_pretrained

@@ -40,6 +40,11 @@ class TextFeatures:
         """Number of features."""
         return len(self.layers) * self.encoder.config.hidden_size
 
+    @property
+    def fingerprint(self) -> str:
+        """Differs where features of the same texts may."""
+        return f"texts {self.layers} {self.max_length} {self.encoder.fingerprint}"
+
     def __call__(
         self, texts: Sequence[str], progress: Progress | None = None
     ) -> Float[np.ndarray, "row feature"]:

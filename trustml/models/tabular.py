@@ -61,7 +61,7 @@ def build_table_network(
 
 def _inputs(unit, categories):
     one_hot = [
-        jax.nn.one_hot(unit["categories"][place], size) for place, size in enumerate(categories)
+        jax.nn.one_hot(unit["categories"][number], size) for number, size in enumerate(categories)
     ]
     return jnp.concatenate([unit["numbers"], unit["missing"].astype(jnp.float32), *one_hot])
 

@@ -38,6 +38,11 @@ class WordFeatures:
         """Numbers of a word."""
         return self.encoder.config.hidden_size
 
+    @property
+    def fingerprint(self) -> str:
+        """Differs where features of the same words may."""
+        return f"words {self.layer} {self.encoder.fingerprint}"
+
     def __call__(
         self, rows: Sequence[Sequence[str]], progress: Progress | None = None
     ) -> TokenStates:

@@ -36,6 +36,14 @@ def total_charge(charges: Sequence[Charge]) -> tuple[float, float]:
 def epsilon_with(plan: Any, charges: Sequence[Charge], delta: float, **options: Any) -> float:
     """Epsilon at `delta` of a plan's steps and of charges, by basic composition.
 
+    >>> from trustml.plan import PrivacyPlan
+    >>> plan = PrivacyPlan(
+    ...     clip_norm=1.0, noise_multiplier=3.0, sample_rate=0.1, steps=512, expected_batch=100
+    ... )
+    >>> schema = Charge("schema", 0.5, 1e-7, "noisy histograms")
+    >>> round(epsilon_with(plan, [schema], 1e-6) - plan.epsilon(9e-7), 6)
+    0.5
+
     Args:
       plan: A `PrivacyPlan`.
       charges: What was released beside them.

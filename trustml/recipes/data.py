@@ -3,44 +3,15 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from trustml.data.catalogue import CATALOGUE, KINDS, Entry, find_entry
 from trustml.data.content import find_file, read_bytes
 from trustml.data.converters import publisher_paths
 from trustml.data.errors import DataError
 from trustml.data.loading import VARIABLE, find_folder
-
-PUBLISHED = "published"
-
-
-class FileCheck(NamedTuple):
-    """Whether a file is the published one."""
-
-    set: str  # name of its folder
-    file: str
-    verdict: str  # "published", "differs", "missing" or "broken: WHY"
-
-    @property
-    def holds(self) -> bool:
-        """Whether the file has the published checksum."""
-        return self.verdict == PUBLISHED
-
-
-class DataCheck(NamedTuple):
-    """The files of some data sets against the published checksums."""
-
-    sets: tuple[str, ...]
-    files: tuple[FileCheck, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether every file has the published checksum."""
-        return all(file.holds for file in self.files)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document that `trustml data check --json` prints."""
-        return {"holds": self.holds, "files": [file._asdict() for file in self.files]}
+from trustml.models.pretrained.registry import PUBLISHED
+from trustml.recipes.published import FileCheck, FilesCheck
 
 
 def list_data(task: str | None = None) -> list[Entry]:
@@ -57,7 +28,7 @@ def list_data(task: str | None = None) -> list[Entry]:
     return [entry for entry in CATALOGUE.values() if task is None or entry.task == task]
 
 
-def check_data(data_dir: Path | str | None = None, name: str | None = None) -> DataCheck:
+def check_data(data_dir: Path | str | None = None, name: str | None = None) -> FilesCheck:
     """Compares files with the published checksums.
 
     >>> check_data("no-such-folder")
@@ -87,7 +58,7 @@ it, or set TRUSTML_DATA.
     if not entries:
         raise ValueError(f"`--data-dir` {str(folder)!r} holds no data set that is known by name.")
     files = tuple(check for entry in entries for check in _file_checks(entry, folder))
-    return DataCheck(tuple(entry.name for entry in entries), files)
+    return FilesCheck("set", files)
 
 
 def _file_checks(entry: Entry, data_dir: Path) -> list[FileCheck]:

@@ -1,9 +1,9 @@
 """A finished run as others may use it: its private weights, and the promise that covers them."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.checksums import file_sha256
 from trustml.recipes.train.canaries import VECTOR, model_of, shapes_with
 from trustml.recipes.train.run import read_resolved
 from trustml.report import Report, read_report
@@ -93,8 +93,7 @@ def _check_weights(training: RunFolder) -> None:
     path = training.weights
     end = summarize(read_ledger(training.path)).end or {}
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_sha256(path)
     except OSError as error:
         raise ValueError(f"{path} must hold the run's weights: {error.strerror}.") from None
     if found != end.get("weights"):

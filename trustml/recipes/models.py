@@ -3,43 +3,17 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.models.pretrained.fetching import fetch_model
 from trustml.models.pretrained.registry import (
-    PUBLISHED,
     REGISTRY,
     ModelEntry,
     file_verdict,
     find_entry,
     find_files,
     install_advice,
+    locate,
 )
-
-
-class ModelFileCheck(NamedTuple):
-    """Whether a model's file is the published one."""
-
-    model: str
-    file: str
-    verdict: str  # "published", "missing", or how it differs
-
-    @property
-    def holds(self) -> bool:
-        """Whether the file has the published checksum."""
-        return self.verdict == PUBLISHED
-
-
-class ModelCheck(NamedTuple):
-    """The files of some models against the published checksums."""
-
-    files: tuple[ModelFileCheck, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether every file has the published checksum."""
-        return all(file.holds for file in self.files)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The document that `trustml models check --json` prints."""
-        return {"holds": self.holds, "files": [file._asdict() for file in self.files]}
+from trustml.recipes.published import FileCheck, FilesCheck
 
 
 class ListedModel(NamedTuple):
@@ -76,8 +50,62 @@ def list_models() -> list[ListedModel]:
     return [ListedModel(entry, find_files(entry)) for entry in REGISTRY.values()]
 
 
-def check_models(name: str | None = None, folder: str | Path | None = None) -> ModelCheck:
+class FetchedModel(NamedTuple):
+    """A model of the registry, whose files have their checksums."""
+
+    name: str
+    folder: Path
+    downloaded: bool  # now, not before
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document that `trustml models fetch --json` prints."""
+        return {**self._asdict(), "folder": str(self.folder)}
+
+
+def get_model(
+    name: str,
+    out: str | Path | None = None,
+    *,
+    publisher: str | None = None,
+    timeout: float = 30.0,
+) -> FetchedModel:
+    """A model of the registry where it is installed, else downloaded.
+
+    >>> get_model("none-of-this-name")
+    Traceback (most recent call last):
+    ValueError: `name` must be one of minilm, smollm2, got 'none-of-this-name'.
+
+    Args:
+      name: A name of the registry.
+      out: Folder to put the files in, wherever else they are.
+      publisher: Address of a mirror of its files, to fetch them from in any case.
+      timeout: Seconds without an answer that count as broken.
+
+    Raises:
+      ValueError: There is no such model, the server cannot be reached, or it sent something else.
+    """
+    installed = _installed(find_entry(name)) if out is None and publisher is None else None
+    if installed is not None:
+        return FetchedModel(name, installed, downloaded=False)
+    folder = fetch_model(name, out, address=publisher, timeout=timeout)
+    return FetchedModel(name, folder, downloaded=True)
+
+
+def _installed(entry: ModelEntry) -> Path | None:
+    try:
+        found = locate(entry.name)
+    except ValueError:
+        return None
+    return found if entry.loads is None else found.parent
+
+
+def check_models(name: str | None = None, folder: str | Path | None = None) -> FilesCheck:
     """Compares files with the published checksums.
+
+    >>> check_models("minilm", "no-such-folder")
+    Traceback (most recent call last):
+    ...
+    ValueError: `--folder` must be a folder, got 'no-such-folder'.
 
     Args:
       name: One model; by default all that are installed.
@@ -100,12 +128,12 @@ def check_models(name: str | None = None, folder: str | Path | None = None) -> M
         if not at.is_dir():
             raise ValueError(f"`--folder` must be a folder, got {str(at)!r}.")
         found = [ListedModel(entry, at)]
-    return ModelCheck(tuple(check for listed in found for check in _file_checks(*listed)))
+    return FilesCheck("model", tuple(check for listed in found for check in _file_checks(*listed)))
 
 
-def _file_checks(entry: ModelEntry, folder: Path | None) -> list[ModelFileCheck]:
+def _file_checks(entry: ModelEntry, folder: Path | None) -> list[FileCheck]:
     assert folder is not None  # of an installed model
     return [
-        ModelFileCheck(entry.name, file.path, file_verdict(folder / file.path, file))
+        FileCheck(entry.name, file.path, file_verdict(folder / file.path, file))
         for file in entry.files
     ]

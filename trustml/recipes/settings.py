@@ -36,6 +36,7 @@ class Knob(NamedTuple):
       least: Smallest value.
       on_resume: Whether a run that goes on may change it.
       of_cell: Whether each cell of a study sets it; cells share the other settings.
+      of_own: Whether it is for files of the user's own alone.
       shown: What `--help` says of the default; by default the default itself, if there is one.
       metavar: Name of its value in `--help`; by default its type's letter.
       positional: Whether it takes the arguments that no flag names.
@@ -48,6 +49,7 @@ class Knob(NamedTuple):
     least: float | None = None
     on_resume: bool = False
     of_cell: bool = False
+    of_own: bool = False
     shown: str | None = None
     metavar: str | None = None
     positional: bool = False

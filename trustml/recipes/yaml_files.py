@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from trustml.formatting import one_line
+
 
 class _Loader(yaml.SafeLoader):
     """Refuses a name that occurs twice: YAML would silently take the last."""
@@ -30,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"`{path}` must be a YAML file of settings: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise ValueError(f"`{path}` must be a whole YAML file of settings: {line}.") from None
     content = {} if content is None else content
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

@@ -10,19 +10,8 @@ from typing import Any
 
 from trustml.plan import Charge, PrivacyPlan
 from trustml.plan.charges import epsilon_with
-from trustml.report.document import (
-    PRIVATE,
-    SCHEMA_VERSION,
-    Data,
-    Ledger,
-    LedgerSegment,
-    Plan,
-    Privacy,
-    Release,
-    Report,
-    Run,
-    Status,
-)
+from trustml.report.claim import Ledger, LedgerSegment, Plan, Privacy, Release
+from trustml.report.document import PRIVATE, SCHEMA_VERSION, Data, Report, Run, Status
 from trustml.report.measured import ArmLearning, Clipping
 from trustml.training.runs.entries import Summary
 from trustml.training.runs.folder import RunFolder

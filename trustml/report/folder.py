@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from trustml.formatting import one_line
 from trustml.plan import PrivacyPlan
 from trustml.report.build import clipping, learning, report_frame, with_data
 from trustml.report.document import Description, Report
@@ -113,7 +114,7 @@ def _description(folder: RunFolder) -> Description | None:
     try:
         found = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split())
+        words = one_line(error)
         raise ValueError(f"{path} must be a whole YAML document: {words}.") from None
     if not (isinstance(found, dict) and isinstance(found.get("report"), dict)):
         return None

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from trustml.formatting import round_down, round_up
 from trustml.report import digits, words
 from trustml.report.charts import Axis, Series, line_chart
-from trustml.report.document import Metric, Privacy, Report
+from trustml.report.claim import Privacy
+from trustml.report.document import Metric, Report
 from trustml.report.measured import Estimate
 from trustml.report.overview import Box
 from trustml.report.sections.section import Chart, Table, drawn

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from trustml.clipping.by_length import Cuts
 from trustml.sampling import Draw
 
 AUTO = "auto"
@@ -135,6 +136,11 @@ def check_shorten(shorten: Callable | None, on_mesh: Any) -> Callable | None:
             "`shorten` must be None on a mesh, whose program takes one shape. Leave it out."
         )
     return shorten
+
+
+def cuts_of(shorten: Callable | None) -> Cuts | None:
+    """`shorten` where it can cut micro-batches as well."""
+    return shorten if isinstance(shorten, Cuts) else None
 
 
 def check_mechanism(plan: Any, mesh: Any, physical_batch_size: Any, scale_by: Any = None) -> None:

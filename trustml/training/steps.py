@@ -71,7 +71,8 @@ def private_step(
       mesh: Devices that share rows, and weights if they lie so; see `trustml.training.mesh`. The
         result is that of one device up to rounding.
       shorten: `(rows, taken) -> rows` cuts padding off a drawn batch, see `trustml.data.buckets`;
-        a program is compiled for each shape.
+        a program is compiled for each shape. One with levels, as that has, cuts each
+        micro-batch instead, where there are several, to what its rows hold.
       scale_by: `scale_by(opt_state) -> scales` of the trained weights: gradients are scaled so
         before they are bounded, and back after the noise. `trustml.training.scale_of` is
         scale-then-privatise by an adaptive optimizer's second moments.
@@ -102,6 +103,7 @@ def private_step(
             trainable=scaling.trainable,
             clipping=plan.clipping,
             shards=1 if on_mesh is None else on_mesh.shards,
+            cuts=checks.cuts_of(shorten),
         )
 
     def sums_with(step, strategy, physical_batch_size):
@@ -202,7 +204,9 @@ def baseline_step(
                 ), info
 
             units = (rows, *keys)
-            sums, (losses, aux) = in_microbatches(core, units, group, physical_batch_size, shards)
+            sums, (losses, aux) = in_microbatches(
+                core, units, group, physical_batch_size, shards, checks.cuts_of(shorten)
+            )
             return step.constrain_sharding(sums), loss_metrics(losses, aux, group), state.mechanism
 
         return sums_of

@@ -193,7 +193,7 @@ class TrainStep:
         if self.on_mesh is not None:
             self.on_mesh.check_draws(draw)
         batch = gather(draw, units, self.plan.num_units, self.on_mesh)
-        if self._shorten is None:
+        if self._shorten is None or self._cuts_slices:
             return batch
         self._uncut = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), batch.rows
@@ -227,6 +227,13 @@ class TrainStep:
             self._lay(jax.tree.map(lambda leaf: leaf.sharding, state))
         state = self._prepared(state, rows, group)
         return self._program.lower(state, rows, group)
+
+    @property
+    def _cuts_slices(self) -> bool:
+        """Whether the program cuts its slices, or will if it finds that there are several."""
+        size, capacity = self.physical_batch_size, self.plan.capacity
+        several = size == AUTO or (size or capacity) < capacity
+        return several and checks.cuts_of(self._shorten) is not None
 
     @property
     def _shards(self) -> int:

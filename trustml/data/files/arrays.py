@@ -8,6 +8,7 @@ import numpy as np
 
 from trustml.data.errors import DataError
 from trustml.data.files.lines import Rows
+from trustml.formatting import one_line
 
 
 def read_npz(path: Path) -> Rows:
@@ -29,7 +30,7 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} must be an .npz file of numbers or texts, got one that cannot be read: "
-            f"{' '.join(str(error).split()).rstrip('.')}."
+            f"{one_line(error).rstrip('.')}."
         ) from None
     columns: dict[str, np.ndarray] = {}
     for name, array in arrays.items():

@@ -7,6 +7,7 @@ from typing import Any
 from trustml.data.errors import DataError
 from trustml.data.files.lines import Rows
 from trustml.data.own_rows import class_names
+from trustml.formatting import one_line
 
 _MARKS = ("state.json", "dataset_dict.json")  # files that only a saved data set has
 _BATCH = 1024  # rows that are Python objects at a time
@@ -79,7 +80,9 @@ def _saved(path: Path, split: str | None) -> dict[str, Any]:
     try:
         saved = load_from_disk(str(path))
     except Exception as error:  # of many kinds: a broken file, a missing one, another version
-        raise DataError(f"{path} cannot be read by `datasets`: {_one_line(error)}.") from None
+        raise DataError(
+            f"{path} cannot be read by `datasets`: {one_line(error).rstrip('.')}."
+        ) from None
     parts = dict(saved) if isinstance(saved, DatasetDict) else {"": saved}
     return parts if split is None else {split: parts[split]}
 
@@ -93,7 +96,9 @@ def _parquet(path: Path) -> Any:
     try:
         return parquet.ParquetFile(path)
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {_one_line(error)}.") from None
+        raise DataError(
+            f"{path} cannot be read as Parquet: {one_line(error).rstrip('.')}."
+        ) from None
 
 
 def _missing(path: Path, package: str) -> DataError:
@@ -101,7 +106,3 @@ def _missing(path: Path, package: str) -> DataError:
         f"{path} needs the package {package}, which is not installed. Install the extra: "
         'pip install "trustml-jax[files]", or from a checkout pip install -e ".[files]".'
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterable
 
 from trustml.data.errors import DataError
-from trustml.data.files.collecting import LABELLED, SHOWN, Collected, Known, public_names
-from trustml.data.files.columns import Chosen
+from trustml.data.files.collecting import ONE_LABEL, SHOWN, Collected, Known, public_names
+from trustml.data.files.columns import ColumnChoice
 from trustml.data.files.options import FileOptions
 from trustml.data.files.sources import Source
 
@@ -13,11 +13,11 @@ _LABELS_TO_ROWS = 0.5  # more labels than this share of the rows are no classes
 _FEWEST_TO_JUDGE = 20  # rows
 
 
-def check_labels(source: Source, chosen: Chosen, labels: tuple[str, ...], rows: int) -> None:
+def check_labels(source: Source, chosen: ColumnChoice, labels: tuple[str, ...], rows: int) -> None:
     """Refuses labels that were read off the rows and can be no classes."""
     if chosen.task == "tag" and not labels:
         raise DataError(f"{source.title}: must hold tags B- and I- of an entity, got O alone.")
-    if chosen.task not in (*LABELLED, "multilabel"):
+    if chosen.task not in (*ONE_LABEL, "multilabel"):
         return
     column = chosen.names["label"]
     if len(labels) < 2:
@@ -41,7 +41,9 @@ def check_units(source: Source, options: FileOptions, train: Collected) -> None:
         )
 
 
-def check_evaluated(where: Source, chosen: Chosen, collected: Collected, known: Known) -> None:
+def check_evaluated(
+    where: Source, chosen: ColumnChoice, collected: Collected, known: Known
+) -> None:
     """Refuses labels that the training does not know: to leave them out would flatter the model."""
     if chosen.task == "tabular" and not known.labels:
         return  # the classes are learned privately
@@ -57,7 +59,11 @@ def check_evaluated(where: Source, chosen: Chosen, collected: Collected, known: 
 
 
 def by_size(name: str) -> tuple[bool, float, str]:
-    """Numbers by size, then names by alphabet."""
+    """Numbers by size, then names by alphabet.
+
+    >>> sorted(["b", "10", "9"], key=by_size)
+    ['9', '10', 'b']
+    """
     number = name.removeprefix("-").isdecimal()
     return not number, float(name) if number else 0.0, name
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from trustml.data.errors import DataError
-from trustml.data.files.columns import Chosen
+from trustml.data.files.columns import ColumnChoice
 from trustml.data.files.options import FileOptions
 from trustml.data.files.sources import Source
 from trustml.data.own_rows import make_row
@@ -20,7 +20,7 @@ from trustml.data.tables import Table, TableSchema
 from trustml.data.tables.table import is_missing, record_of
 
 UNKNOWN = "unknown"  # the group of a row that names none
-LABELLED = ("classify", "nlu")  # tasks with one label a row
+ONE_LABEL = ("classify", "nlu")  # tasks with one label a row
 _WORDS = ("tokens", "tags")
 SHOWN = 3  # bad rows whose reasons are kept
 
@@ -89,7 +89,7 @@ class Units(NamedTuple):
 def collect(
     source: Source,
     split: str | None,
-    chosen: Chosen,
+    chosen: ColumnChoice,
     options: FileOptions,
     known: Known,
 ) -> Collected:
@@ -140,12 +140,12 @@ def _refuse(reason: str) -> None:
 class _Reader:
     """Makes rows of one task and checks them."""
 
-    def __init__(self, chosen: Chosen, options: FileOptions, known: Known):
+    def __init__(self, chosen: ColumnChoice, options: FileOptions, known: Known):
         self.task, self.names = chosen.task, chosen.names
         self.owner, self.group = options.owner, options.group
         self.known, self.table = known, options.table
         self.words = [self.names[each] for each in _WORDS if each in self.names]
-        self.single = self.names["label"] if self.task in LABELLED else None
+        self.single = self.names["label"] if self.task in ONE_LABEL else None
         self.needed = [column for name, column in self.names.items() if name != "id"]
         self.key = 1 if self.task == "qa" else 0  # questions on one context share a part
 

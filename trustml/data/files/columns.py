@@ -4,12 +4,13 @@ import dataclasses
 import difflib
 import itertools
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from trustml.data.errors import DataError
 from trustml.data.files.options import FileOptions
 from trustml.data.files.sources import Source
 from trustml.data.own_rows import COLUMNS
+from trustml.formatting import listed
 
 # Names by which a column is known, the name of the task first: where that is there, it is meant.
 USUAL_NAMES = {
@@ -34,7 +35,7 @@ _MANY = 0.5  # more are texts
 _PEOPLE = ("user", "user_id", "author", "author_id", "customer", "customer_id", "patient_id")
 
 
-class Chosen(NamedTuple):
+class ColumnChoice(NamedTuple):
     """The task of a source, and its columns.
 
     Attributes:
@@ -48,8 +49,13 @@ class Chosen(NamedTuple):
     decisions: tuple[str, ...]
 
 
-def choose_columns(source: Source, options: FileOptions) -> Chosen:
+def choose_columns(source: Source, options: FileOptions) -> ColumnChoice:
     """The task and its columns: those that `options` give, and a guess only where it is safe.
+
+    >>> from trustml.data.files.sources import source_of
+    >>> source = source_of([{"text": "hello", "label": "greeting", "when": "2026"}])
+    >>> choose_columns(source, FileOptions()).names
+    {'text': 'text', 'label': 'label'}
 
     Raises:
       DataError: A column is not there, or cannot be guessed; the message lists the columns.
@@ -75,7 +81,7 @@ def choose_columns(source: Source, options: FileOptions) -> Chosen:
     missing = [name for name in COLUMNS[task] if name not in names]
     if missing:
         raise DataError(_unknown(source, task, missing))
-    chosen = Chosen(task, names, ())
+    chosen = ColumnChoice(task, names, ())
     how = "by their values" if by_values else "by their names"
     return chosen._replace(decisions=_decisions(source, options, chosen, given, how))
 
@@ -85,9 +91,7 @@ def _check_column(source: Source, name: str | None) -> None:
         return
     close = difflib.get_close_matches(name, source.columns, 1)
     way = f" Did you mean {close[0]!r}?" if close else ""
-    raise DataError(
-        f"{source.title} has no column {name!r}; it has {_listed(source.columns)}.{way}"
-    )
+    raise DataError(f"{source.title} has no column {name!r}; it has {listed(source.columns)}.{way}")
 
 
 def _guess_task(source: Source, options: FileOptions) -> str:
@@ -158,29 +162,24 @@ def _unknown(source: Source, task: str, missing: Sequence[str]) -> str:
     which = " and ".join(missing)
     return (
         f"{source.title}: which column is the {which}? For the task {task} it cannot be guessed "
-        f"from {_listed(source.columns)}. {way}, or give another `--task`."
+        f"from {listed(source.columns)}. {way}, or give another `--task`."
     )
 
 
 def _decisions(
-    source: Source, options: FileOptions, chosen: Chosen, given: Collection[str], how: str
+    source: Source, options: FileOptions, chosen: ColumnChoice, given: Collection[str], how: str
 ) -> tuple[str, ...]:
     """What was chosen, guessed or not: a run that goes on says the same."""
-    listed = ", ".join(f"column {column!r} as {role}" for role, column in chosen.names.items())
+    named = ", ".join(f"column {column!r} as {role}" for role, column in chosen.names.items())
     guessed = [role for role in chosen.names if role not in given]
     why = f", guessed {how}; `--task`, `--text` and `--label` give others" if guessed else ""
     if options.table is not None:
         parts = len(options.table.columns)
-        listed = f"column {options.table.label!r} as label, by {parts} other columns"
-    sentences = [f"task {chosen.task}: {listed}{why}"]
+        named = f"column {options.table.label!r} as label, by {parts} other columns"
+    sentences = [f"task {chosen.task}: {named}{why}"]
     person = next((each for each in source.columns if each.lower() in _PEOPLE), None)
     if person is not None and options.owner is None:
         sentences.append(
             f"one row is protected, not all rows of one {person}: `--unit {person}` protects these"
         )
     return tuple(sentences)
-
-
-def _listed(columns: Sequence[Any]) -> str:
-    shown = ", ".join(columns[:12])
-    return f"{shown} and {len(columns) - 12} more" if len(columns) > 12 else shown

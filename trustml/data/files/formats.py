@@ -88,6 +88,11 @@ def read_rows(
 def columns_of(path: str | Path) -> tuple[str, ...]:
     """The names of a file's columns; it reads no more of it than these need.
 
+    >>> columns_of("none.csv")
+    Traceback (most recent call last):
+    ...
+    trustml.data.errors.DataError: none.csv must be a file, got none of that name.
+
     Raises:
       DataError: The file cannot be read, or names no column.
     """
@@ -99,13 +104,21 @@ def columns_of(path: str | Path) -> tuple[str, ...]:
 
 
 def splits_of(path: str | Path) -> tuple[str, ...]:
-    """The names of the splits that a folder saved by `datasets` has; none for a file."""
+    """The names of the splits that a folder saved by `datasets` has; none for a file.
+
+    >>> splits_of("rows.csv")
+    ()
+    """
     path = Path(path)
     return arrow.splits_of_saved(path) if arrow.is_saved(path) else ()
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that names the format of a file, without that of compression."""
+    """The suffix that names the format of a file, without that of compression.
+
+    >>> suffix_of(Path("Rows.CSV.gz"))
+    '.csv'
+    """
     name = path.name.lower().removesuffix(_PACKED)
     return Path(name).suffix
 

@@ -16,8 +16,15 @@ from trustml.data.files.checks import (
     check_units,
     on_skipped,
 )
-from trustml.data.files.collecting import LABELLED, UNKNOWN, Collected, Known, collect, public_names
-from trustml.data.files.columns import Chosen, choose_columns
+from trustml.data.files.collecting import (
+    ONE_LABEL,
+    UNKNOWN,
+    Collected,
+    Known,
+    collect,
+    public_names,
+)
+from trustml.data.files.columns import ColumnChoice, choose_columns
 from trustml.data.files.options import EVALUATED, ROW, FileOptions
 from trustml.data.files.parts import choose_parts, shares_of
 from trustml.data.files.plain_text import in_paragraphs
@@ -59,7 +66,7 @@ class _Schema(NamedTuple):
     """What all parts share."""
 
     source: Source
-    chosen: Chosen
+    chosen: ColumnChoice
     options: FileOptions
     known: Known
     groups: tuple[str, ...]
@@ -111,7 +118,7 @@ def _split(source: Source, names: tuple[str, ...]) -> str | None:
     return next((name for name in source.splits if name.lower() in names), None)
 
 
-def _declared(source: Source, chosen: Chosen, options: FileOptions) -> Known:
+def _declared(source: Source, chosen: ColumnChoice, options: FileOptions) -> Known:
     """The labels that options or the source itself list, and the slots."""
     columns = {
         role: source.declared(chosen.names[role]) or ()
@@ -123,7 +130,7 @@ def _declared(source: Source, chosen: Chosen, options: FileOptions) -> Known:
     return Known(labels, kinds if chosen.task == "nlu" else ())
 
 
-def _known(source: Source, chosen: Chosen, declared: Known, train: Collected) -> Known:
+def _known(source: Source, chosen: ColumnChoice, declared: Known, train: Collected) -> Known:
     """The labels and slots, read off the rows where nothing lists them."""
     if chosen.task == "tabular":  # a class that its schema does not list is learned privately
         return declared
@@ -138,7 +145,7 @@ def _known(source: Source, chosen: Chosen, declared: Known, train: Collected) ->
 
 
 def _others(
-    source: Source, chosen: Chosen, options: FileOptions, known: Known
+    source: Source, chosen: ColumnChoice, options: FileOptions, known: Known
 ) -> dict[str, Collected]:
     """The rows that are given for validation and evaluation."""
     given = {"valid": (source, _split(source, _VALID)), "test": (source, _split(source, _TEST))}
@@ -169,13 +176,13 @@ def _groups(collected: Iterable[Collected]) -> tuple[str, ...]:
 
 def _parts(
     source: Source,
-    chosen: Chosen,
+    chosen: ColumnChoice,
     options: FileOptions,
     train: Collected,
     others: dict[str, Collected],
 ) -> tuple[dict[str, _Part], tuple[str, ...]]:
     """The three parts, and how they were made."""
-    if options.stratify and chosen.task not in (*LABELLED, "tabular"):
+    if options.stratify and chosen.task not in (*ONE_LABEL, "tabular"):
         raise DataError(f"`--stratify` needs one label a row, which {chosen.task!r} has not.")
     evaluated = options.eval_split if isinstance(options.eval_split, float) else EVALUATED
     shares = shares_of(0.0 if "test" in others else evaluated, valid="valid" not in others)
@@ -216,7 +223,7 @@ def _how(options: FileOptions, shares: tuple[float, float]) -> tuple[str, ...]:
 def _examples(name: str, part: _Part, schema: _Schema) -> Examples:
     source, chosen, options, known, groups = schema
     collected, rows = part
-    place = {group: number for number, group in enumerate(groups)}
+    number_of = {group: number for number, group in enumerate(groups)}
     owners = collected.owners
     return Examples(
         name=source.name,
@@ -231,7 +238,7 @@ def _examples(name: str, part: _Part, schema: _Schema) -> Examples:
         owner_kind=options.owner,
         owners=tuple(owners[row] for row in rows) if options.owner else None,
         groups=groups or ("everyone",),
-        group_of=tuple(place[collected.groups[row]] for row in rows) if groups else None,
+        group_of=tuple(number_of[collected.groups[row]] for row in rows) if groups else None,
         source=f"{Path(source.title).name}, {name} part",
         licence="not stated",
     )
@@ -250,7 +257,11 @@ def _taken(every: Sequence[Any], rows: np.ndarray) -> Sequence[Any]:
 
 
 def _assumed(
-    chosen: Chosen, options: FileOptions, declared: Known, known: Known, groups: tuple[str, ...]
+    chosen: ColumnChoice,
+    options: FileOptions,
+    declared: Known,
+    known: Known,
+    groups: tuple[str, ...],
 ) -> tuple[str, ...]:
     """What was read off the rows and is treated as public."""
     assumed = []

@@ -47,7 +47,12 @@ def encode_table(table: Table, schema: TableSchema) -> dict[str, np.ndarray]:
 
 
 def category_sizes(schema: TableSchema) -> tuple[int, ...]:
-    """Number of values of each column of `categories`: those listed, others, and missing."""
+    """Number of values of each column of `categories`: those listed, others, and missing.
+
+    >>> job = CategoryColumn(name="job", values=("smith", "baker"))
+    >>> category_sizes(TableSchema(columns=(job,), label="income"))
+    (4,)
+    """
     columns = (column for column in schema.columns if isinstance(column, CategoryColumn))
     return tuple(len(column.values or ()) + 2 for column in columns)
 
@@ -74,6 +79,6 @@ def _coded(values, column: CategoryColumn) -> np.ndarray:
 
 def _stacked(columns, rows: int, kind) -> np.ndarray:
     found = np.empty((rows, len(columns)), kind)
-    for place, column in enumerate(columns):
-        found[:, place] = column
+    for number, column in enumerate(columns):
+        found[:, number] = column
     return found

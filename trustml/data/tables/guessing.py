@@ -7,6 +7,7 @@ from typing import Any
 from trustml.data.errors import DataError
 from trustml.data.tables.schema import MISSING, CategoryColumn, NumberColumn, TableSchema
 from trustml.data.tables.table import as_number
+from trustml.formatting import listed
 
 
 def guess_schema(
@@ -32,7 +33,7 @@ def guess_schema(
       DataError: There is no such label, or no other column.
     """
     if label not in columns:
-        raise DataError(f"`--label` must be a column, got {label!r}; there are {_listed(columns)}.")
+        raise DataError(f"`--label` must be a column, got {label!r}; there are {listed(columns)}.")
     names = [name for name in columns if name != label and name not in without]
     numbers = dict.fromkeys(names, True)
     for row in rows:
@@ -54,8 +55,3 @@ def _is_number(value: Any) -> bool:
         as_number(value, MISSING)
         return True
     return False
-
-
-def _listed(columns: Sequence[str]) -> str:
-    more = f" and {len(columns) - 12} more" if len(columns) > 12 else ""
-    return ", ".join(columns[:12]) + more

@@ -25,8 +25,8 @@ class Texts(NamedTuple):
 
     def indices(self, values: Sequence[str], unknown: int) -> Int[np.ndarray, " row"]:
         """Index of each row's text in `values`; `unknown` for others, -1 where it is missing."""
-        place = {value: index for index, value in enumerate(values)}
-        of_name = np.array([place.get(name, unknown) for name in self.names] + [-1], np.int32)
+        index_of = {value: index for index, value in enumerate(values)}
+        of_name = np.array([index_of.get(name, unknown) for name in self.names] + [-1], np.int32)
         return of_name[self.codes]  # code -1 is the last entry
 
 

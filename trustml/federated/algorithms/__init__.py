@@ -7,6 +7,7 @@ from trustml.federated.algorithms.fedopt import fedadagrad as fedadagrad
 from trustml.federated.algorithms.fedopt import fedadam as fedadam
 from trustml.federated.algorithms.fedopt import fedyogi as fedyogi
 from trustml.federated.algorithms.fedper import fedper as fedper
+from trustml.federated.algorithms.local_privacy import locally_private as locally_private
 from trustml.federated.algorithms.mimelite import mimelite as mimelite
 from trustml.federated.algorithms.qfedavg import qfedavg as qfedavg
 from trustml.federated.algorithms.robust import krum as krum

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,8 +44,8 @@ class Algorithm:
       keep: `keep(params)`, a client's state before its first round; None where it keeps none.
       weights: "rows" or "clients": what a client counts by.
       bounded: Whether the value is a change of the parameters alone, which a plan can bound.
-      combine: `combine(values, weights)` takes the place of the weighted mean; values [client, ...],
-        where who does not count has weight 0.
+      combine: `combine(values, weights)` takes the place of the weighted mean; values are
+        [client, ...], and who does not count has weight 0.
       stale: `stale(versions)`, factors of answers that start from older parameters; None where all
         start from the newest.
     """

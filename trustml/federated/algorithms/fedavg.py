@@ -65,9 +65,7 @@ def fedavg(
         return Answer(to_float32(found.params) if server is None else found.delta, found.loss)
 
     if server is None:
-        return Algorithm(
-            local=local, answer=answer, apply=_average, weights=weights, bounded=False
-        )
+        return Algorithm(local=local, answer=answer, apply=_average, weights=weights, bounded=False)
     init, apply = server_steps(server)
     return Algorithm(local=local, init=init, answer=answer, apply=apply, weights=weights)
 

@@ -74,9 +74,7 @@ def fedyogi(
 
     Arguments and source are those of `fedadam`.
     """
-    return _adaptive(
-        lambda v, g2: v - (1 - b2) * g2 * jnp.sign(v - g2), rate, b1, tau, start
-    )
+    return _adaptive(lambda v, g2: v - (1 - b2) * g2 * jnp.sign(v - g2), rate, b1, tau, start)
 
 
 def fedadagrad(

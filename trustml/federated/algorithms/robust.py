@@ -68,7 +68,7 @@ def trimmed_mean(part: float) -> Callable:
     def combine(values: PyTree, weights: Float[Array, " client"]) -> PyTree:
         def one(leaf):
             ranked, number = _ranked(leaf, weights)
-            cut = jnp.floor(part * number).astype(jnp.int32)
+            cut = jnp.floor(part * number.astype(jnp.float32)).astype(jnp.int32)
             place = jnp.arange(leaf.shape[0])
             kept = ((place >= cut) & (place < number - cut)).astype(jnp.float32)
             kept = kept.reshape(-1, *(1,) * (leaf.ndim - 1))

@@ -77,4 +77,3 @@ def scaffold(
         weights=CLIENTS,
         bounded=False,
     )
-

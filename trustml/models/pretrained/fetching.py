@@ -1,12 +1,10 @@
 """A model of the registry from its address into a cache: verified, or refused."""
 
 import functools
-import shutil
 import urllib.parse
 from pathlib import Path
 
-from trustml.data.errors import DataError
-from trustml.data.transfer import checksum, download_bar, retrieve, store
+from trustml.data.transfer import Download, download, retrieve
 from trustml.models.pretrained.registry import (
     PUBLISHED,
     fetched_folder,
@@ -58,26 +56,22 @@ def fetch_model(
     if not root.startswith(("http://", "https://")):
         raise ValueError(f"`address` must be an http or https address, got {root!r}.")
     folder = Path(out) if out is not None else fetched_folder(entry)
-    partials = folder / ".partial"
-    get = functools.partial(retrieve, timeout=timeout, attempts=attempts, pause=pause)
-    with download_bar(progress) as bar:
-        for file in entry.files:
-            if file_verdict(folder / file.path, file) == PUBLISHED:
-                continue
-            partials.mkdir(parents=True, exist_ok=True)
-            source = f"{root.rstrip('/')}/{urllib.parse.quote(file.path)}"
-            # Under its checksum's and its source's name, so that it fits no other file.
-            partial = partials / checksum(f"{file.sha256} {source}".encode())[:32]
-            task = bar.add_task(f"{name}/{file.path}", total=file.size)
-            report = functools.partial(_report, bar, task)
-            try:
-                content = get(source, partial, report=report)
-                store(folder / file.path, content, file.sha256, partials, source=root)
-            except DataError as error:
-                raise DataError(f"{error} {install_advice(entry)}") from None
-    shutil.rmtree(partials, ignore_errors=True)
+    download(
+        (
+            Download(
+                folder / file.path,
+                f"{name}/{file.path}",
+                file.sha256,
+                [f"{root.rstrip('/')}/{urllib.parse.quote(file.path)}"],
+                source=root,
+                size=file.size,
+            )
+            for file in entry.files
+            if file_verdict(folder / file.path, file) != PUBLISHED
+        ),
+        folder / ".partial",
+        get=functools.partial(retrieve, timeout=timeout, attempts=attempts, pause=pause),
+        way_out=install_advice(entry),
+        progress=progress,
+    )
     return folder
-
-
-def _report(bar, task, done: int, total: int | None) -> None:
-    bar.update(task, completed=done, total=total)

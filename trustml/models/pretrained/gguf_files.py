@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trustml.formatting import one_line
 from trustml.models.pretrained.checkpoints import Tensors
 from trustml.models.tokenizers.gguf_vocabulary import read_vocabulary
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
@@ -87,9 +88,7 @@ class GgufFile:
             metadata = {name: field.contents() for name, field in reader.fields.items()}
             stored = {one.name: _located(one) for one in reader.tensors}
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"{path} must be a whole GGUF file: {' '.join(str(error).split())}."
-            ) from None
+            raise ValueError(f"{path} must be a whole GGUF file: {one_line(error)}.") from None
         if (parts := metadata.get("split.count", 0)) > 1:
             raise ValueError(f"{path} must be a whole model, got one of {parts} parts; merge them.")
         return cls(path, metadata, stored)

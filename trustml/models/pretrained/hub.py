@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from trustml.formatting import one_line
 from trustml.models.pretrained.fetching import fetch_model
 from trustml.models.pretrained.registry import REGISTRY, find_files, locate
 
@@ -60,7 +61,7 @@ def find_model(
         )
         return Path(snapshot)
     except Exception as error:  # network, disk and the hub's own classes share no base
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
     if not download:
         raise ValueError(
             f"`folder_or_name` must be a folder, a model in the Hugging Face cache, or one of "

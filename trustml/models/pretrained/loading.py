@@ -174,21 +174,21 @@ def _fill(init: Callable, config, head, source: Tensors, key, rows: dict[str, Ro
     shapes = jax.eval_shape(init, jax.random.key(0))
     wanted = jax.eval_shape(names.unstacked, shapes)
     stored = names.stored_leaves(config, head, wanted)
-    places = {
+    origins = {
         leaf: _located(config, head, source, leaf, stored.get(leaf), taken(rows, leaf))
         for leaf in wanted
     }
-    fresh = [leaf for leaf, place in places.items() if place is None]
+    fresh = [leaf for leaf, origin in origins.items() if origin is None]
     started = _started(init, fresh, jax.random.key(0) if key is None else key) if fresh else {}
 
     def read(leaf: str):
-        place = places[leaf]
-        return started[leaf] if place is None else _read(source, leaf, place, wanted[leaf].shape)
+        origin = origins[leaf]
+        return started[leaf] if origin is None else _read(source, leaf, origin, wanted[leaf].shape)
 
     return names.restacked(read, shapes), tuple(fresh)
 
 
-class _Place(NamedTuple):
+class _Origin(NamedTuple):
     """Where the files store a leaf."""
 
     names: Sequence[str]  # of its copies
@@ -196,7 +196,7 @@ class _Place(NamedTuple):
     rows: Rows
 
 
-def _located(config, head, source: Tensors, leaf: str, stored, rows: Rows | None) -> _Place | None:
+def _located(config, head, source: Tensors, leaf: str, stored, rows: Rows | None) -> _Origin | None:
     """Where the files store a leaf; None if it starts from random weights."""
     if rows is None:
         return None
@@ -208,7 +208,7 @@ def _located(config, head, source: Tensors, leaf: str, stored, rows: Rows | None
         groups = [[name for group in groups for name in group]]
     for group in groups:
         if found := [name for name in group if name in source.files]:
-            return _Place(found, stored, rows)
+            return _Origin(found, stored, rows)
     if leaf.startswith(("head/", "pooler/")) or leaf.endswith(("/lora_a", "/lora_b")):
         return None
     raise ValueError(
@@ -217,12 +217,12 @@ def _located(config, head, source: Tensors, leaf: str, stored, rows: Rows | None
     )
 
 
-def _read(source: Tensors, leaf: str, place: _Place, shape: tuple[int, ...]):
+def _read(source: Tensors, leaf: str, origin: _Origin, shape: tuple[int, ...]):
     """A leaf from the files, in our layout."""
-    array, stored = source.tensor(place.names), place.stored
+    array, stored = source.tensor(origin.names), origin.stored
     if stored.row and array.shape[:1] == (1,):
         array = array[0]
-    array = place.rows.of(leaf, array.T if stored.transposed else array)
+    array = origin.rows.of(leaf, array.T if stored.transposed else array)
     if array.shape != shape:
         raise ValueError(
             f"{source.folder} must hold `{stored.name}` in the shape {_shape(shape, stored)} that "

@@ -3,13 +3,13 @@
 Its modules are listed in modules.json of a folder (Reimers and Gurevych 2019, arXiv:1908.10084).
 """
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from trustml.models.json_files import read_json
 from trustml.models.pretrained.checkpoints import Tensors
 from trustml.models.transformers.activations import ACTIVATIONS
 
@@ -79,26 +79,10 @@ def read_modules(folder: Path) -> Modules:
             f"{folder / _MODULES} must list a Transformer and its Pooling first, got "
             f"{', '.join(kinds) or 'nothing'}."
         )
-    places = [folder / PurePosixPath(str(entry.get("path", ""))) for _, entry in listed]
-    steps = [_step(kind, place) for kind, place in zip(kinds[2:], places[2:], strict=True)]
-    pooling = Pooling(_modes(places[1]), tuple(step for step, _ in steps))
-    return Modules(places[0], pooling, tuple(params for _, params in steps))
-
-
-def read_json(path: Path, kind: type = dict) -> Any:
-    """The JSON document of a file.
-
-    Raises:
-      ValueError: It cannot be read, or is not a `kind`.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be a readable JSON file: {error}.") from None
-    if not isinstance(document, kind):
-        name = "object" if kind is dict else "list"
-        raise ValueError(f"{path} must hold a JSON {name}, got {type(document).__name__}.")
-    return document
+    folders = [folder / PurePosixPath(str(entry.get("path", ""))) for _, entry in listed]
+    steps = [_step(kind, each) for kind, each in zip(kinds[2:], folders[2:], strict=True)]
+    pooling = Pooling(_modes(folders[1]), tuple(step for step, _ in steps))
+    return Modules(folders[0], pooling, tuple(params for _, params in steps))
 
 
 def _kind(entry: Any, folder: Path) -> str:
@@ -179,7 +163,12 @@ def pooled(
 def pooled_by(
     mode: str, states: Float[Array, "time features"], mask: Bool[Array, " time"]
 ) -> Float[Array, " features"]:
-    """One vector by one mode of sentence-transformers; see `MODES`."""
+    """One vector by one mode of sentence-transformers; see `MODES`.
+
+    >>> states = jnp.array([[1.0, 2.0], [3.0, 0.0]])
+    >>> pooled_by("max", states, jnp.ones(2, bool)).tolist()
+    [3.0, 2.0]
+    """
     keep = mask.astype(states.dtype)
     if mode == "cls":
         return states[0]

@@ -6,13 +6,13 @@ as files alone, found by their metadata and never imported, and used only with t
 
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import importlib.resources
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.checksums import file_sha256
 from trustml.data.transfer import cache_folder
 
 PUBLISHED = "published"
@@ -88,7 +88,11 @@ def find_files(entry: ModelEntry) -> Path | None:
 
 
 def fetched_folder(entry: ModelEntry) -> Path:
-    """The folder that `fetch_model` puts a model's files in by default."""
+    """The folder that `fetch_model` puts a model's files in by default.
+
+    >>> fetched_folder(find_entry("minilm")).name
+    'minilm'
+    """
     return cache_folder() / "models" / entry.name
 
 
@@ -111,7 +115,11 @@ def locate(name: str) -> Path:
 
 
 def file_verdict(path: Path, file: ModelFile) -> str:
-    """`PUBLISHED`, or what is wrong with a file; an unchanged file is read once a process."""
+    """`PUBLISHED`, or what is wrong with a file; an unchanged file is read once a process.
+
+    >>> file_verdict(Path("none"), find_entry("smollm2").files[0])
+    'missing'
+    """
     if not path.is_file():
         return "missing"
     stat = path.stat()
@@ -171,8 +179,7 @@ def _of_package(entry: ModelEntry) -> Path | None:
 @functools.lru_cache(maxsize=256)
 def _checksum(path: str, mtime: int, size: int) -> str:
     del mtime, size  # a file that was changed is another one to the cache
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(Path(path))
 
 
 def _entry(name: str, fields: dict[str, Any]) -> ModelEntry:

@@ -8,6 +8,7 @@ al. 2023, arXiv:2310.06816).
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,11 +20,10 @@ from jaxtyping import Bool, Float, Int
 
 from trustml.data.buckets import length_batches
 from trustml.data.tokens import padded
-from trustml.models.pretrained.feature_cache import FeatureCache, feature_key
 from trustml.models.pretrained.hub import find_model
 from trustml.models.pretrained.loading import read_body
 from trustml.models.pretrained.pooling import Pooling, pooled, pooled_by, read_modules
-from trustml.models.pretrained.reading import positions, read_reading
+from trustml.models.pretrained.preprocessing import positions, read_preprocessing
 from trustml.models.tasks.tokens import first_tokens
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.bert import Bert, BertEmbeddings, EncoderLayer
@@ -100,7 +100,7 @@ class SentenceEncoder:
             module=body.module,
             params=(body.params, modules.params),
             pooling=modules.pooling,
-            **read_reading(folder, modules.encoder, body)._asdict(),
+            **read_preprocessing(folder, modules.encoder, body)._asdict(),
         )
 
     @property
@@ -118,7 +118,6 @@ class SentenceEncoder:
         layers: Sequence[int] | None = None,
         max_length: int | None = None,
         progress: Progress | None = None,
-        cache: FeatureCache | None = None,
     ) -> Float[np.ndarray, "row *layer width"]:
         """A vector for each text, float32 [row, width]; private if the texts are.
 
@@ -129,31 +128,12 @@ class SentenceEncoder:
             float32 [row, layer, width].
           max_length: Tokens beyond which a text is cut; by default that of the folder.
           progress: Called with the rows done and all rows.
-          cache: Where to look for the vectors, and to keep them; nothing is kept without it.
 
         Raises:
           ValueError: There is no such layer, or `max_length` is not one of the model.
         """
         chosen = None if layers is None else self._layers(layers)
         length = self._length(max_length)
-        compute = functools.partial(self._embedded, texts, chosen, length, progress)
-        if cache is None:
-            return compute()
-        key = feature_key([self.fingerprint, f"{chosen} {length}", *texts])
-        return cache.get(key, compute)
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of all that a vector depends on beside its text, weights first."""
-        leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self.params)]
-        reading, cut = self.tokenizer.model, self.tokenizer.truncation_side
-        network = (jax.tree.structure(self.params), self.config, self.module.options, self.pooling)
-        texts = (self.prompt, cut, reading.encode_special_tokens)
-        return feature_key([*leaves, *map(repr, (*network, *texts)), reading.to_str()])
-
-    def _embedded(
-        self, texts: Sequence[str], chosen, length: int, progress: Progress | None
-    ) -> Float[np.ndarray, "row *layer width"]:
         encoded = self.tokenizer.encode_batch([self.prompt + text for text in texts], length)
         tail = (self.width,) if chosen is None else (len(chosen), self.config.hidden_size)
         out = np.zeros((len(texts), *tail), np.float32)
@@ -161,6 +141,18 @@ class SentenceEncoder:
         for rows, vectors in _computed(run, encoded, length, progress):
             out[rows] = vectors[: len(rows)]
         return out
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that a vector depends on beside its text."""
+        whole = hashlib.sha256()
+        for leaf in jax.tree.leaves(self.params):
+            whole.update(np.ascontiguousarray(leaf).data.cast("B"))
+        network = (jax.tree.structure(self.params), self.config, self.module.options, self.pooling)
+        reading, cut = self.tokenizer.model, self.tokenizer.truncation_side
+        texts = (self.prompt, cut, self.max_length, reading.encode_special_tokens)
+        whole.update(repr((*network, *texts, reading.to_str())).encode("utf-8", "surrogatepass"))
+        return whole.hexdigest()
 
     def states(
         self,

@@ -13,9 +13,8 @@ from jaxtyping import Float
 from trustml.data.examples import Examples
 from trustml.models.features import NORM, TextFeatures, build_feature_head
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
-from trustml.models.tasks.task import Encoded, Task
+from trustml.models.tasks.task import Encoded, Task, kept_by_part
 
-PARTS = 4  # parts of the data whose features stay in memory: a run evaluates the same ones
 _CERTAINTY = 10.0  # score of a text that is the name of its class
 STATEMENT = (
     "features: of a row by itself, by a frozen encoder whose weights are taken to be public; "
@@ -53,7 +52,7 @@ def features_task(
         kinds = ", ".join(PROBLEM_TYPES)
         raise ValueError(f"`schema` must be of a task on whole texts ({kinds}), got {kind!r}.")
     network = build_feature_head(features.width, num_outputs(schema), PROBLEM_TYPES[kind])
-    of = read or functools.lru_cache(PARTS)(lambda part: features(texts_of(part)))
+    of = read or kept_by_part(lambda part: features(texts_of(part)))
 
     def encode(examples: Examples) -> Encoded:
         arrays = {"features": of(examples), "label": label_array(examples)}

@@ -13,7 +13,12 @@ PROBLEM_TYPES = {"classify": SINGLE, "multilabel": MULTIPLE, "regression": REGRE
 
 
 def num_outputs(schema: Examples) -> int:
-    """Number of scores of a head: one a class, or one for a number."""
+    """Number of scores of a head: one a class, or one for a number.
+
+    >>> from trustml.data.unlabelled import schema_of
+    >>> num_outputs(schema_of("classify", labels=["bad", "good"]))
+    2
+    """
     return 1 if schema.task == "regression" else len(schema.labels)
 
 
@@ -40,17 +45,21 @@ def label_array(
         low, high = _range_of(examples)
         values = np.array([row.value for row in examples.rows], np.float64)
         return (2 * (np.clip(values, low, high) - low) / (high - low) - 1).astype(np.float32)
-    place = {label: index for index, label in enumerate(examples.labels)}
+    index_of = {label: index for index, label in enumerate(examples.labels)}
     if examples.task == "classify":
-        return np.array([place[row.label] for row in examples.rows], np.int32)
-    several = np.zeros((len(examples), len(place)), np.float32)
+        return np.array([index_of[row.label] for row in examples.rows], np.int32)
+    several = np.zeros((len(examples), len(index_of)), np.float32)
     for row, each in zip(several, examples.rows, strict=True):
-        row[[place[label] for label in each.labels]] = 1.0
+        row[[index_of[label] for label in each.labels]] = 1.0
     return several
 
 
 def read_labels(schema: Examples, predicted: np.ndarray) -> Any:
     """Predictions as the scoring of the task takes them.
+
+    >>> from trustml.data.unlabelled import schema_of
+    >>> read_labels(schema_of("classify", labels=["bad", "good"]), np.array([1, 0]))
+    ['good', 'bad']
 
     Args:
       schema: Any part of the data; its rows are not read.

@@ -1,6 +1,5 @@
 """Tasks for language models: rows to tokens, and the output of heads to answers in words."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,14 +10,15 @@ from trustml.data.examples import Examples
 from trustml.models.joint.decoding import allowed_transitions
 from trustml.models.network import Network
 from trustml.models.tasks import tokens
+from trustml.models.tasks.batches import by_length
 from trustml.models.tasks.labels import PROBLEM_TYPES, read_labels
-from trustml.models.tasks.task import Task
+from trustml.models.tasks.task import Task, kept_by_part
 from trustml.models.tasks.tokens import Limits
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.heads import answer_predict
 
-BATCH = 64  # rows per call of a prediction
-_PARTS = 4  # parts of the data that stay encoded: a run evaluates the same ones many times
+_BATCH = 64  # texts that are written at a time
+_QUICK = 500  # documents of a quick evaluation at most: a large decoder takes minutes for all
 
 # Maps (params, tokens of each source, largest number of new tokens) to the new tokens of each.
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]
@@ -69,20 +69,19 @@ def language_task(
 
 
 class _Predictor:
-    """The predictions of a network, `BATCH` rows at a time."""
+    """The predictions of a network."""
 
     def __init__(self, network: Network, tokenizer: TextTokenizer, limits: Limits, write):
         self.network, self.tokenizer, self.limits, self.write = network, tokenizer, limits, write
         self.answer = jax.jit(jax.vmap(self._answer, (None, 0)))
         self.classes = jax.jit(jax.vmap(self._classes, (None, 0)))
-        cached = functools.lru_cache(_PARTS)
-        self.encoded = cached(lambda examples: tokens.encode(examples, tokenizer, limits))
-        self.windows = cached(self._windows)
-        self.words = cached(self._words)
+        self.encoded = kept_by_part(lambda examples: tokens.encode(examples, tokenizer, limits))
+        self.windows = kept_by_part(self._windows)
+        self.words = kept_by_part(self._words)
 
     def scores(self, params: Any, examples: Examples) -> np.ndarray:
         """The score of each class, float32 [row, class]."""
-        return self.of(self.classes, params, self.encoded(examples).arrays)
+        return by_length(self.classes, params, self.encoded(examples).arrays)
 
     def _classes(self, params, unit):
         scores = self.network.logits(params, unit)
@@ -107,33 +106,22 @@ class _Predictor:
         length = self.limits.source
         return [self.tokenizer.encode_words(row.tokens, length).words for row in examples.rows]
 
-    def of(self, function: Callable, params: Any, arrays: dict[str, np.ndarray]) -> Any:
-        """`function(params, arrays)`, computed for `BATCH` rows at a time."""
-        size, batches = len(next(iter(arrays.values()))), []
-        for first in range(0, size, BATCH):
-            # The last row fills the last batch up: one shape, so one program.
-            rows = np.minimum(np.arange(first, first + BATCH), size - 1)
-            part = function(params, {name: leaf[rows] for name, leaf in arrays.items()})
-            real = min(BATCH, size - first)
-            batches.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], part))
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
-
 
 def _read_classes(predict: _Predictor, params, examples, quick):
     del quick
-    predicted = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    predicted = by_length(predict.network.predict, params, predict.encoded(examples).arrays)
     return read_labels(examples, predicted)
 
 
 def _read_tags(predict: _Predictor, params, examples, quick):
     del quick
-    tags = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    tags = by_length(predict.network.predict, params, predict.encoded(examples).arrays)
     return _tags_of_words(predict, tags, examples)
 
 
 def _read_both(predict: _Predictor, params, examples, quick):
     del quick
-    classes, tags = predict.of(predict.network.predict, params, predict.encoded(examples).arrays)
+    classes, tags = by_length(predict.network.predict, params, predict.encoded(examples).arrays)
     labels = [examples.labels[index] for index in classes]
     return labels, _tags_of_words(predict, tags, examples)
 
@@ -162,7 +150,7 @@ def _read_answers(predict: _Predictor, params, examples, quick):
     """The span with the highest score over all windows of the context, for each question."""
     del quick
     windows, arrays = predict.windows(examples)
-    scores, firsts, lasts = predict.of(predict.answer, params, arrays)
+    scores, firsts, lasts = by_length(predict.answer, params, arrays)
     best: list[tuple[float, str]] = [(-np.inf, "")] * len(examples)
     for window, score, first, last in zip(windows, scores, firsts, lasts, strict=True):
         if any(window.context) and score > best[window.row][0]:
@@ -172,18 +160,22 @@ def _read_answers(predict: _Predictor, params, examples, quick):
 
 
 def _read_likelihoods(predict: _Predictor, params, examples, quick):
-    """Sums over the chunks of each document."""
-    del quick
+    """Sums over the chunks of each document; with `quick` of evenly spaced documents alone.
+
+    The others have sums of 0, which a perplexity does not count.
+    """
     encoded = predict.encoded(examples)
-    likelihoods = predict.of(predict.network.predict, params, encoded.arrays)
+    apart = -(-len(examples) // _QUICK) if quick else 1
+    chunks = np.flatnonzero(encoded.row_of % apart == 0)
+    likelihoods = by_length(predict.network.predict, params, encoded.take(chunks))
     sums = np.zeros((len(examples), 2))
-    np.add.at(sums, encoded.row_of, likelihoods)
+    np.add.at(sums, encoded.row_of[chunks], likelihoods)
     return sums
 
 
 def _read_texts(predict: _Predictor, params, examples, quick):
     arrays = predict.encoded(examples).arrays
-    likelihoods = predict.of(predict.network.predict, params, arrays)
+    likelihoods = by_length(predict.network.predict, params, arrays)
     if quick:
         return None, likelihoods
     if not np.isfinite(likelihoods).all():  # a model that diverged: `generate` raises at its scores
@@ -191,8 +183,8 @@ def _read_texts(predict: _Predictor, params, examples, quick):
     sources = [ids[mask].tolist() for ids, mask in zip(arrays["ids"], arrays["mask"], strict=True)]
     written = [
         predict.tokenizer.decode(row)
-        for first in range(0, len(sources), BATCH)
-        for row in predict.write(params, sources[first : first + BATCH], predict.limits.target)
+        for first in range(0, len(sources), _BATCH)
+        for row in predict.write(params, sources[first : first + _BATCH], predict.limits.target)
     ]
     return written, likelihoods
 

@@ -1,7 +1,5 @@
 """The task on tables: a class for each record."""
 
-import functools
-
 import jax
 import numpy as np
 
@@ -9,7 +7,7 @@ from trustml.data.examples import Examples
 from trustml.data.tables import encode_table
 from trustml.data.tables.encoding import category_sizes
 from trustml.models.tabular import build_table_network
-from trustml.models.tasks.task import Encoded, Task
+from trustml.models.tasks.task import Encoded, Task, kept_by_part
 
 _BATCH = 65_536  # rows per call of a prediction
 _STATEMENT = "features: each value by its own row and the schema of the table, {how}"
@@ -51,7 +49,7 @@ def table_task(schema: Examples, *, network: str = "linear", features: int = 64)
         classes=len(schema.labels),
         features=features,
     )
-    encoded = functools.lru_cache(4)(_encode)  # a run evaluates the same parts many times
+    encoded = kept_by_part(_encode)
 
     def read(function, params, examples):
         arrays, found = encoded(examples).arrays, []

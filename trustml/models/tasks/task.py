@@ -1,7 +1,8 @@
 """A task: the schema of its data and a network for it, all that training and evaluation need."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from trustml.models.network import Network
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 
 KINDS = tuple(SCORINGS)
+_Result = TypeVar("_Result")
 
 
 class Encoded(NamedTuple):
@@ -68,3 +70,11 @@ class Task(NamedTuple):
     ) -> Float[np.ndarray, "row count"]:
         """The counts of each row that `scoring` sums, from predictions; private if the rows are."""
         return self.scoring.counts(examples.rows, self.predict(params, examples, quick))
+
+
+def kept_by_part(compute: Callable[[Examples], _Result]) -> Callable[[Examples], _Result]:
+    """`compute`, whose results for the last four parts of the data stay in memory.
+
+    A run evaluates the same parts many times.
+    """
+    return functools.lru_cache(maxsize=4)(compute)

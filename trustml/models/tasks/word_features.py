@@ -1,6 +1,5 @@
 """The task "tag" on features of a frozen encoder, computed once; a head alone is trained."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 from trustml.data.examples import Examples
 from trustml.data.tokens import padded
 from trustml.models.pretrained.sentence import TokenStates
-from trustml.models.tasks.features import PARTS, STATEMENT
-from trustml.models.tasks.task import Encoded, Task
+from trustml.models.tasks.features import STATEMENT
+from trustml.models.tasks.task import Encoded, Task, kept_by_part
 from trustml.models.tasks.words import in_words
 from trustml.models.word_features import WordFeatures, build_tag_head, placed
 
@@ -46,7 +45,7 @@ def word_features_task(
         raise ValueError(f"`schema` must be of the task 'tag', got {schema.task!r}.")
     tags = schema.tags
     network = build_tag_head(features.width, tags)
-    of = read or functools.lru_cache(PARTS)(lambda part: features(tokens_of(part)))
+    of = read or kept_by_part(lambda part: features(tokens_of(part)))
 
     def encode(examples: Examples) -> Encoded:
         place = {tag: index for index, tag in enumerate(tags)}

@@ -4,7 +4,6 @@ The hash needs no vocabulary, which could reveal the data. Training from random 
 minute, so this is the way to start without pretrained weights.
 """
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from trustml.data.examples import Examples
 from trustml.data.tokens import Tokenizer, hash_tokenizer, padded, token_arrays
 from trustml.models.joint.nlu import build
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
-from trustml.models.tasks.task import Encoded, Task
+from trustml.models.tasks.task import Encoded, Task, kept_by_part
 from trustml.models.transformers.problem_types import SINGLE
 
 KINDS = (*PROBLEM_TYPES, "tag", "nlu")
@@ -89,7 +88,7 @@ def hashed_words_task(
         arrays = _encode(examples, tokenizer, labels, tags, max_length)
         return Encoded(arrays, np.arange(len(examples)))
 
-    @functools.lru_cache(maxsize=4)  # a run evaluates the same parts many times
+    @kept_by_part
     def read(examples: Examples):
         return token_arrays(_Words(examples.rows), tokenizer, evaluation_length)
 

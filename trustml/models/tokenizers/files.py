@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.models.json_files import read_json
 from trustml.models.tokenizers.families import FAMILIES, Family
 from trustml.strict_json import dumps
 
@@ -92,15 +93,7 @@ def _read(folder: Path, settings: dict[str, Any], whole, family: Family | None) 
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be a readable JSON file: {error}.") from None
-    if not isinstance(fields, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(fields).__name__}.")
-    return fields
+    return read_json(path) if path.exists() else {}
 
 
 def _family(folder: Path, settings, config, whole) -> Family | None:

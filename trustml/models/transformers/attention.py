@@ -96,5 +96,9 @@ def kv_cache(module: nn.Module, keys, values, allowed):
 
 
 def causal(time: int) -> Bool[Array, "time time"]:
-    """Which positions each one attends to: itself and earlier ones."""
+    """Which positions each one attends to: itself and earlier ones.
+
+    >>> causal(2).tolist()
+    [[True, False], [True, True]]
+    """
     return jnp.tril(jnp.ones((time, time), bool))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trustml.models.json_files import read_json
 from trustml.models.transformers.activations import ACTIVATIONS
 from trustml.models.transformers.architectures import (
     DECODERS,
@@ -170,12 +171,7 @@ class ModelConfig:
         Raises:
           ValueError: As `from_hf`, or a file that cannot be read or is not JSON.
         """
-        try:
-            fields = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path} must be a readable JSON file: {error}.") from None
-        if not isinstance(fields, dict):
-            raise ValueError(f"{path} must hold a JSON object, got {type(fields).__name__}.")
+        fields = read_json(path)
         try:
             return cls.from_hf(fields)
         except ValueError as error:

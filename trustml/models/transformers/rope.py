@@ -186,7 +186,11 @@ def rotate(
     cosines: Float[Array, "time pair"],
     sines: Float[Array, "time pair"],
 ) -> Float[Array, "time head width"]:
-    """Turns each pair of features; a pair is (i, i + width / 2), as in transformers' files."""
+    """Turns each pair of features; a pair is (i, i + width / 2), as in transformers' files.
+
+    >>> rotate(jnp.array([[[1.0, 0.0]]]), jnp.array([[0.0]]), jnp.array([[1.0]])).tolist()
+    [[[0.0, 1.0]]]
+    """
     first, second = jnp.split(x.astype(jnp.float32), 2, -1)
     cosines, sines = cosines[:, None], sines[:, None]
     turned = (first * cosines - second * sines, second * cosines + first * sines)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from trustml.formatting import one_line
 from trustml.recipes.export.function import Inference, inference, write_rest
 from trustml.recipes.finished import FinishedRun
 
@@ -51,7 +52,7 @@ def _convert(made: Inference) -> bytes:
             output_names=list(made.outputs),
         )
     except (NotImplementedError, TypeError, jax.errors.JAXTypeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(
             f"`--to` must be another format for this network, got onnx, whose converter says: "
             f"{reason:.200} Try jax."

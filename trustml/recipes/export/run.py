@@ -41,7 +41,7 @@ class Exported(NamedTuple):
     folder: Path
     format: str
     files: tuple[str, ...]
-    promise: str
+    statement: str
 
     def to_dict(self) -> dict[str, Any]:
         """The document that `trustml export --json` prints."""

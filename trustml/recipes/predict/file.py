@@ -1,13 +1,9 @@
 """Predictions from file to file, a batch at a time."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trustml.data.files import columns_of, read_rows
 from trustml.recipes.predict.config import PredictConfig
@@ -15,6 +11,7 @@ from trustml.recipes.predict.inputs import choose_columns, read_input
 from trustml.recipes.predict.model import TrainedModel, batches, load_model
 from trustml.recipes.predict.outputs import OUTPUTS
 from trustml.recipes.predict.writing import check_out, open_out
+from trustml.recipes.waiting import row_bar
 
 _INPUT = "input_"  # before a kept column that is called as a prediction
 
@@ -35,7 +32,7 @@ class PredictedFile(NamedTuple):
             "bad_rows": self.bad_rows,
             "columns": list(self.columns),
             "out": None if self.out is None else str(self.out),
-            "promise": self.statement,
+            "statement": self.statement,
         }
 
 
@@ -79,14 +76,14 @@ def predict_file(
     mode = config.file.stat().st_mode & 0o666  # predictions are as private as their rows
     done = bad = 0
     with (
-        _progress(quiet=quiet or config.out is None) as show,
+        row_bar("predict", quiet=quiet or config.out is None) as show,
         open_out(config.out, columns, terminal or sys.stdout, mode=mode) as put,
     ):
         for part in batches(reader, config.batch):
             for row in _predicted(model, part, kept, predicted):
                 put(row)
             done, bad = done + len(part), bad + sum(row.read is None for row in part)
-            show(done)
+            show(done, None)
     return PredictedFile(done, bad, columns, config.out, model.statement)
 
 
@@ -137,16 +134,3 @@ def _predicted(
         values = [None] * len(predicted) if row.read is None else next(found)
         copied = {name: row.kept.get(column) for column, name in kept.items()}
         yield copied | dict(zip(predicted, values, strict=True))
-
-
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A function to call with the rows done; it shows them on a terminal."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda done: None
-        return
-    columns = (SpinnerColumn(), TextColumn("predict: {task.completed:,} rows"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("predict", total=None)
-        yield lambda done: bar.update(task, completed=done)

@@ -16,6 +16,11 @@ _Put = Callable[[Mapping[str, Any]], None]
 def check_out(out: Path) -> None:
     """Refuses a file that is there, has no known format or no folder.
 
+    >>> check_out(Path("found.txt"))
+    Traceback (most recent call last):
+    ...
+    ValueError: `--out` must end with .jsonl or .csv, got found.txt.
+
     Raises:
       ValueError: The name has another suffix.
       OSError: The file is there, or its folder is not.

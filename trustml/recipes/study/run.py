@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.formatting import one_line
 from trustml.recipes.study import page
 from trustml.recipes.study.findings import compare
 from trustml.recipes.study.folder import MAY_CHANGE, is_started, open_study, write_study
@@ -111,7 +112,7 @@ class _Trainings(NamedTuple):
         except (ValueError, NotImplementedError) as error:
             if folder.exists():  # it was planned: this is another error
                 raise
-            raise _Skipped(" ".join(str(error).split())) from error
+            raise _Skipped(one_line(error)) from error
 
     def _has_baseline(self, cell: Cell) -> bool:
         """One training without privacy for each model: its first cell to be trained has it."""

@@ -1,5 +1,6 @@
 """Canaries of a training: rows that fair coins put in or leave out, and those of `--audit`."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from trustml.audit import canary_optimizer, canary_trainable, place_canaries, public_template
 from trustml.clipping.sums import check_units
+from trustml.data.buckets import Shortener
 from trustml.recipes.train.config import TrainConfig
 from trustml.training.runs.folder import RunFolder
 
@@ -139,13 +141,33 @@ def read_canaries(folder: Path) -> Canaries:
         ) from None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Marked:
+    """Cuts rows with canary marks."""
+
+    plain: "Shortener | _Marked"
+
+    def __call__(self, rows, taken):
+        return {**rows, "unit": self.plain(rows["unit"], taken)}
+
+    @property
+    def levels(self) -> int:
+        return self.plain.levels
+
+    def level(self, rows):
+        return self.plain.level(rows["unit"])
+
+    def cut(self, rows, level: int):
+        return {**rows, "unit": self.plain.cut(rows["unit"], level)}
+
+
 class TrainingObjective(NamedTuple):
     """Loss, units and weights of a training: the model alone, or with gradient canaries."""
 
     loss: Callable
     units: dict[str, Any]
     trainable: Any
-    shorten: Callable | None
+    shorten: Shortener | _Marked | None
     number: int  # gradient canaries, in or out
 
     def params(self, model: Any) -> Any:
@@ -183,14 +205,9 @@ def with_canaries(
         made.loss,
         made.units,
         canary_trainable(plain.trainable),
-        None if plain.shorten is None else _of_units(plain.shorten),
+        None if plain.shorten is None else _Marked(plain.shorten),
         number,
     )
-
-
-def _of_units(shorten: Callable) -> Callable:
-    """`shorten` for rows with canary marks."""
-    return lambda rows, taken: {**rows, "unit": shorten(rows["unit"], taken)}
 
 
 def model_of(params: Any, number: int) -> Any:

@@ -37,10 +37,18 @@ class TrainConfig(Settings):
         shown="one for the task, synthetic for none",
     )
     text: str | None = knob(
-        None, "column of the text of your own file", _DATA, shown="guessed where that is safe"
+        None,
+        "column of the text of your own file",
+        _DATA,
+        shown="guessed where that is safe",
+        of_own=True,
     )
     label: str | None = knob(
-        None, "column of the label of your own file", _DATA, shown="guessed where that is safe"
+        None,
+        "column of the label of your own file",
+        _DATA,
+        shown="guessed where that is safe",
+        of_own=True,
     )
     labels: tuple[str, ...] | None = knob(
         None,
@@ -49,6 +57,7 @@ class TrainConfig(Settings):
         commas=True,
         shown="those of the file, assumed public",
         metavar="LABELS",
+        of_own=True,
     )
     value_range: tuple[float, ...] | None = knob(
         None,
@@ -57,6 +66,7 @@ class TrainConfig(Settings):
         commas=True,
         flag="--range",
         metavar="LOW,HIGH",
+        of_own=True,
     )
     schema: str | None = knob(
         None,
@@ -64,19 +74,29 @@ class TrainConfig(Settings):
         "prints one to fill in)",
         _DATA,
         metavar="FILE",
+        of_own=True,
     )
     learn_schema: float | None = knob(
         None,
         "part of epsilon that learns what the schema of a table leaves open",
         _DATA,
         metavar="EPSILON",
+        of_own=True,
     )
     group: str | None = knob(
-        None, "column of groups of your own file, whose figures the report compares", _DATA
+        None,
+        "column of groups of your own file, whose figures the report compares",
+        _DATA,
+        of_own=True,
     )
-    stratify: bool = knob(False, "give every part of your own file its share of a label", _DATA)
+    stratify: bool = knob(
+        False, "give every part of your own file its share of a label", _DATA, of_own=True
+    )
     skip_bad_rows: bool = knob(
-        False, "leave out rows of your own file that cannot be used, and count them", _DATA
+        False,
+        "leave out rows of your own file that cannot be used, and count them",
+        _DATA,
+        of_own=True,
     )
     data_dir: str | None = knob(
         None,
@@ -114,6 +134,15 @@ class TrainConfig(Settings):
         "pattern of names",
         _MODEL,
         shown="features of an encoder to classify or to tag, else all",
+    )
+    feature_cache: str | None = knob(
+        None,
+        "folder that keeps computed features for later runs, for its owner alone: features of "
+        "private rows are private",
+        _MODEL,
+        shown="memory",
+        metavar="FOLDER",
+        on_resume=True,
     )
     max_length: int | None = knob(
         None, "largest number of words or tokens of a row", _MODEL, least=1

@@ -17,7 +17,7 @@ from trustml.plan import Charge, HistogramPlan, PrivacyPlan
 from trustml.recipes.train.canaries import Canaries, TrainingObjective, with_canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.learned_schema import charge_of
-from trustml.recipes.train.models import TaskModel
+from trustml.recipes.train.models import TaskModel, trainable_leaves
 from trustml.recipes.train.presets import Training
 from trustml.recipes.waiting import waiting
 from trustml.training import TrainStep, baseline_step, private_step
@@ -112,7 +112,7 @@ class Experiment:
     @property
     def trainable(self) -> Any:
         """The trained leaves, as `private_step` takes them."""
-        return self.model.trainable_leaves(self.task.config)
+        return trainable_leaves(self.model, self.task.config)
 
     @functools.cached_property
     def baseline_objective(self) -> TrainingObjective:

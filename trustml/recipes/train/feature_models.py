@@ -1,19 +1,18 @@
 """Frozen features and a private head for `trustml train`."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.console import Console
-from rich.progress import Progress
 
+from trustml.checksums import file_sha256
 from trustml.data.examples import Examples
+from trustml.models.feature_cache import FeatureCache
 from trustml.models.features import TextFeatures
 from trustml.models.pretrained.hub import find_model
 from trustml.models.pretrained.registry import REGISTRY, find_files, install_advice
@@ -24,6 +23,7 @@ from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.models.tasks.word_features import tokens_of, word_features_task
 from trustml.models.word_features import WordFeatures
 from trustml.recipes.train.models import PublicData
+from trustml.recipes.waiting import row_bar
 
 ENCODER = "minilm"  # of the registry
 FEATURES = "features"  # what `--trainable` calls them
@@ -44,8 +44,6 @@ class FeatureModel:
     name: str = ENCODER
     max_length: int = 128
     from_scratch: bool = False
-
-    pretraining_steps = None  # it was somebody else's
 
     def build(self, schema: Examples, public: PublicData) -> Task:
         """The task for data with the schema of `schema`.
@@ -72,9 +70,9 @@ class FeatureModel:
             "random_weights": self.from_scratch,
         }
         make = self._of_words if schema.task == "tag" else self._of_texts
-        return make(schema, encoder, config, start, public.quiet)
+        return make(schema, encoder, config, start, public)
 
-    def _of_texts(self, schema: Examples, encoder, config, start: str, quiet: bool) -> Task:
+    def _of_texts(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
         last = encoder.config.num_layers
         length = min(self.max_length, encoder.max_length)
         features = TextFeatures(encoder, (last // 2, last), length)
@@ -84,10 +82,10 @@ class FeatureModel:
             features,
             config={**config, "layers": list(features.layers), "max_length": length},
             disclosures=(start, *(named if schema.task == "classify" else ())),
-            read=lambda part: _computed(features, part, quiet),
+            read=lambda part: _computed(features, part, public),
         )
 
-    def _of_words(self, schema: Examples, encoder, config, start: str, quiet: bool) -> Task:
+    def _of_words(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
         features = WordFeatures(encoder, encoder.config.num_layers // 2)
         return word_features_task(
             schema,
@@ -96,7 +94,7 @@ class FeatureModel:
             evaluation_length=max(self.max_length, _EVALUATED),
             config={**config, "layers": [features.layer]},
             disclosures=(start,),
-            read=lambda part: _computed(features, part, quiet),
+            read=lambda part: _computed(features, part, public),
         )
 
     def describe(self) -> dict[str, Any]:
@@ -195,8 +193,7 @@ def _digest(folder: Path) -> str:
     whole = hashlib.sha256()
     files = [path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".txt")]
     for path in sorted(files):
-        with open(path, "rb") as file:
-            own = hashlib.file_digest(file, "sha256").digest()
+        own = bytes.fromhex(file_sha256(path))
         whole.update(path.relative_to(folder).as_posix().encode() + b"\0" + own)
     return whole.hexdigest()
 
@@ -213,20 +210,10 @@ def _encoder(name: str, digest: str, random: bool) -> SentenceEncoder:
 
 
 @functools.lru_cache(maxsize=6)  # the parts of two sets: repeats and cells of a study share them
-def _computed(features: TextFeatures | WordFeatures, part: Examples, quiet: bool) -> Any:
-    with _bar(f"features of the {part.split} part", quiet=quiet) as show:
-        if isinstance(features, WordFeatures):
-            return features(tokens_of(part), show)
-        return features(texts_of(part), show)
-
-
-@contextlib.contextmanager
-def _bar(words: str, *, quiet: bool) -> Iterator[Any]:
-    """A function to call with the rows done and all rows; it shows a bar on a terminal."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    with Progress(console=console) as bar:
-        task = bar.add_task(words, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def _computed(features: TextFeatures | WordFeatures, part: Examples, public: PublicData) -> Any:
+    rows = tokens_of(part) if isinstance(features, WordFeatures) else texts_of(part)
+    compute: Any = features
+    if public.feature_cache is not None:
+        compute = functools.partial(FeatureCache(Path(public.feature_cache)).features, features)
+    with row_bar(f"features of the {part.split} part", quiet=public.quiet) as show:
+        return compute(rows, show)

@@ -6,9 +6,7 @@ classes: a noisy histogram of the values that occur, cut at a threshold (`Histog
 """
 
 import dataclasses
-import hashlib
 import math
-import secrets as random_bytes
 from typing import Any
 
 import jax
@@ -16,19 +14,12 @@ import numpy as np
 
 from trustml.data.tables import CategoryColumn, NumberColumn, Table, TableSchema
 from trustml.data.tables.table import Texts
-from trustml.noise import key_from_seed, new_key
 from trustml.plan import Charge, HistogramPlan
-from trustml.report import write_text
-from trustml.training.runs.folder import RunFolder
-from trustml.training.runs.ledger import Ledger
-from trustml.training.runs.resume import now
-from trustml.training.runs.validation import SCHEMA
 
 _DELTA_PARTS = 10  # of the delta of the run, of which the schema gets one
 _LEAST, _MOST = -32, 64  # powers of two; beyond them numbers count in the last bins
 _PARTS = 64  # equal parts of a range that is to be narrowed
 _PER_NUMBER = 2  # histograms of one column
-_HEAD = "Learned in part from the rows, within the budget of this run: its ledger holds the cost."
 _HOW = (
     "noisy histograms of {parts}, of {rows}: {histograms} with discrete "
     "Gaussian noise of standard deviation {stddev:.4g}, values shown from {threshold} on"
@@ -90,48 +81,6 @@ def charge_of(plan: HistogramPlan, table: TableSchema, *, epsilon: float, unit: 
     return Charge("schema", epsilon, plan.delta, how)
 
 
-def release_schema(experiment: Any, folder: RunFolder) -> TableSchema:
-    """Learns the schema from the training units of an experiment, and writes it to `folder`.
-
-    The ledger counts the release before it is made: a crash between the two costs budget, never
-    privacy. The units are those of the training, each with its first rows, as in the training.
-
-    Args:
-      experiment: Of `resolve`, with open parts.
-      folder: Of the run.
-
-    Raises:
-      ValueError: Fewer than two classes show. The budget is spent.
-    """
-    config, train, plan = experiment.config, experiment.parts.train, experiment.schema_plan
-    units = train.units(experiment.unit)
-    inside = np.delete(np.arange(len(units)), experiment.canaries.left_out)
-    rows = [row for unit in inside for row in units[unit][: plan.rows_per_unit]]
-    identifier, when = random_bytes.token_hex(16), now()
-    for training in folder.repeats(config.repeats):  # each was trained with it, and says so
-        training.path.mkdir(mode=0o700, exist_ok=True)
-        with Ledger(training.ledger) as ledger:
-            for charge in experiment.charges:
-                ledger.append(
-                    "release",
-                    **charge.to_dict(),
-                    schema=SCHEMA,
-                    id=identifier,
-                    time=when,
-                    source=train.fingerprint,
-                    private="source: who guesses the whole data can confirm the guess by a hash",
-                )
-    key = new_key() if config.seed is None else key_from_seed(_seed_of(config.seed))
-    schema = learn_schema(train.rows.take(rows), experiment.opened, plan, key)
-    write_text(folder.schema, schema.to_toml(_HEAD))
-    return schema
-
-
-def _seed_of(seed: int) -> int:
-    """A seed whose noise key is not that of the training."""
-    return int.from_bytes(hashlib.sha256(b"trustml schema, version 1\x00%d" % seed).digest())
-
-
 def learn_schema(
     rows: Table, table: TableSchema, plan: HistogramPlan, key: jax.Array
 ) -> TableSchema:
@@ -168,7 +117,12 @@ def learn_schema(
 
 
 def placeholder(table: TableSchema) -> TableSchema:
-    """A schema of the same columns with nothing open: to check settings before a release."""
+    """A schema of the same columns with nothing open: to check settings before a release.
+
+    >>> opened = TableSchema(columns=(NumberColumn(name="age"),), label="income")
+    >>> opened.is_open, placeholder(opened).is_open
+    (True, False)
+    """
     columns = tuple(
         column
         if not column.is_open

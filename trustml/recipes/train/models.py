@@ -7,14 +7,14 @@ from trustml.models.tasks import Task
 
 
 class PublicData(NamedTuple):
-    """Access to public text and weights."""
+    """Access to public text and weights, and where features are kept."""
 
     data_dir: str | None = None
     download: bool = False
     quiet: bool = False  # no progress
+    feature_cache: str | None = None  # folder that keeps features, which are private
 
 
-@runtime_checkable
 class TaskModel(Protocol):
     """A model of a preset: hashed words, a language model, features with a head, or a table."""
 
@@ -22,25 +22,11 @@ class TaskModel(Protocol):
     def max_length(self) -> int:
         """Largest number of words or tokens of a row."""
 
-    @property
-    def pretraining_steps(self) -> str | None:
-        """Description of its pretraining on generated rows; None without any."""
-
     def build(self, schema: Examples, public: PublicData) -> Task:
         """The task for data with the schema of `schema`.
 
         Raises:
           ValueError: The model does not support the task, or cannot be read.
-        """
-
-    def trainable_leaves(self, config: dict[str, Any]) -> Any:
-        """The trained leaves of the network of `config`; None for all."""
-
-    def check_names(self, names: list[str]) -> None:
-        """Refuses a choice of trained leaves that matches no parameter.
-
-        Raises:
-          ValueError: It matches none of `names`.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -62,3 +48,23 @@ class TaskModel(Protocol):
         Raises:
           ValueError: The model does not support the choice.
         """
+
+
+@runtime_checkable
+class PartlyTrained(Protocol):
+    """A model of which a part of the weights may be trained."""
+
+    def trainable_leaves(self, config: dict[str, Any]) -> Any:
+        """The trained leaves of the network of `config`; None for all."""
+
+    def check_names(self, names: list[str]) -> None:
+        """Refuses a choice of trained leaves that matches no parameter.
+
+        Raises:
+          ValueError: It matches none of `names`.
+        """
+
+
+def trainable_leaves(model: TaskModel, config: dict[str, Any]) -> Any:
+    """The trained leaves of the network of `config`; None for all."""
+    return model.trainable_leaves(config) if isinstance(model, PartlyTrained) else None

@@ -9,8 +9,10 @@ from trustml.formatting import plural
 from trustml.models.tasks.units import PRESENT
 from trustml.recipes.train.evaluation import ArmResult, attack_report, groups_report
 from trustml.recipes.train.experiment import Experiment
+from trustml.recipes.train.word_models import pretraining_steps
 from trustml.report import Report, clipping, learning, report_frame, with_data
-from trustml.report.document import Data, Description, Metric, Plan, Training
+from trustml.report.claim import Plan
+from trustml.report.document import Data, Description, Metric, Training
 from trustml.report.measured import ArmResults, Arms, ArmTiming, Estimate, Timing
 from trustml.stats import mean_estimate
 from trustml.training.runs.environment import versions
@@ -59,7 +61,7 @@ def _training(experiment: Experiment) -> Training:
     return Training(
         private=dataclasses.asdict(experiment.private),
         baseline=dataclasses.asdict(experiment.baseline) if config.baseline else None,
-        pretraining=experiment.model.pretraining_steps,
+        pretraining=pretraining_steps(experiment.model),
         strategy=config.strategy,
         physical_batch_size=experiment.settled.physical_batch_size,
     )
@@ -145,6 +147,9 @@ def make_report(
         clipping=clipping(first.private.result.history, report.plan.clip_norm),
         learning=first.map(lambda arm: learning(arm.result.history)),
         notes=(*described.notes, *_notes(experiment, arms)),
+        interruptions=tuple(
+            f"{name}: {note}" for name, runs in arms for run in runs for note in run.result.notes
+        ),
         versions=versions(),
     )
 
@@ -190,6 +195,4 @@ def _notes(experiment: Experiment, arms: Arms[list[ArmResult]]) -> list[str]:
             "stopped early by scores on generated rows: when to stop was learned from the "
             "releases, so the claim stays that of all steps"
         )
-    for name, runs in arms:
-        notes += [f"{name}: {note}" for run in runs for note in run.result.notes]
     return notes

@@ -7,25 +7,23 @@ from typing import Any
 import jax
 from jax.tree_util import tree_leaves_with_path as leaves_with_path
 
-from trustml.audit import canary_trainable
-from trustml.clipping import clipped_grad, layer_bounds, partition
+from trustml.clipping import clipped_grad
 from trustml.clipping.gradient import TUNE
 from trustml.clipping.trainable import path_name, trainable_mask
 from trustml.data import Examples, Splits, snips
 from trustml.data.tables import TableSchema
 from trustml.models.tasks import Task, group_examples
 from trustml.plan import HistogramPlan, PrivacyPlan
-from trustml.plan.charges import total_charge
-from trustml.recipes.train.canaries import Canaries, flip_labels, sample_canaries, shapes_with
+from trustml.recipes.train.calibrating import calibrated
+from trustml.recipes.train.canaries import Canaries, flip_labels, sample_canaries
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.feature_models import advice
 from trustml.recipes.train.learned_schema import placeholder, schema_plan
 from trustml.recipes.train.loading import load_data, with_task
-from trustml.recipes.train.models import PublicData, TaskModel
+from trustml.recipes.train.models import PartlyTrained, PublicData, TaskModel, trainable_leaves
 from trustml.recipes.train.presets import Preset
 from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
-from trustml.recipes.waiting import waiting
 from trustml.training.checks import check_physical_batch_size
 
 _GENERATED_ROWS = 500
@@ -58,7 +56,7 @@ def resolve(
       ValueError: A setting is out of range, or the data cannot be used.
     """
     made = _tuned(_without_plan(config, canaries, rows, table, quiet=quiet), quiet=quiet)
-    return dataclasses.replace(made, plan=_calibrated(made) if plan is None else plan)
+    return dataclasses.replace(made, plan=calibrated(made) if plan is None else plan)
 
 
 def with_table(experiment: Experiment, table: TableSchema, *, quiet: bool = False) -> Experiment:
@@ -71,12 +69,11 @@ def with_table(experiment: Experiment, table: TableSchema, *, quiet: bool = Fals
     """
     preset = resolve_preset(experiment.config)
     parts = _with_table(experiment.parts, table)
-    public = PublicData(experiment.config.data_dir, experiment.config.download, quiet)
-    task = preset.model.build(parts.train, public)
+    task = preset.model.build(parts.train, _public(experiment.config, quiet))
     most = experiment.config.max_examples_per_unit or 1
     units = group_examples(task.encode(parts.train), parts.train.units(experiment.unit), most)
     made = dataclasses.replace(experiment, parts=parts, task=task, units=units)
-    return dataclasses.replace(made, plan=_calibrated(made))
+    return dataclasses.replace(made, plan=calibrated(made))
 
 
 def check(config: TrainConfig) -> None:
@@ -110,7 +107,7 @@ def _without_plan(
     if not quiet:
         for decision in (*data.decisions, *data.skipped):
             print(f"data: {decision}", file=sys.stderr)
-    task = preset.model.build(parts.train, PublicData(config.data_dir, config.download, quiet))
+    task = preset.model.build(parts.train, _public(config, quiet))
     unit = _unit(config, parts.train)
     most = config.max_examples_per_unit or (
         1 if unit == parts.train.unit else preset.max_examples_per_unit
@@ -145,6 +142,10 @@ def _without_plan(
         canaries=canaries,
         plan=None,  # type: ignore[arg-type]  # calibration needs the rest
     )
+
+
+def _public(config: TrainConfig, quiet: bool) -> PublicData:
+    return PublicData(config.data_dir, config.download, quiet, config.feature_cache)
 
 
 def _with_table(parts: Splits, table: TableSchema) -> Splits:
@@ -205,8 +206,9 @@ def _check_trainable(config: TrainConfig, model: TaskModel, task: Task) -> None:
     """Refuses a choice that trains nothing, or a pattern that matches nothing."""
     shapes = jax.eval_shape(task.network.init, jax.random.key(0))
     try:
-        model.check_names([path_name(path) for path, _ in leaves_with_path(shapes)])
-        trainable_mask(shapes, model.trainable_leaves(task.config))
+        if isinstance(model, PartlyTrained):
+            model.check_names([path_name(path) for path, _ in leaves_with_path(shapes)])
+        trainable_mask(shapes, trainable_leaves(model, task.config))
     except ValueError as error:
         raise ValueError(f"`--trainable` {config.trainable}: {error}") from None
 
@@ -251,68 +253,3 @@ def _tuned(experiment: Experiment, *, quiet: bool) -> Experiment:
         print(f"strategy {grad.strategy}, of {every}", file=sys.stderr)
     config = dataclasses.replace(config, strategy=grad.strategy)
     return dataclasses.replace(experiment, config=config)
-
-
-def _calibrated(experiment: Experiment) -> PrivacyPlan:
-    """The plan within the budget."""
-    config, private = experiment.config, experiment.private
-    size = {}
-    if config.noise == "discrete_gaussian":  # its grid depends on the number of parameters
-        size["dimension"] = float(sum(leaf.size for leaf in jax.tree.leaves(_trained(experiment))))
-    cycle_length = _cycle_length(experiment)
-    epsilon, delta = total_charge(experiment.charges)
-    with waiting("train: looking for the noise that the budget asks for"):
-        return PrivacyPlan.calibrate(
-            epsilon=experiment.epsilon - epsilon,
-            delta=experiment.delta - delta,
-            num_units=experiment.num_private_units,
-            expected_batch=private.expected_batch,
-            steps=private.steps,
-            clip_norm=_bounds(experiment),
-            clipping=config.clipping,
-            clip_quantile=config.clip_quantile,
-            num_microbatches=config.num_microbatches,
-            noise=config.noise,
-            noise_memory=config.noise_memory,
-            noise_decay=config.noise_decay,
-            cycle_length=cycle_length,
-            sampling=config.sampling,
-            adjacency=config.adjacency,
-            accountant=config.accountant,
-            unit=experiment.unit,
-            **size,
-        )
-
-
-def _cycle_length(experiment: Experiment) -> int:
-    config = experiment.config
-    if config.sampling == "cyclic_poisson":
-        epoch = experiment.num_private_units // experiment.private.expected_batch
-        return config.cycle_length or max(1, epoch)
-    if config.cycle_length is not None:
-        raise ValueError(
-            f"`--cycle-length` is of `--sampling` cyclic_poisson alone, got {config.cycle_length} "
-            f"with {config.sampling}."
-        )
-    return 1
-
-
-def _bounds(experiment: Experiment) -> Any:
-    """The bound of the whole gradient, or the bounds of its parts."""
-    chosen, total = experiment.config.bounds, experiment.private.clip_norm
-    # With gradient canaries the model is one level deeper in the tree.
-    depths = {"flat": 0, "layer": None, "block": 2 if len(experiment.canaries.gradients) else 1}
-    if chosen not in depths:
-        raise ValueError(f"`--bounds` must be flat, layer or block, got {chosen!r}.")
-    if chosen == "flat":
-        return total
-    return layer_bounds(_trained(experiment), total, depth=depths[chosen])
-
-
-def _trained(experiment: Experiment) -> Any:
-    """Shapes of the weights that the private arm trains."""
-    number = len(experiment.canaries.gradients)
-    shapes = jax.eval_shape(experiment.task.network.init, jax.random.key(0))
-    trainable = experiment.trainable
-    chosen = canary_trainable(trainable) if number else trainable
-    return partition(shapes_with(shapes, number), chosen)[0]

@@ -65,6 +65,9 @@ def preset_name(config: TrainConfig) -> str:
     Without a model, texts to classify or to tag are read as features where their encoder is
     installed.
 
+    >>> preset_name(TrainConfig(task="nlu", data="synthetic"))
+    'synthetic'
+
     Raises:
       ValueError: There is no such preset.
     """

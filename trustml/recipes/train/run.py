@@ -6,35 +6,21 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from trustml.data.tables import read_schema
 from trustml.plan import PrivacyPlan
-from trustml.recipes.train import evaluation
+from trustml.recipes.train.arms import Trainings
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig, check_changes
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean, make_folder, new_folder
-from trustml.recipes.train.learned_schema import release_schema
 from trustml.recipes.train.loading import with_task
-from trustml.recipes.train.reporting import describe, make_report
+from trustml.recipes.train.reporting import describe
 from trustml.recipes.train.resolve import resolve, with_table
+from trustml.recipes.train.schema_release import release_schema
 from trustml.recipes.yaml_files import read_yaml, to_yaml
-from trustml.report import Report, read_report, render, to_json, write_json, write_text
-from trustml.report.measured import Arms
-from trustml.training import (
-    FitResult,
-    TrainStep,
-    baseline_step,
-    fit,
-    load_weights,
-    patience,
-    save_weights,
-)
-from trustml.training.runs import interrupts
+from trustml.report import Report, read_report, to_json, write_json, write_text
 from trustml.training.runs.files import locked
 from trustml.training.runs.folder import RunFolder
-from trustml.training.timing import time_steps
 
 
 class TrainResult(NamedTuple):
@@ -102,7 +88,7 @@ lm, seq2seq, got 'translate'.
             steps = experiment.steps
         asked = asked if written is None else written
         _describe_run(folder, experiment, asked, command)
-        return TrainResult(_Training(experiment, steps, folder, quiet).carry_out(), folder)
+        return TrainResult(Trainings(experiment, steps, folder, quiet).carry_out(), folder)
 
 
 def resume(
@@ -156,7 +142,7 @@ def resume(
     with locked(folder), _resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
             _write_resolved(folder, {**resolved, "settings": experiment.settled.to_dict()})
-        training = _Training(experiment, steps, folder, quiet, accept_charge, resume=True)
+        training = Trainings(experiment, steps, folder, quiet, accept_charge, resume=True)
         return TrainResult(training.carry_out(), folder)
 
 
@@ -223,104 +209,3 @@ def _way_on(folder: Path) -> str:
     if files.schema.exists():
         return f"the budget of a schema is spent: add that of {folder}, and use {files.schema}"
     return f"start again; {folder} holds nothing of use"
-
-
-class _Training(NamedTuple):
-    """All trainings of one run."""
-
-    experiment: Experiment
-    steps: dict[str, TrainStep]
-    folder: Path
-    quiet: bool
-    accept_charge: bool = False
-    resume: bool = False
-
-    def carry_out(self) -> Report:
-        """The report, after training, evaluating and timing both arms; it ends the run."""
-        config = self.experiment.config
-        files = RunFolder(self.folder)
-        folders = files.repeats(config.repeats)
-        arms: dict[str, list[evaluation.ArmResult]] = {}
-        for turn, folder in enumerate(folders):
-            folder.path.mkdir(mode=0o700, exist_ok=True)
-            seed = None if config.seed is None else config.seed + turn
-            start = self._start(folder, seed)
-            for name, step in self.steps.items():
-                label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
-                result = self._fit(label, step, start, folder, seed)
-                arm = evaluation.evaluate(self.experiment, self.experiment.objective(step), result)
-                arms.setdefault(name, []).append(arm)
-        report = make_report(
-            self.experiment, Arms(**arms), self._time(), self.folder, folders[0].path
-        )
-        write_text(files.page, render([report]))
-        write_json(files.report, to_json(report))
-        clean(config, self.folder)
-        return report
-
-    def _fit(self, label: str, step: TrainStep, start: Any, folder: RunFolder, seed) -> FitResult:
-        experiment, config = self.experiment, self.experiment.config
-        objective = experiment.objective(step)
-        shown = [metric.name for metric in experiment.task.scoring.metrics]
-        patient = f"public_{shown[-1]}"  # the last metric is one where higher is better
-
-        def evaluate(params):
-            params = objective.model(params)
-            scores = evaluation.utility(experiment, params, experiment.parts.valid)
-            numbers = {f"valid_{name}": scores[name] for name in shown if name in scores}
-            if experiment.generated is not None:
-                generated = evaluation.utility(experiment, params, experiment.generated)
-                numbers[patient] = generated[shown[-1]]
-            return numbers
-
-        with interrupts.after_a_step() as asked:
-            return fit(
-                step,
-                objective.params(start),
-                objective.units,
-                evaluate=evaluate,
-                evaluate_every=config.evaluate_every,
-                stop=patience(patient, config.patience) if config.patience else None,
-                pause=asked,
-                out=folder.path if step.private else folder.baseline.path,
-                resume=self.resume,
-                accept_charge=self.accept_charge,
-                source=experiment.parts.train.fingerprint,
-                checkpoint_every=config.checkpoint_every,
-                keep=True,
-                seed=seed,
-                delta=experiment.delta,
-                progress=False if self.quiet else label,
-            )
-
-    def _start(self, folder: RunFolder, seed: int | None) -> Any:
-        """Initial weights; a file keeps them until the end, as pretraining may take a minute."""
-        path, task = folder.start, self.experiment.task
-        if path.exists():
-            like = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
-            return load_weights(path, like)
-        pretraining = self.experiment.model.pretraining_steps
-        if pretraining is not None and not self.quiet:
-            print(f"pretraining: {pretraining}, a minute or two", file=sys.stderr)
-        start = task.start(seed or 0)
-        save_weights(path, start)
-        return start
-
-    def _time(self) -> Any:
-        """Times of the private step, and of a plain one with the same batch size."""
-        experiment, step = self.experiment, self.steps["private"]
-        objective = experiment.private_objective
-        plain = baseline_step(
-            objective.loss,
-            objective.optimizer(experiment.private.optimizer()),
-            step.plan,
-            physical_batch_size=step.physical_batch_size,
-            trainable=objective.trainable,
-            shorten=objective.shorten,
-        )
-        return time_steps(
-            step,
-            objective.params(experiment.task.network.init(jax.random.key(0))),
-            objective.units,
-            baseline=plain if experiment.config.baseline else None,
-        )

@@ -21,7 +21,6 @@ class TableModel:
     features: int = 64
 
     max_length = 0  # a record has no length
-    pretraining_steps = None
 
     def build(self, schema: Examples, public: PublicData | None = None) -> Task:
         """The task for data with the schema of `schema`; it needs no public text."""
@@ -32,12 +31,6 @@ class TableModel:
         """Kind and sizes, for the report."""
         sizes = {} if self.network == "linear" else {"features": self.features}
         return {"network": self.network, **sizes}
-
-    def trainable_leaves(self, config: dict[str, Any]) -> None:
-        """None, for all."""
-
-    def check_names(self, names: list[str]) -> None:
-        """Accepts all names, since all leaves are trained."""
 
     def with_pretraining(self, pretrain: bool | None, preset: str) -> "TableModel":
         """The same model, which has no pretraining.

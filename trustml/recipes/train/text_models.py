@@ -196,11 +196,6 @@ class TextModel:
         name = self.name if self.name in MINI else Path(self.name).name
         return {"network": name, "train": self.trainable, "max_length": self.max_length}
 
-    @property
-    def pretraining_steps(self) -> str | None:
-        """None: `build` trains the small models on public text."""
-        return None
-
     def with_pretraining(self, pretrain: bool | None, preset: str) -> "TextModel":
         """The model from random weights if `pretrain` is False."""
         del preset

@@ -11,7 +11,7 @@ from trustml.data.tokens import hash_tokenizer
 from trustml.models.joint.pretraining import pretrain
 from trustml.models.network import Network
 from trustml.models.tasks import Task, hashed_words_task
-from trustml.recipes.train.models import PublicData
+from trustml.recipes.train.models import PublicData, TaskModel
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,12 +100,6 @@ class WordModel:
         """Kind and sizes, for the report."""
         return {"network": self.network, **self.sizes, "buckets": self.buckets}
 
-    def trainable_leaves(self, config: dict[str, Any]) -> None:
-        """None, for all."""
-
-    def check_names(self, names: list[str]) -> None:
-        """Accepts all names, since all leaves are trained."""
-
     def with_pretraining(self, pretrain: bool | None, preset: str) -> "WordModel":
         """The model without pretraining if `pretrain` is False.
 
@@ -136,8 +130,12 @@ class WordModel:
             )
         return self
 
-    @property
-    def pretraining_steps(self) -> str | None:
-        """Description of the pretraining; None for random weights."""
-        chosen = self.pretraining
-        return f"{chosen.steps:,} steps on {chosen.rows:,} generated rows" if chosen else None
+
+def pretraining_steps(model: TaskModel) -> str | None:
+    """Description of a model's pretraining on generated rows; None without any.
+
+    >>> pretraining_steps(WordModel(pretraining=Pretraining(rows=2_000, steps=100)))
+    '100 steps on 2,000 generated rows'
+    """
+    chosen = model.pretraining if isinstance(model, WordModel) else None
+    return f"{chosen.steps:,} steps on {chosen.rows:,} generated rows" if chosen else None

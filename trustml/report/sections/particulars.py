@@ -3,8 +3,9 @@
 from typing import Any
 
 from trustml.report import words
+from trustml.report.claim import Ledger
 from trustml.report.digits import NONE
-from trustml.report.document import Ledger, Report
+from trustml.report.document import Report
 from trustml.report.sections.section import Block, Section, Table, absence
 from trustml.report.serialize import to_json
 from trustml.strict_json import dumps
@@ -16,6 +17,7 @@ def _build(report: Report) -> list[Block]:
     seed = words.SEEDED if report.run.seeded else words.UNSEEDED
     return [
         Block("Limits and assumptions", report.notes, listed=True),
+        *([Block("Resumed", report.interruptions, listed=True)] if report.interruptions else []),
         Block("Seed", [seed]),
         _ledger(report.ledger) if report.ledger else Block("Ledger", [absence(report, _LEDGER)]),
         *(Block(folded=title, table=_table(values)) for title, values in _tables(report) if values),

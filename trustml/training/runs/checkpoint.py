@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from trustml.formatting import one_line
 from trustml.training.runs.environment import flat_names
 from trustml.training.runs.files import sync_folder
 from trustml.training.runs.storage import OrbaxStorage, Storage
@@ -52,7 +53,7 @@ def save_checkpoint(folder: Path, step: int, tree: Any, facts: dict[str, Any]) -
         if not isinstance(error, Exception):
             raise
         full = "No space left" in str(error)
-        why = os.strerror(errno.ENOSPC) if full else " ".join(str(error).split())[:200]
+        why = os.strerror(errno.ENOSPC) if full else one_line(error)[:200]
         raise _unwritable(place, why) from None
     for path in (folder, place, *place.rglob("*")):  # the older one is removed soon after
         sync_folder(path)

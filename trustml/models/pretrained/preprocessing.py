@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.models.json_files import read_json
 from trustml.models.pretrained.loading import Body
-from trustml.models.pretrained.pooling import read_json
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.config import ModelConfig
 
@@ -13,7 +13,7 @@ _SETTINGS = "sentence_*_config.json"  # sentence_bert_config.json, sentence_robe
 _PROMPTS = "config_sentence_transformers.json"
 
 
-class Reading(NamedTuple):
+class Preprocessing(NamedTuple):
     """How texts are read.
 
     Attributes:
@@ -27,7 +27,7 @@ class Reading(NamedTuple):
     prompt: str
 
 
-def read_reading(folder: Path, encoder: Path, body: Body) -> Reading:
+def read_preprocessing(folder: Path, encoder: Path, body: Body) -> Preprocessing:
     """How the encoder of a folder reads texts, as sentence-transformers does.
 
     Args:
@@ -41,7 +41,7 @@ def read_reading(folder: Path, encoder: Path, body: Body) -> Reading:
     settings = _settings(encoder)
     tokenizer = _lowered(body.tokenizer) if settings.get("do_lower_case") else body.tokenizer
     length = _max_length(encoder, settings, tokenizer, body.config)
-    return Reading(tokenizer, length, _prompt(folder))
+    return Preprocessing(tokenizer, length, _prompt(folder))
 
 
 def positions(config: ModelConfig) -> int:
