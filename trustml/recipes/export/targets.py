@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
 def default_target(run: FinishedRun) -> str:
     """The format that a run's model is in by default."""
-    if has_features(run) and not _tags_by_features(run):
+    if has_features(run) and not _reads_words(run):
         return "sentence-transformers"
     return "transformers" if _is_language_model(run) else "safetensors"
 
@@ -54,13 +54,13 @@ def _generates(run: FinishedRun) -> bool:
     return run.network["task"] == "seq2seq"
 
 
-def _tags_by_features(run: FinishedRun) -> bool:
+def _reads_words(run: FinishedRun) -> bool:
     """Whether the input are vectors of words, which only this package cuts out of an encoder."""
-    return has_features(run) and run.network["task"] == "tag"
+    return has_features(run) and run.network["task"] in ("tag", "nlu")
 
 
 def _is_function(run: FinishedRun) -> bool:
-    return not (_generates(run) or _tags_by_features(run))
+    return not (_generates(run) or _reads_words(run))
 
 
 def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
@@ -119,7 +119,7 @@ TARGETS = {
     ),
     "sentence-transformers": Target(
         lambda run: (
-            has_features(run) and not run.network["random_weights"] and not _tags_by_features(run)
+            has_features(run) and not run.network["random_weights"] and not _reads_words(run)
         ),
         _write_sentence_transformers,
         "sentence-transformers",
