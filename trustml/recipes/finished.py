@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from trustml.checksums import file_sha256
 from trustml.recipes.train.canaries import VECTOR, model_of, shapes_with
 from trustml.recipes.train.run import read_resolved
 from trustml.report import Report, read_report

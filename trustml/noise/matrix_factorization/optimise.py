@@ -174,7 +174,7 @@ def _partial_fractions(poles, zeros):
     return tuple(np.array(weights, np.float32).tolist()), tuple(decays.tolist())
 
 
-def _lowest(loss: Callable, start: Float64[np.ndarray, "m"], bounds: tuple) -> Any:
+def _lowest(loss: Callable, start: Float64[np.ndarray, " m"], bounds: tuple) -> Any:
     from scipy.optimize import minimize
 
     return minimize(

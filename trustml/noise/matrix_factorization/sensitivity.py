@@ -7,7 +7,7 @@ from trustml.noise.matrix_factorization.series import repeated
 
 
 def toeplitz_sensitivity(
-    coefficients: Float64[np.ndarray, "n"], participations: int, min_separation: int
+    coefficients: Float64[np.ndarray, " n"], participations: int, min_separation: int
 ) -> float:
     """Sensitivity of a lower-triangular Toeplitz C whose first column is `coefficients`.
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float64
 
 
-def reciprocal(series: Float64[np.ndarray, "m"], length: int) -> Float64[np.ndarray, "n"]:
+def reciprocal(series: Float64[np.ndarray, " m"], length: int) -> Float64[np.ndarray, " n"]:
     """The first `length` coefficients of 1 / series.
 
     >>> reciprocal(np.array([1.0, -1.0]), 4)
@@ -14,22 +14,24 @@ def reciprocal(series: Float64[np.ndarray, "m"], length: int) -> Float64[np.ndar
 
 
 def divided(
-    numerator: Float64[np.ndarray, "n"], denominator: Float64[np.ndarray, "m"]
-) -> Float64[np.ndarray, "n"]:
+    numerator: Float64[np.ndarray, " n"], denominator: Float64[np.ndarray, " m"]
+) -> Float64[np.ndarray, " n"]:
     """The coefficients of numerator / denominator, as many as the numerator has."""
     from scipy.signal import lfilter
 
     return lfilter([1.0], denominator, numerator)
 
 
-def first(length: int) -> Float64[np.ndarray, "n"]:
+def first(length: int) -> Float64[np.ndarray, " n"]:
     """The series 1."""
     series = np.zeros(length)
     series[0] = 1.0
     return series
 
 
-def repeated(series: Float64[np.ndarray, "n"], times: int, apart: int) -> Float64[np.ndarray, "n"]:
+def repeated(
+    series: Float64[np.ndarray, " n"], times: int, apart: int
+) -> Float64[np.ndarray, " n"]:
     """The sum of the series delayed by 0, apart, ..., (times - 1) apart, cut at its length.
 
     >>> repeated(np.array([3.0, 2.0, 1.0, 1.0]), 2, 2)

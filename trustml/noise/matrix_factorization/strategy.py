@@ -104,7 +104,7 @@ class Strategy:
         """Copies of the weights that the noise of the next step is made from."""
         return len(self.weights)
 
-    def coefficients(self, steps: int) -> Float64[np.ndarray, "n"]:
+    def coefficients(self, steps: int) -> Float64[np.ndarray, " n"]:
         """The first column of C over `steps` steps, of which the others are shifts.
 
         Raises:
@@ -122,7 +122,7 @@ class Strategy:
         found[1 : 1 + len(self.weights)] = self.weights[: steps - 1]
         return found
 
-    def inverse_coefficients(self, steps: int) -> Float64[np.ndarray, "n"]:
+    def inverse_coefficients(self, steps: int) -> Float64[np.ndarray, " n"]:
         """The first column of C^-1 over `steps` steps; raises as `coefficients` does."""
         if self.kind == "toeplitz":
             return self.coefficients(steps) / (1 - 2 * np.arange(steps))
