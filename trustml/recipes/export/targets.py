@@ -10,8 +10,10 @@ import numpy as np
 
 from trustml.models.features import NORM
 from trustml.models.pretrained.hub import FILES, find_model
+from trustml.models.tasks.task import LANGUAGE_MODEL
 from trustml.recipes.export import usage
-from trustml.recipes.export.function import CONFIG, has_features, write_jax
+from trustml.recipes.export.function import has_features, write_jax
+from trustml.recipes.export.names import CONFIG
 from trustml.recipes.export.onnx import write_onnx
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
@@ -47,7 +49,7 @@ def default_target(run: FinishedRun) -> str:
 
 
 def _is_language_model(run: FinishedRun) -> bool:
-    return "model" in run.network
+    return run.architecture == LANGUAGE_MODEL
 
 
 def _generates(run: FinishedRun) -> bool:
