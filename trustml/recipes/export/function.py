@@ -14,12 +14,12 @@ from trustml.data.unlabelled import unlabelled
 from trustml.models.tasks import Task
 from trustml.models.tasks.labels import unscaled
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
+from trustml.recipes.export.names import CONFIG, JAX
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
 from trustml.recipes.train.feature_models import rebuilt_features
 from trustml.report import write_json
 
-CONFIG, _FUNCTION = "config.json", "model.jax"
 ROWS = "rows"  # name of the one dimension of any size
 _INPUTS = ("tokens", "ids", "mask", "types", "numbers", "missing", "categories")
 _TEXTS = ("where is my order?", "play some jazz by the sea", "a war of words", "yes")
@@ -133,9 +133,9 @@ def write_jax(folder: Path, run: FinishedRun) -> Mapping[str, str]:
     """The function with its weights as StableHLO, which JAX alone runs, on CPU, GPU and TPU."""
     made = inference(run)
     exported = jax.export.export(jax.jit(made.function), platforms=_PLATFORMS)(*made.specs())
-    (folder / _FUNCTION).write_bytes(exported.serialize())
+    (folder / JAX).write_bytes(exported.serialize())
     return {
-        _FUNCTION: "network and weights, for jax.export.deserialize",
+        JAX: "network and weights, for jax.export.deserialize",
         **write_rest(folder, made),
     }
 

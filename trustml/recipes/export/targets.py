@@ -10,8 +10,10 @@ import numpy as np
 
 from trustml.models.features import NORM
 from trustml.models.pretrained.hub import FILES, find_model
+from trustml.models.tasks.task import LANGUAGE_MODEL
 from trustml.recipes.export import usage
-from trustml.recipes.export.function import CONFIG, has_features, write_jax
+from trustml.recipes.export.function import has_features, write_jax
+from trustml.recipes.export.names import CONFIG
 from trustml.recipes.export.onnx import write_onnx
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
@@ -41,26 +43,26 @@ class Target(NamedTuple):
 
 def default_target(run: FinishedRun) -> str:
     """The format that a run's model is in by default."""
-    if has_features(run) and not _tags_by_features(run):
+    if has_features(run) and not _reads_words(run):
         return "sentence-transformers"
     return "transformers" if _is_language_model(run) else "safetensors"
 
 
 def _is_language_model(run: FinishedRun) -> bool:
-    return "model" in run.network
+    return run.architecture == LANGUAGE_MODEL
 
 
 def _generates(run: FinishedRun) -> bool:
     return run.network["task"] == "seq2seq"
 
 
-def _tags_by_features(run: FinishedRun) -> bool:
+def _reads_words(run: FinishedRun) -> bool:
     """Whether the input are vectors of words, which only this package cuts out of an encoder."""
-    return has_features(run) and run.network["task"] == "tag"
+    return has_features(run) and run.network["task"] in ("tag", "nlu")
 
 
 def _is_function(run: FinishedRun) -> bool:
-    return not (_generates(run) or _tags_by_features(run))
+    return not (_generates(run) or _reads_words(run))
 
 
 def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
@@ -119,7 +121,7 @@ TARGETS = {
     ),
     "sentence-transformers": Target(
         lambda run: (
-            has_features(run) and not run.network["random_weights"] and not _tags_by_features(run)
+            has_features(run) and not run.network["random_weights"] and not _reads_words(run)
         ),
         _write_sentence_transformers,
         "sentence-transformers",

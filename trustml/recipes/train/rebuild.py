@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trustml.data.examples import Examples
+from trustml.data.examples import Examples, intents_only, slots_only
 from trustml.data.tables import TableSchema
 from trustml.data.unlabelled import schema_of
 from trustml.models.tasks import Task, hashed_words_task, table_task
@@ -91,15 +91,23 @@ def _language_task(config: Mapping[str, Any], schema: Examples, folder: RunFolde
 
 def _schema_of_features(config: Mapping[str, Any]) -> Examples:
     numbers = config.get("value_range")
-    return schema_of(config["task"], labels=config["labels"], value_range=numbers)
+    slots = config.get("slots", ())
+    return schema_of(config["task"], labels=config["labels"], slots=slots, value_range=numbers)
 
 
 def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
     from trustml.models.tasks.features import features_task
+    from trustml.models.tasks.joint_features import joint_features_task
     from trustml.models.tasks.word_features import word_features_task
     from trustml.recipes.train.feature_models import rebuilt_features, rebuilt_word_features
 
-    del folder
+    if config["task"] == "nlu":
+        parts = (("classify", "texts", intents_only), ("tag", "words", slots_only))
+        heads = (
+            _features_task({**config, **config[name], "task": task}, of(schema), folder)
+            for task, name, of in parts
+        )
+        return joint_features_task(schema, *heads, config=dict(config))
     if config["task"] == "tag":
         lengths = {name: config[name] for name in ("max_length", "evaluation_length")}
         words = rebuilt_word_features(config)
