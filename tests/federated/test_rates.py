@@ -172,21 +172,26 @@ def test_the_price_on_shakespeares_roles_is_that_of_the_reference():
         (lambda: inclusion_rates(log(), [0, 2], 2), "at most the 1 clients that log can draw"),
         (lambda: inclusion_rates(log(), ACTIVITY, 0), "`expected` must be finite and above 0"),
         (
-            lambda: price(plan(0.2, 5), [0.3], 1e-3),
+            lambda: price(plan(0.2, 5), np.array([0.3]), 1e-3),
             r"0 to `plan.sample_rate` \(0.2\), got 0.3",
         ),
-        (lambda: price(plan(0.2, 5), [math.nan], 1e-3), "got nan for client 0"),
-        (lambda: price(plan(0.2, 5), [], 1e-3), "`rates` must be a vector"),
+        (lambda: price(plan(0.2, 5), np.array([math.nan]), 1e-3), "got nan for client 0"),
+        (lambda: price(plan(0.2, 5), np.array([]), 1e-3), "`rates` must be a vector"),
         (
-            lambda: price(plan(0.2, 5, sampling="cyclic_poisson", cycle_length=2), [0.1], 1e-3),
+            lambda: price(
+                plan(0.2, 5, sampling="cyclic_poisson", cycle_length=2), np.array([0.1]), 1e-3
+            ),
             "`plan` must have `sampling`='poisson'.* got 'cyclic_poisson'",
         ),
         (
-            lambda: thin(draw_of(1), [0.5, 1.2], 1.0, 0),
+            lambda: thin(draw_of(1), np.array([0.5, 1.2]), 1.0, 0),
             r"0 to `most` \(1\), got 1.2 for client 1",
         ),
-        (lambda: thin(draw_of(1), [0.5, 0.5], 1.5, 0), r"`most` must be in \(0, 1\], got 1.5"),
-        (lambda: thin(draw_of(5), [0.5, 0.5], 1.0, 0), "got 2 and client 5"),
+        (
+            lambda: thin(draw_of(1), np.array([0.5, 0.5]), 1.5, 0),
+            r"`most` must be in \(0, 1\], got 1.5",
+        ),
+        (lambda: thin(draw_of(5), np.array([0.5, 0.5]), 1.0, 0), "got 2 and client 5"),
     ],
 )
 def test_messages_name_the_argument_and_the_value(call, message):

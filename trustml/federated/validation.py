@@ -29,10 +29,11 @@ def check_number(name: str, value: Any, *, least: float, above: bool = False) ->
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be a number, got {value!r}.")
-    if not (value > least if above else value >= least) or not math.isfinite(value):
+    number = float(value)
+    if not (number > least if above else number >= least) or not math.isfinite(number):
         rule = "above" if above else "at least"
         raise ValueError(f"`{name}` must be finite and {rule} {least:g}, got {value!r}.")
-    return float(value)
+    return number
 
 
 def check_activity(activity: Any) -> Float64[np.ndarray, " client"]:
