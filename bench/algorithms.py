@@ -53,7 +53,7 @@ from trustml.stats import mean_estimate
 BENCH = "algorithms"
 _DEVICES, _PER_ROUND, _ALPHA = 100, 20, 0.1
 _TUNED_ON = 1000  # the seed of the partition that rates are chosen on
-_LOCAL, _SERVER = (3.0, 10.0, 30.0), (0.1, 0.3, 1.0)
+_LOCAL, _SERVER = (3.0, 10.0, 30.0, 100.0), (0.1, 0.3, 1.0)
 
 
 class Trained(NamedTuple):

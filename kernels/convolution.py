@@ -43,8 +43,11 @@ def channels_last(image, kernel, *, dimension_numbers, **params):
     space = range(last - 1)
     images = (0, last, *(1 + axis for axis in space))
     order = jax.lax.ConvDimensionNumbers(images, (last, last - 1, *space), images)
-    moved = functools.partial(np.argsort, kind="stable")
-    image = jnp.transpose(image, np.asarray(dimension_numbers.lhs_spec)[moved(order.lhs_spec)])
-    kernel = jnp.transpose(kernel, np.asarray(dimension_numbers.rhs_spec)[moved(order.rhs_spec)])
+
+    def moved(array, old, new):
+        return jnp.transpose(array, np.asarray(old)[np.argsort(new)].tolist())
+
+    image = moved(image, dimension_numbers.lhs_spec, order.lhs_spec)
+    kernel = moved(kernel, dimension_numbers.rhs_spec, order.rhs_spec)
     found = jax.lax.conv_general_dilated(image, kernel, dimension_numbers=order, **params)
-    return jnp.transpose(found, np.asarray(order.out_spec)[moved(dimension_numbers.out_spec)])
+    return moved(found, order.out_spec, dimension_numbers.out_spec)

@@ -25,6 +25,7 @@ from trustml.federated import (
     scaffold,
     trimmed_mean,
 )
+from trustml.federated.availability import Availability
 from trustml.federated.cohort import Rounding, gather_cohort
 
 USERS, DIM, BATCH = 5, 3, 4
@@ -235,7 +236,11 @@ def test_buffered_rounds_follow_the_list_of_events():
 
 def test_virtual_time_is_repeatable_and_late_answers_are_late():
     schedule = Asynchronous(
-        steps=30, clients_per_round=4, concurrency=12, activity=np.arange(1, 21), dropout=0.2
+        steps=30,
+        clients_per_round=4,
+        concurrency=12,
+        activity=np.arange(1, 21),
+        availability=Availability(dropout=0.2, speed=0.5),
     )
     draws = list(schedule.batches(seed=3))
     again = list(schedule.batches(seed=3))

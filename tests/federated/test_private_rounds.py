@@ -206,6 +206,7 @@ import jax, numpy as np, optax
 from tests.federated.test_private_rounds import ALGORITHM, CLIENTS, START, plan
 from trustml.federated import FederatedStep, Schedule, scaffold
 from tests.federated.test_private_rounds import loss
+from trustml.sampling import Draw
 found = {}
 for devices in (1, 2, 4):
     mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
@@ -220,6 +221,14 @@ for devices in (1, 2, 4):
         for draw in chosen.batches(seed=2):
             state, metrics = step.update(state, draw, CLIENTS)
         found[f"{name} {devices}"] = np.asarray(state.params).tolist() + [float(metrics.loss)]
+    everyone = Schedule(steps=1, clients_per_round=6, activity=CLIENTS.counts)
+    for client in range(6):
+        step = FederatedStep(ALGORITHM, everyone, CLIENTS, clients_at_once=1, mesh=mesh)
+        drawn = everyone.drawn(b"0" * 32, 0)
+        alone = Draw(0, drawn.indices, np.where(drawn.indices == client, 0, -1).astype(np.int32))
+        alone.plan = drawn.plan
+        state, _ = step.update(step.init(START, key=1), alone, CLIENTS)
+        found[f"client {client} {devices}"] = np.asarray(state.params).tolist()
 print(json.dumps(found))
 """
 
@@ -242,6 +251,9 @@ def test_devices_share_the_clients_of_a_round():
     for name in ("private", "open", "kept"):
         for devices in (2, 4):
             np.testing.assert_allclose(found[f"{name} {devices}"], found[f"{name} 1"], rtol=2e-6)
+    for client in range(6):  # what a client answers is the same to the bit
+        assert found[f"client {client} 1"] == found[f"client {client} 2"]
+        assert found[f"client {client} 1"] == found[f"client {client} 4"]
 
 
 def test_noise_of_the_clients_own_hides_twice_the_bound():

@@ -16,9 +16,14 @@ from trustml.federated.algorithms import robust as robust
 from trustml.federated.algorithms import scaffold as scaffold
 from trustml.federated.algorithms import trimmed_mean as trimmed_mean
 from trustml.federated.asynchronous import Asynchronous as Asynchronous
+from trustml.federated.availability import Availability as Availability
 from trustml.federated.clients import Clients as Clients
+from trustml.federated.periods import Periods as Periods
+from trustml.federated.rates import inclusion_rates as inclusion_rates
+from trustml.federated.rates import price as price
 from trustml.federated.rounds import Round as Round
 from trustml.federated.rounds import rounds as rounds
 from trustml.federated.schedule import Schedule as Schedule
 from trustml.federated.selection import Selection as Selection
+from trustml.federated.selection import parse_selection as parse_selection
 from trustml.federated.step import FederatedStep as FederatedStep

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trustml.federated.availability import Availability
 from trustml.federated.schedule import RoundDraw, Schedule
 from trustml.federated.selection import choose
 from trustml.federated.streams import stream
@@ -19,8 +20,9 @@ class Asynchronous(Schedule):
     """Devices work all the time; the server moves at every `clients_per_round` answers.
 
     `concurrency` devices are at work at any time. One that is done gives way to another, which
-    starts from the newest parameters. How long a device takes is lognormal, times its local steps;
-    one that drops out answers nothing and gives way too. For `trustml.federated.fedbuff`.
+    starts from the newest parameters; one that drops out gives way too. How fast devices are and
+    how often they drop out `availability` says; its days and deadlines are those of rounds that
+    wait. For `trustml.federated.fedbuff`.
 
     >>> schedule = Asynchronous(
     ...     steps=2, clients_per_round=2, concurrency=3, activity=np.array([4, 4, 4])
@@ -31,8 +33,6 @@ class Asynchronous(Schedule):
 
     Args:
       concurrency: Devices at work at a time.
-      spread: Standard deviation of the logarithm of a device's time for a local step.
-      dropout: Probability that a device answers nothing.
       events: In place of all that: `(client, version it starts from)` of each answer, in order.
 
     Raises:
@@ -43,17 +43,11 @@ class Asynchronous(Schedule):
     """
 
     concurrency: int = 0
-    spread: float = 0.5
-    dropout: float = 0.0
     events: Sequence[tuple[int, int]] | None = None
 
     def __post_init__(self):
         if not (self.events is not None or self.concurrency >= 1):
             raise ValueError(f"`concurrency` must be at least 1, got {self.concurrency!r}.")
-        if not (self.spread >= 0 and math.isfinite(self.spread)):
-            raise ValueError(f"`spread` must be finite and not negative, got {self.spread!r}.")
-        if not (0 <= self.dropout < 1):
-            raise ValueError(f"`dropout` must be at least 0 and below 1, got {self.dropout!r}.")
         super().__post_init__()
 
     @property
@@ -71,9 +65,8 @@ class Asynchronous(Schedule):
 
     def to_dict(self) -> dict[str, Any]:
         """The schedule as the ledger's first line holds it."""
-        own = {"concurrency": self.concurrency, "spread": self.spread, "dropout": self.dropout}
         events = None if self.events is None else [list(event) for event in self.events]
-        return {**super().to_dict(), **own, "events": events}
+        return {**super().to_dict(), "concurrency": self.concurrency, "events": events}
 
     def drawn(self, secret: bytes, round: int) -> RoundDraw:
         """The answers that fill the buffer of a round."""
@@ -92,8 +85,9 @@ def _timeline(schedule: Asynchronous, secret: bytes):
     if schedule.events is not None:
         found = np.array(schedule.events, np.int64).reshape(-1, size, 2)
         return [(part[:, 0], part[:, 1], math.nan, 0) for part in found]
-    pace = np.exp(schedule.spread * stream(secret, 0, "pace").standard_normal(schedule.num_units))
-    work = schedule.activity if schedule.local_steps is None else schedule.local_steps
+    devices = schedule.availability or Availability()
+    steps = schedule.activity if schedule.local_steps is None else schedule.local_steps
+    takes = devices.durations(secret, np.arange(schedule.num_units), np.maximum(steps, 1))
     waiting = _Waiting(schedule, secret)
     running: list[tuple[float, int, int, int]] = []
     rounds: list[tuple[Any, Any, float, int]] = []
@@ -103,16 +97,14 @@ def _timeline(schedule: Asynchronous, secret: bytes):
     def start(now: float, version: int) -> None:
         nonlocal started
         client = waiting.next({entry[2] for entry in running})
-        noise = stream(secret, started, "duration").standard_normal()
-        takes = pace[client] * max(1, work[client]) * math.exp(0.1 * schedule.spread * noise)
-        heapq.heappush(running, (now + takes, started, client, version))
+        heapq.heappush(running, (now + takes[client], started, client, version))
         started += 1
 
     for _ in range(min(schedule.concurrency, schedule.num_units)):
         start(0.0, 0)
     while len(rounds) < schedule.steps:
         now, number, client, version = heapq.heappop(running)
-        dropped = stream(secret, number, "dropout").random() < schedule.dropout
+        dropped = stream(secret, number, "dropout").random() < devices.dropout
         if dropped or len(rounds) - version > schedule.most_late:
             lost += 1
         else:

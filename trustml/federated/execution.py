@@ -49,7 +49,16 @@ class Answers(NamedTuple):
 
 
 class Coins(NamedTuple):
-    """By which coin each client stays in a round that it was drawn for."""
+    """By which coin each client stays in a round that it was drawn for.
+
+    Guarantee:
+      A Poisson draw at the largest rate becomes one at each client's own rate: every client has a
+      coin of its own in every round, by the secret key, whoever else was drawn. So a plan's
+      statement at that largest rate holds for all, and a client's own epsilon is that of its own
+      rate; see `trustml.federated.rates.price`. Rates must be public and fixed before: they show
+      the activity of every client, which must be public or capped at a public number. If a client's
+      data decide its rate, seeing who takes part is seeing the data, and nothing is claimed.
+    """
 
     largest: UInt32[np.ndarray, " client"]  # the largest word that keeps it
     any_does: Bool[np.ndarray, " client"]

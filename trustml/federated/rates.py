@@ -1,4 +1,8 @@
-"""Selection by activity under privacy: each client's own rate, and what it costs."""
+"""Selection by activity under privacy: each client's own rate, and what it costs.
+
+`FederatedStep(..., rates=...)` keeps a drawn client by a coin of the run's key, so that it takes
+part at its own rate.
+"""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -8,11 +12,9 @@ from jaxtyping import Float64, Int64
 
 from trustml.accounting import Accounting
 from trustml.federated.selection import Selection
-from trustml.federated.streams import stream
 from trustml.federated.validation import check_number
 from trustml.plan import PrivacyPlan
 from trustml.plan.releases import distance, releases
-from trustml.sampling import Draw
 
 _MOST_LEVELS = 16  # of rates that are priced: each takes up to a second with "pld"
 _ROUNDING = 1e-9
@@ -62,48 +64,6 @@ def inclusion_rates(
         free &= ~(rates > 1)
         rates[~free & (weights > 0)] = 1.0
     return np.minimum(rates, 1.0)
-
-
-def thin(draw: Draw, rates: Float64[np.ndarray, " client"], most: float, seed: int | bytes) -> Draw:
-    """The same draw where each client stays with probability `rates[client] / most`.
-
-    Whether a client stays depends on the seed, the step and the client alone: group -1 for those
-    that do not.
-
-    >>> draw = Draw(0, np.array([1, 0, -1], np.int32), np.array([0, 0, -1], np.int32))
-    >>> thin(draw, np.array([0.0, 0.5]), 0.5, seed=0).group.tolist()
-    [0, -1, -1]
-
-    Args:
-      draw: Of the batches of a plan whose `sample_rate` is `most`.
-      rates: Of `inclusion_rates`; one for each client that the draw may name.
-      most: The largest rate, or any number above it.
-      seed: As secret as the plan's own: who knows it knows who was left out.
-
-    Guarantee:
-      A Poisson draw at `most` becomes one at each client's own rate. So the plan's statement, at
-      its sampling rate `most`, holds for every client, and a client's own epsilon is that of its
-      own rate; see `price`. `rates` must be public and fixed before: it holds the activity of every
-      client, so activity must be public, or capped at a public number. If a client's data decide
-      its rate, seeing who takes part is seeing the data, and nothing is claimed.
-
-    Raises:
-      ValueError: A rate is above `most` or no probability, or the draw names a client without one.
-    """
-    rates = _checked_rates(rates, most, "most")
-    step = int(draw.step)
-    named = np.asarray(draw.indices)
-    if named.size and named.max() >= len(rates):
-        raise ValueError(
-            f"`rates` must hold one rate per client of the draw, got {len(rates)} and client "
-            f"{named.max()}."
-        )
-    # Every client's coin is tossed, drawn or not: none depends on who else was drawn.
-    stays = stream(seed, step, "thinning").random(len(rates)) * most < rates
-    group = np.where((named >= 0) & stays[named], draw.group, -1).astype(np.int32)
-    found = Draw(step, draw.indices, group)
-    found.plan = draw.plan
-    return found
 
 
 class Price(NamedTuple):

@@ -4,11 +4,12 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from trustml.federated.availability import Availability
 from trustml.federated.selection import Selection, choose
 from trustml.sampling import Draw, new_secret, secret_from_seed
 
@@ -24,18 +25,6 @@ class RoundDraw(Draw):
     draws: int  # what the scales are a mean over
     seconds: float  # of virtual time that the round took
     lost: int  # clients that were chosen and did not answer
-
-
-class Availability(Protocol):
-    """Who can be reached, and who answers: see `trustml.federated.availability`."""
-
-    over_select: float
-
-    def available(self, seed: bytes, round: int, clients: int) -> Any:
-        """Who can be reached in a round, boolean [client]."""
-
-    def answers(self, seed: bytes, round: int, places: Any, steps: Any, wanted: int) -> Any:
-        """Who of `places` answers, boolean [chosen], and the seconds that the round takes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,7 +138,12 @@ class Schedule:
         if self.availability is not None and len(chosen.places):
             steps = self.local_steps if self.local_steps is not None else self.activity
             found = self.availability.answers(
-                secret, round, chosen.places, steps[chosen.places], self.clients_per_round
+                secret,
+                round,
+                chosen.places,
+                steps[chosen.places],
+                self.clients_per_round,
+                median_steps=float(np.median(steps)),
             )
             answered, seconds = found.answered, found.seconds
         return self.packed(
