@@ -123,4 +123,5 @@ def test_a_resumed_run_may_change_only_where_and_how_a_step_is_computed():
         "strategy",
         "physical_batch_size",
         "checkpoint_every",
+        "feature_cache",
     }

@@ -173,8 +173,8 @@ class Report(Documented):
     """What the ledger charged. Public. Null where none was kept."""
     notes: tuple[str, ...]
     """Limits and assumptions, a sentence each. Public."""
-    interruptions: tuple[str, ...] = ()
-    """What resumed trainings have to say, a sentence each. Public."""
+    interruptions: Annotated[tuple[str, ...] | None, left_out_if_none()] = None
+    """What resumed trainings have to say, a sentence each. Public. Left out where none was."""
     versions: dict[str, str]
     """What the figures were computed with and on. Public."""
 

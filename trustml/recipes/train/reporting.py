@@ -147,10 +147,14 @@ def make_report(
         clipping=clipping(first.private.result.history, report.plan.clip_norm),
         learning=first.map(lambda arm: learning(arm.result.history)),
         notes=(*described.notes, *_notes(experiment, arms)),
-        interruptions=tuple(
-            f"{name}: {note}" for name, runs in arms for run in runs for note in run.result.notes
-        ),
+        interruptions=_interruptions(arms) or None,
         versions=versions(),
+    )
+
+
+def _interruptions(arms: Arms[list[ArmResult]]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {note}" for name, runs in arms for run in runs for note in run.result.notes
     )
 
 
