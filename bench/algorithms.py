@@ -172,8 +172,11 @@ def main(arguments: Any = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args(arguments)
-    names = {name.split(",")[0] for name in given.cases.split(",")}
-    chosen = [name for name in CASES if name.split(",")[0] in names]
+    known = {name.partition(",")[0]: name for name in reversed(CASES)}
+    for name in given.cases.split(","):
+        if name not in known:
+            parser.error(f"--cases must be of {', '.join(sorted(known))}, got {name!r}")
+    chosen = [name for name in CASES if name.partition(",")[0] in given.cases.split(",")]
     rounds, seeds = (2, 2) if given.quick else (60, max(2, given.seeds))
     found, rows = corpus(), []
     for case in chosen:

@@ -174,8 +174,12 @@ def main(arguments: Any = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args(arguments)
+    chosen = given.cases.split(",")
+    for case in chosen:
+        if case not in CASES:
+            parser.error(f"--cases must name {' or '.join(CASES)}, got {case!r}")
     found, rows = corpus(), []
-    for case in given.cases.split(","):
+    for case in chosen:
         lines = []
         for name in SELECTIONS:
             say(f"{case}: {name}")

@@ -51,11 +51,14 @@ QUICK = {
         },
     ),
     "federated": ([], {"trustml", "pfl"}),
+    "algorithms": (["--cases", "scaffold"], {"trustml"}),
+    "selection": ([], {"uniform", "log", "power:0.5", "proportional"}),
     "tabular": ([], {"epsilon 1", "epsilon 3", "baseline", "scikit-learn, standardised"}),
     "grid_noise": ([], {"float", "null", "grid 1", "grid 2", "grid 3", "none", "grid"}),
 }
 TAKING_CASES = [
     "accuracy",
+    "algorithms",
     "correlated_noise",
     "edp_sgd",
     "features",
@@ -63,6 +66,7 @@ TAKING_CASES = [
     "finetune",
     "growth",
     "regret",
+    "selection",
     "step_time",
     "time_to_accuracy",
     "utility",
