@@ -154,6 +154,7 @@ def installed() -> bool:
 _REACHED = {
     "classify": ": on 151 intents at epsilon 3 they reach 36 %, features of {encoder} 79 %",
     "tag": ": on entities of WNUT-17 at epsilon 8 they reach an F1 of 0, features of {encoder} .37",
+    "nlu": ": on slots of SNIPS at epsilon 3 they reach an F1 of .67, features of {encoder} .81",
 }
 
 

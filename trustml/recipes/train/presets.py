@@ -11,6 +11,8 @@ Measured on the test part, mean of three seeds (intent accuracy, slot F1), epsil
     snips-scratch    93.95 % 0.672   96.7 %  0.867
     synthetic        94.2 %  0.626   99.2 %  0.926
 
+On features of minilm, `--data snips --trainable features` reaches 96.0 % and 0.813 (one seed).
+
 The pretrained start of "snips" reaches about 91 % and 0.63 there before it reads any row of SNIPS.
 The private rows add the difference; "snips-scratch" shows what they reach alone.
 """
