@@ -79,7 +79,7 @@ def inference(run: FinishedRun) -> Inference:
 
 def has_features(run: FinishedRun) -> bool:
     """Whether the network is a head on features of a frozen encoder."""
-    return "encoder" in run.network
+    return run.network["architectures"][0] == "trustml.models.features"
 
 
 def _on_arrays(run: FinishedRun, task: Task, examples: Examples) -> _Reader:

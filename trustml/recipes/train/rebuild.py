@@ -107,6 +107,16 @@ def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolde
     return features_task(schema, rebuilt_features(config), config=dict(config))
 
 
+def _finetuning_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
+    from trustml.models.tasks.finetuning import finetuning_task
+    from trustml.recipes.train.feature_models import rebuilt_features
+    from trustml.recipes.train.trainable import adapters_of
+
+    del folder
+    lora = adapters_of(config["train"], config["lora_rank"])
+    return finetuning_task(schema, rebuilt_features(config), lora=lora, config=dict(config))
+
+
 def _schema_of_table(config: Mapping[str, Any]) -> Examples:
     return schema_of("tabular", table=TableSchema.from_dict(config["schema"], "the network"))
 
@@ -124,6 +134,7 @@ class _Architecture(NamedTuple):
 # By the first of `architectures` in `Task.config`.
 _ARCHITECTURES = {
     "trustml.models.features": _Architecture(_schema_of_features, _features_task),
+    "trustml.models.finetuning": _Architecture(_schema_of_features, _finetuning_task),
     "trustml.models.joint.nlu": _Architecture(_schema_of_words, _word_task),
     "trustml.models.tabular": _Architecture(_schema_of_table, _table_task),
     "trustml.models.transformers.language": _Architecture(_schema_of_language, _language_task),
