@@ -1,5 +1,6 @@
 """`trustml export` to other programs: the lines on the card run, with the model's own results."""
 
+import functools
 import hmac
 import json
 import re
@@ -149,16 +150,20 @@ def test_a_head_on_features_leaves_with_its_encoder(to, featured, tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")
-def test_a_head_that_tags_by_features_leaves_as_weights_alone(featured, tmp_path, capsys):
+@pytest.mark.parametrize(("task", "parent"), [("tag", ()), ("nlu", ("slots",))])
+def test_a_head_that_tags_by_features_leaves_as_weights_alone(
+    task, parent, featured, tmp_path, capsys
+):
     run, out = str(tmp_path / "run"), tmp_path / "out"
-    call = ["train", "--data", "synthetic", "--task", "tag", "--model", str(featured / "encoder")]
+    call = ["train", "--data", "synthetic", "--task", task, "--model", str(featured / "encoder")]
     call += ["--steps", "2", "--batch", "8", "--max-length", "8", "--audit-canaries", "4"]
     assert main([*call, "--audit", "--no-baseline", "--quiet", "--out", run]) == 0
     assert main(["export", run, "--out", str(out)]) == 0
-    head = trustml.recipes.load_model(run).params["head"]
-    np.testing.assert_array_equal(
-        load_file(out / "model.safetensors")["head.kernel"], head["kernel"]
-    )
+    model = trustml.recipes.load_model(run)
+    head = functools.reduce(dict.get, parent, model.params)["head"]
+    name = ".".join((*parent, "head.kernel"))
+    np.testing.assert_array_equal(load_file(out / "model.safetensors")[name], head["kernel"])
+    assert len(model.predict(["play jazz"])[0].tags) == 2
     capsys.readouterr()
     assert main(["export", run, "--out", str(tmp_path / "other"), "--to", "jax"]) == 2
     assert "`--to` must be one of safetensors for this model" in capsys.readouterr().err

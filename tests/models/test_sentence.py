@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from trustml.data.buckets import length_batches
 from trustml.models import ModelConfig, build_language_model, from_pretrained, save_pretrained
 from trustml.models.pretrained.sentence import SentenceEncoder
+from trustml.models.tokenizers import text_tokenizer
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 
 WORDS = [f"word{number}" for number in range(40)]
@@ -157,6 +158,14 @@ def test_nothing_gives_nothing(plain):
     encoder = SentenceEncoder.from_folder(plain)
     assert encoder.embed([]).shape == (0, 8)
     assert encoder.states([], layer=1).values.shape == (0, 8)
+
+
+def test_texts_are_read_some_at_a_time(plain, monkeypatch):
+    tokenizer = SentenceEncoder.from_folder(plain).tokenizer
+    wanted = [one.ids for one in tokenizer.encode_batch([f"a {text}" for text in TEXTS], 8)]
+    monkeypatch.setattr(text_tokenizer, "_CHUNK", 2)
+    assert len(TEXTS) > 2
+    assert [ids.tolist() for ids in tokenizer.encode_ids(TEXTS, 8, "a ")] == wanted
 
 
 def test_progress_counts_every_row_once(plain):

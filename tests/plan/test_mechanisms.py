@@ -185,6 +185,18 @@ def test_the_step_of_a_run_is_timed_without_compiling_it_again(fields):
     assert min(whole, *parts.values()) > 0
 
 
+@pytest.mark.parametrize(("enough", "timed"), [(60.0, 4), (0.0, 1)])
+def test_slow_steps_are_timed_on_fewer_draws(enough, timed, monkeypatch):
+    counts = []
+    monkeypatch.setattr(timing, "_ENOUGH", enough)
+    monkeypatch.setattr(
+        timing.statistics, "median", lambda values: float(counts.append(len(values)) or 1)
+    )
+    chosen = plan(steps=5)
+    timing.time_steps(private_step(loss, optax.sgd(0.1), chosen), start(), DATA)
+    assert set(counts) == {timed}  # the first of several draws is left out
+
+
 def test_one_row_moves_the_sum_of_means_by_more_than_the_bound_and_at_most_twice():
     each = plan(clip_norm=0.1, noise_multiplier=0.0, num_microbatches=4)
     rows = {"g": jnp.asarray([[1.0], [0.0], [-3.0], [0.0]] + [[0.0]] * 4)}

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from trustml.cli import main
-from trustml.data import snips
+from trustml.data import Examples, snips
 from trustml.data.examples import slots_only
+from trustml.data.rows import Document
 from trustml.models import SentenceEncoder, build_language_model, save_pretrained
 from trustml.models.pretrained.public_text import PublicModel
 from trustml.models.tasks.labels import PROBLEM_TYPES
@@ -60,7 +61,7 @@ def here(monkeypatch):
 @pytest.mark.parametrize("task", feature_models.TASKS)
 def test_texts_are_read_as_features_where_the_encoder_is_installed(task):
     chosen = TrainConfig(data="mine.csv", task=task)
-    length = 32 if task == "tag" else 128
+    length = {"tag": 32, "nlu": 24}.get(task, 128)
     assert resolve_preset(chosen).model == FeatureModel(max_length=length)
     assert not lacks_encoder(chosen)
     named = dataclasses.replace(chosen, model="conv")
@@ -82,9 +83,10 @@ def test_without_the_encoder_texts_are_hashed_words_and_a_line_says_the_price():
 
 
 @pytest.mark.usefixtures("here")
-def test_other_tasks_keep_their_default():
+def test_data_with_a_preset_of_their_own_keep_it_unless_features_are_asked_for():
     assert preset_name(with_task(TrainConfig())) == "synthetic"
-    assert preset_name(TrainConfig(task="nlu", data="mine.csv")) == "nlu"
+    assert preset_name(with_task(TrainConfig(trainable="features"))) == "nlu-features"
+    assert preset_name(TrainConfig(task="nlu", data="mine.csv")) == "nlu-features"
 
 
 def test_what_a_run_resolved_to_does_not_change_with_what_is_installed(monkeypatch):
@@ -95,9 +97,11 @@ def test_what_a_run_resolved_to_does_not_change_with_what_is_installed(monkeypat
     assert isinstance(resolve_preset(again).model, WordModel)
 
 
-def test_intents_with_slots_are_refused():
-    with pytest.raises(ValueError, match="must not be features for the task 'nlu'"):
-        FeatureModel().build(snips.generated(3), PublicData(quiet=True))
+def test_a_task_without_a_head_on_features_is_refused():
+    rows = (Document("to be"),)
+    speeches = Examples(name="demo", split="train", task="lm", rows=rows, unit="speech")
+    with pytest.raises(ValueError, match="must not be features for the task 'lm'"):
+        FeatureModel().build(speeches, PublicData(quiet=True))
 
 
 def test_a_folder_that_is_no_encoder_is_refused_before_the_run(tmp_path, capsys):

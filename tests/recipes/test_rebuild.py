@@ -6,6 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from trustml.data import snips
 from trustml.data.examples import Examples, slots_only
@@ -203,9 +204,7 @@ def test_a_head_that_tags_by_features_is_rebuilt(models, tmp_path):
     examples = part("tag")
     made = FeatureModel(name=str(models["bert"]), max_length=4)
     trained = made.build(examples, PublicData(quiet=True))
-    start = trained.start(0)["head"]
-    noise = jax.random.normal(jax.random.key(0), start["kernel"].shape)
-    params = {"head": {**start, "kernel": noise}}
+    params = noisy(trained.start(0))
     wanted = trained.predict(params, examples, False)
     assert len({tag for row in wanted for tag in row}) > 2
     again, schema = rebuilt(trained, RunFolder(tmp_path))
@@ -213,6 +212,35 @@ def test_a_head_that_tags_by_features_is_rebuilt(models, tmp_path):
     assert model.labels == examples.labels
     found = model.predict([row.tokens for row in examples.rows])
     assert [one.tags for one in found] == wanted
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
+def test_a_head_of_intents_and_slots_on_features_is_rebuilt(models, tmp_path):
+    examples = part("nlu")
+    made = FeatureModel(name=str(models["bert"]), max_length=4)
+    trained = made.build(examples, PublicData(quiet=True))
+    params = noisy(trained.start(0))
+    intents, tags = trained.predict(params, examples, False)
+    wanted = trained.scores(params, examples)
+    assert np.ptp(wanted, 0).max() > 0.1
+    assert len({tag for row in tags for tag in row}) > 2
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    model = TrainedModel(again, params, schema, "")
+    assert (model.labels, schema.slots) == (examples.labels, examples.slots)
+    found = model.predict([row.tokens for row in examples.rows])
+    assert [one.label for one in found] == intents
+    assert [one.tags for one in found] == tags
+    chances = model.probabilities([row.tokens for row in examples.rows])
+    np.testing.assert_allclose(np.log(chances), log_softmax(wanted, 1), atol=1e-3)
+
+
+def noisy(params):
+    """Weights that tell rows apart."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    return tree.unflatten(
+        leaf + jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)
+    )
 
 
 @pytest.mark.usefixtures("relaxed_promotion")

@@ -19,7 +19,7 @@ from trustml.models.features import TextFeatures
 from trustml.models.pretrained.sentence import Progress, TokenStates
 from trustml.models.word_features import WordFeatures
 
-_VERSION = "2"  # of the files, and of how features are computed
+_VERSION = "3"  # of the files, and of how features are computed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,11 @@ class FinishedRun(NamedTuple):
         return self.resolved["network"]
 
     @property
+    def architecture(self) -> str:
+        """What the network is: the first of its `architectures`, by which it is rebuilt."""
+        return self.network["architectures"][0]
+
+    @property
     def published_network(self) -> dict[str, Any]:
         """The same, of an encoder its name alone: the path of its folder is nobody's business."""
         named = {"encoder": Path(self.network["encoder"]).name} if "encoder" in self.network else {}

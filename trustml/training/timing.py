@@ -14,6 +14,7 @@ from trustml.training.privatizer import privatize
 from trustml.training.train_step import TrainState, TrainStep
 
 _TURNS = 7
+_ENOUGH = 60.0  # seconds after which no further draw is timed: a step of a large model takes many
 
 
 class SideTiming(NamedTuple):
@@ -41,7 +42,8 @@ def time_steps(
       params: Weights.
       units: The whole data.
       baseline: Of `baseline_step`, on the same plan and weights, to time it too.
-      turns: Draws, of which the first is left out: it may compile.
+      turns: Draws at most, of which the first is left out: it may compile. Slow steps are timed
+        on fewer; on that one alone if it takes a minute.
 
     Returns:
       By "private" and "baseline".
@@ -50,7 +52,10 @@ def time_steps(
     states = {name: one.init(params, key=0) for name, one in steps.items()}
     parts = _parts(step, step.init(params, key=0))
     times: dict[str, list[float]] = {name: [] for name in (*steps, *parts)}
-    for draw in itertools.islice(step.plan.batches(seed=0), min(turns, step.plan.steps)):
+    begin = time.perf_counter()
+    for turn, draw in enumerate(itertools.islice(step.plan.batches(seed=0), turns)):
+        if turn and time.perf_counter() - begin > _ENOUGH:
+            break
         batch = step.gather(draw, units)
         jax.block_until_ready(batch.rows)
         for name, one in steps.items():

@@ -134,11 +134,11 @@ class SentenceEncoder:
         """
         chosen = None if layers is None else self._layers(layers)
         length = self._length(max_length)
-        encoded = self.tokenizer.encode_batch([self.prompt + text for text in texts], length)
+        ids = self.tokenizer.encode_ids(texts, length, self.prompt)
         tail = (self.width,) if chosen is None else (len(chosen), self.config.hidden_size)
         out = np.zeros((len(texts), *tail), np.float32)
         run = functools.partial(_vectors, self.module, self.pooling, chosen, self.params)
-        for rows, vectors in _computed(run, encoded, length, progress):
+        for rows, vectors in _computed(run, ids, length, progress):
             out[rows] = vectors[: len(rows)]
         return out
 
@@ -182,7 +182,7 @@ class SentenceEncoder:
         ends = np.cumsum([int(keep.sum()) for keep in kept], dtype=np.int64)
         values = np.empty((int(ends[-1]) if len(ends) else 0, self.config.hidden_size), np.float32)
         run = functools.partial(_token_states, self.module, chosen[0], self.params[0])
-        for numbers, states in _computed(run, encoded, length, progress):
+        for numbers, states in _computed(run, [one.ids for one in encoded], length, progress):
             for number, own in zip(numbers, states, strict=False):
                 keep = kept[number]
                 values[ends[number] - keep.sum() : ends[number]] = own[: len(keep)][keep]
@@ -223,25 +223,24 @@ class SentenceEncoder:
 
 
 def _computed(
-    run: Callable, encoded: Sequence[Any], length: int, progress: Progress | None
+    run: Callable, ids: Sequence[Sequence[int] | np.ndarray], length: int, progress: Progress | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The rows of each batch, with what `run` gives for them and for the padding behind them."""
-    lengths = np.array([len(one.ids) for one in encoded], np.int64)
+    lengths = np.array([len(one) for one in ids], np.int64)
     waiting: list[tuple[np.ndarray, Any]] = []
     done = 0
     for batch in [*length_batches(lengths, length), None]:
         if batch is not None:
-            ids = [encoded[row].ids for row in batch.rows]
-            ids += [[]] * (batch.size - len(batch.rows))
-            mask = np.arange(batch.length) < np.array([len(one) for one in ids])[:, None]
-            waiting.append((batch.rows, run({"ids": padded(ids, batch.length), "mask": mask})))
+            own = [*(ids[row] for row in batch.rows), *[()] * (batch.size - len(batch.rows))]
+            mask = np.arange(batch.length) < np.array([len(one) for one in own])[:, None]
+            waiting.append((batch.rows, run({"ids": padded(own, batch.length), "mask": mask})))
         # One batch is computed while the next is prepared.
         while len(waiting) > (1 if batch is not None else 0):
             rows, result = waiting.pop(0)
             yield rows, np.asarray(result)
             done += len(rows)
             if progress is not None:
-                progress(done, len(encoded))
+                progress(done, len(ids))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

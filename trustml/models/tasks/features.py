@@ -12,7 +12,7 @@ from jaxtyping import Float
 from trustml.data.examples import Examples
 from trustml.models.features import NORM, TextFeatures, build_feature_head
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
-from trustml.models.tasks.task import Encoded, Task, kept_by_part
+from trustml.models.tasks.task import FEATURES, Encoded, Task, kept_by_part
 
 _CERTAINTY = 10.0  # score of a text that is the name of its class
 STATEMENT = (
@@ -72,7 +72,7 @@ def features_task(
         encode,
         predict,
         lambda seed: {"head": start_head(schema, features)},
-        {**config, "architectures": ["trustml.models.features"], "task": kind, **facts_of(schema)},
+        {**config, "architectures": [FEATURES], "task": kind, **facts_of(schema)},
         (STATEMENT, *disclosures),
         scores=scores if schema.labels else None,
     )

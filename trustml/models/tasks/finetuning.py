@@ -12,7 +12,7 @@ from trustml.models.features import TextFeatures, build_feature_head
 from trustml.models.finetuning import HEAD, build_finetuned, with_adapters, with_weights
 from trustml.models.tasks.features import facts_of, start_head, texts_of
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
-from trustml.models.tasks.task import Encoded, Task
+from trustml.models.tasks.task import FINETUNED, Encoded, Task
 from trustml.models.transformers.layers import Lora
 
 
@@ -69,7 +69,7 @@ def finetuning_task(
         start,
         {
             **config,
-            "architectures": ["trustml.models.finetuning"],
+            "architectures": [FINETUNED],
             "task": kind,
             **facts_of(schema),
         },

@@ -18,7 +18,7 @@ from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.models.transformers.heads import answer_predict
 
 _BATCH = 64  # texts that are written at a time
-_QUICK = 500  # documents of a quick evaluation at most: a large decoder takes minutes for all
+_QUICK = 250  # documents of a quick evaluation at most: a large decoder takes minutes for all
 
 # Maps (params, tokens of each source, largest number of new tokens) to the new tokens of each.
 Writer = Callable[[Any, Sequence[Sequence[int]], int], Sequence[Sequence[int]]]

@@ -7,7 +7,7 @@ from trustml.data.examples import Examples
 from trustml.data.tables import encode_table
 from trustml.data.tables.encoding import category_sizes
 from trustml.models.tabular import build_table_network
-from trustml.models.tasks.task import Encoded, Task, kept_by_part
+from trustml.models.tasks.task import TABLE, Encoded, Task, kept_by_part
 
 _BATCH = 65_536  # rows per call of a prediction
 _STATEMENT = "features: each value by its own row and the schema of the table, {how}"
@@ -66,7 +66,7 @@ def table_task(schema: Examples, *, network: str = "linear", features: int = 64)
     scores = lambda params, examples: read(every, params, examples)  # noqa: E731
 
     config = {
-        "architectures": ["trustml.models.tabular"],
+        "architectures": [TABLE],
         "task": "tabular",
         "kind": network,
         "features": features,

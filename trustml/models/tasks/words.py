@@ -15,7 +15,7 @@ from trustml.data.examples import Examples
 from trustml.data.tokens import Tokenizer, hash_tokenizer, padded, token_arrays
 from trustml.models.joint.nlu import build
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
-from trustml.models.tasks.task import Encoded, Task, kept_by_part
+from trustml.models.tasks.task import HASHED_WORDS, Encoded, Task, kept_by_part
 from trustml.models.transformers.problem_types import SINGLE
 
 KINDS = (*PROBLEM_TYPES, "tag", "nlu")
@@ -128,7 +128,7 @@ def _facts(schema: Examples, labels: Sequence[str]) -> dict[str, Any]:
     slots = {"nlu": schema.slots, "tag": schema.labels}.get(schema.task, ())
     numbers = {} if schema.value_range is None else {"value_range": list(schema.value_range)}
     return {
-        "architectures": ["trustml.models.joint.nlu"],
+        "architectures": [HASHED_WORDS],
         "task": schema.task,
         "intents": list(labels),
         "slots": list(slots),

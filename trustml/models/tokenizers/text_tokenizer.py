@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from trustml.models.tokenizers.files import read_tokenizer
 from trustml.strict_json import dumps
 
@@ -29,6 +32,7 @@ _TRAINED = {
         "mask": "[MASK]",
     },
 }
+_CHUNK = 1 << 14  # texts that are held with all that the tokenizer says of them
 _STATEMENT = "trustml_statement"
 
 
@@ -116,6 +120,20 @@ class TextTokenizer:
         with self._cut(model, max_length, False, True):
             batch = model.encode_batch(given, is_pretokenized=split)
         return [_encoded(one) for one in batch]
+
+    def encode_ids(
+        self, texts: Sequence[str], max_length: int | None = None, prompt: str = ""
+    ) -> list[Int[np.ndarray, " token"]]:
+        """The ids alone of many texts, each after `prompt`: they take a tenth of the memory.
+
+        Raises:
+          ValueError: `max_length` leaves no room for text.
+        """
+        ids: list[np.ndarray] = []
+        for start in range(0, len(texts), _CHUNK):
+            given = [prompt + text for text in texts[start : start + _CHUNK]]
+            ids += [np.array(one.ids, np.int32) for one in self.encode_batch(given, max_length)]
+        return ids
 
     def _run(self, model, max_length, text, pair, special) -> Encoded:
         with self._cut(model, max_length, pair is not None, special):

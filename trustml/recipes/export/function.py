@@ -13,13 +13,14 @@ from trustml.data.tokens import padded
 from trustml.data.unlabelled import unlabelled
 from trustml.models.tasks import Task
 from trustml.models.tasks.labels import unscaled
+from trustml.models.tasks.task import FEATURES
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
+from trustml.recipes.export.names import CONFIG, JAX
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
 from trustml.recipes.train.feature_models import rebuilt_features
 from trustml.report import write_json
 
-CONFIG, _FUNCTION = "config.json", "model.jax"
 ROWS = "rows"  # name of the one dimension of any size
 _INPUTS = ("tokens", "ids", "mask", "types", "numbers", "missing", "categories")
 _TEXTS = ("where is my order?", "play some jazz by the sea", "a war of words", "yes")
@@ -79,7 +80,7 @@ def inference(run: FinishedRun) -> Inference:
 
 def has_features(run: FinishedRun) -> bool:
     """Whether the network is a head on features of a frozen encoder."""
-    return run.network["architectures"][0] == "trustml.models.features"
+    return run.architecture == FEATURES
 
 
 def _on_arrays(run: FinishedRun, task: Task, examples: Examples) -> _Reader:
@@ -133,9 +134,9 @@ def write_jax(folder: Path, run: FinishedRun) -> Mapping[str, str]:
     """The function with its weights as StableHLO, which JAX alone runs, on CPU, GPU and TPU."""
     made = inference(run)
     exported = jax.export.export(jax.jit(made.function), platforms=_PLATFORMS)(*made.specs())
-    (folder / _FUNCTION).write_bytes(exported.serialize())
+    (folder / JAX).write_bytes(exported.serialize())
     return {
-        _FUNCTION: "network and weights, for jax.export.deserialize",
+        JAX: "network and weights, for jax.export.deserialize",
         **write_rest(folder, made),
     }
 

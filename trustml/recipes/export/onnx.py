@@ -10,9 +10,9 @@ import numpy as np
 
 from trustml.formatting import one_line
 from trustml.recipes.export.function import Inference, inference, write_rest
+from trustml.recipes.export.names import ONNX
 from trustml.recipes.finished import FinishedRun
 
-_FILE = "model.onnx"
 _TOLERANCE = 1e-4
 
 
@@ -24,9 +24,9 @@ def write_onnx(folder: Path, run: FinishedRun) -> Mapping[str, str]:
         results than JAX.
     """
     made = inference(run)
-    (folder / _FILE).write_bytes(_convert(made))
-    _compare(folder / _FILE, made)
-    return {_FILE: "network and weights, for onnxruntime", **write_rest(folder, made)}
+    (folder / ONNX).write_bytes(_convert(made))
+    _compare(folder / ONNX, made)
+    return {ONNX: "network and weights, for onnxruntime", **write_rest(folder, made)}
 
 
 def _convert(made: Inference) -> bytes:

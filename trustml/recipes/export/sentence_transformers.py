@@ -14,14 +14,13 @@ from trustml.models.pretrained.saving import to_hf_tensors
 from trustml.models.pretrained.tensor_names import spellings
 from trustml.models.transformers.config import ModelConfig
 from trustml.models.transformers.layers import Options
+from trustml.recipes.export import names
 from trustml.recipes.export.function import has_features
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.predict.model import model_of_run
 from trustml.recipes.train.feature_models import rebuilt_features
 from trustml.recipes.train.trainable import adapters_of
 from trustml.report import write_json
-
-_HEAD, _FACTS, _WEIGHTS = "head.safetensors", "head.json", "model.safetensors"
 
 
 def write_sentence_transformers(folder: Path, run: FinishedRun) -> dict[str, str]:
@@ -41,15 +40,20 @@ def write_sentence_transformers(folder: Path, run: FinishedRun) -> dict[str, str
     if not has_features(run):
         _replace_weights(folder, network, features.encoder.config, model.params)
     head = {name: np.asarray(leaf, np.float32) for name, leaf in model.params[HEAD].items()}
-    save_file(head, folder / _HEAD)
+    save_file(head, folder / names.HEAD)
     scale = NORM / len(features.layers) ** 0.5
-    facts = {"layers": list(features.layers), "scale": scale, "max_length": features.max_length}
-    write_json(folder / _FACTS, {**facts, "labels": list(model.labels), "task": network["task"]})
+    facts: dict[str, Any] = {
+        "layers": list(features.layers),
+        "scale": scale,
+        "max_length": features.max_length,
+    }
+    facts |= {"labels": list(model.labels), "task": network["task"]}
+    write_json(folder / names.HEAD_FACTS, facts)
     ours = "public and unchanged" if has_features(run) else "private weights too"
     return {
-        _HEAD: "the private weights: `kernel` [feature, score] and `bias`",
-        _FACTS: "layers whose means are joined, their scale, and the labels",
-        _WEIGHTS: f"the encoder, {ours}",
+        names.HEAD: "the private weights: `kernel` [feature, score] and `bias`",
+        names.HEAD_FACTS: "layers whose means are joined, their scale, and the labels",
+        names.WEIGHTS: f"the encoder, {ours}",
     }
 
 

@@ -6,15 +6,16 @@ from typing import NamedTuple
 
 import jax
 
+from trustml.models.tasks.task import LANGUAGE_MODEL
 from trustml.recipes.export import usage
-from trustml.recipes.export.function import CONFIG, has_features, write_jax
+from trustml.recipes.export.function import has_features, write_jax
+from trustml.recipes.export.names import CONFIG, WEIGHTS
 from trustml.recipes.export.onnx import write_onnx
 from trustml.recipes.export.sentence_transformers import write_sentence_transformers
 from trustml.recipes.finished import FinishedRun
 from trustml.recipes.train.canaries import VECTOR, without_canaries
 from trustml.report import write_json
 
-_WEIGHTS = "model.safetensors"
 _NETWORK = {CONFIG: "network, sizes, labels and tokenizer, as a run of trustml keeps them"}
 
 
@@ -43,24 +44,24 @@ def default_target(run: FinishedRun) -> str:
 
 def _has_encoder(run: FinishedRun) -> bool:
     """Whether whole texts are read by an encoder with a head on its features."""
-    return "encoder" in run.network and not _tags_by_features(run)
+    return "encoder" in run.network and not _reads_words(run)
 
 
 def _is_language_model(run: FinishedRun) -> bool:
-    return "model" in run.network
+    return run.architecture == LANGUAGE_MODEL
 
 
 def _generates(run: FinishedRun) -> bool:
     return run.network["task"] == "seq2seq"
 
 
-def _tags_by_features(run: FinishedRun) -> bool:
+def _reads_words(run: FinishedRun) -> bool:
     """Whether the input are vectors of words, which only this package cuts out of an encoder."""
-    return has_features(run) and run.network["task"] == "tag"
+    return has_features(run) and run.network["task"] in ("tag", "nlu")
 
 
 def _is_function(run: FinishedRun) -> bool:
-    return not (_generates(run) or _tags_by_features(run))
+    return not (_generates(run) or _reads_words(run))
 
 
 def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
@@ -70,9 +71,9 @@ def _write_safetensors(folder: Path, run: FinishedRun) -> dict[str, str]:
     tensors = load(weights)
     if VECTOR in tensors:  # of the audit, beside the model
         weights = save(without_canaries(tensors))
-    (folder / _WEIGHTS).write_bytes(weights)
+    (folder / WEIGHTS).write_bytes(weights)
     write_json(folder / CONFIG, run.published_network)
-    return {_WEIGHTS: "the weights, float32, one tensor a parameter", **_NETWORK}
+    return {WEIGHTS: "the weights, float32, one tensor a parameter", **_NETWORK}
 
 
 def _write_transformers(folder: Path, run: FinishedRun) -> dict[str, str]:
@@ -84,7 +85,7 @@ def _write_transformers(folder: Path, run: FinishedRun) -> dict[str, str]:
     like = jax.eval_shape(model.network.init, jax.random.key(0))
     save_pretrained(folder, model._replace(params=run.weights(like)))
     return {
-        _WEIGHTS: "the weights, float32, in the names of transformers",
+        WEIGHTS: "the weights, float32, in the names of transformers",
         CONFIG: "sizes and labels, as transformers and trustml.models.from_pretrained read",
     }
 

@@ -1,5 +1,7 @@
 """Lines of Python for a model card, which use the model in `{folder}`."""
 
+from trustml.models.tasks.task import HASHED_WORDS, LANGUAGE_MODEL, TABLE
+from trustml.recipes.export.names import CONFIG, HEAD, HEAD_FACTS, JAX, ONNX, WEIGHTS
 from trustml.recipes.finished import FinishedRun
 
 _TEXT = "where is my order?"
@@ -19,25 +21,25 @@ _OWN = """\
 from trustml.models import from_pretrained
 
 model = from_pretrained("{folder}", head="HEAD")"""
-_WEIGHTS = """\
+_WEIGHTS = f"""\
 from safetensors.numpy import load_file
 
-weights = load_file("{folder}/model.safetensors")  # config.json describes the network"""
-_JAX = """\
+weights = load_file("{{folder}}/{WEIGHTS}")  # {CONFIG} describes the network"""
+_JAX = f"""\
 from pathlib import Path
 
 import jax
 import numpy as np
 
-exported = jax.export.deserialize(bytearray(Path("{folder}/model.jax").read_bytes()))
-model = lambda **inputs: exported.call(*inputs.values())  # in the order of config.json
+exported = jax.export.deserialize(bytearray(Path("{{folder}}/{JAX}").read_bytes()))
+model = lambda **inputs: exported.call(*inputs.values())  # in the order of {CONFIG}
 """
-_ONNX = """\
+_ONNX = f"""\
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession("{folder}/model.onnx")
-model = lambda **inputs: session.run(None, inputs)  # by the names of config.json
+session = onnxruntime.InferenceSession("{{folder}}/{ONNX}")
+model = lambda **inputs: session.run(None, inputs)  # by the names of {CONFIG}
 """
 _ON_TOKENS = """
 from tokenizers import Tokenizer
@@ -60,7 +62,7 @@ _ON_TABLE = """
 # `trustml.data.tables.encode_table` gives the inputs of rows."""
 
 
-_HEAD = """\
+_ENCODER = f"""\
 import json
 from pathlib import Path
 
@@ -68,9 +70,11 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-encoder = SentenceTransformer("{folder}", device="cpu")
-head = load_file("{folder}/head.safetensors")
-facts = json.loads(Path("{folder}/head.json").read_text())
+encoder = SentenceTransformer("{{folder}}", device="cpu")
+head = load_file("{{folder}}/{HEAD}")
+facts = json.loads(Path("{{folder}}/{HEAD_FACTS}").read_text())
+"""
+_ON_ENCODER = """\
 cut = {"truncation": True, "max_length": LENGTH, "padding": True, "return_tensors": "pt"}
 tokens = encoder.tokenizer(["TEXT"], **cut)
 with torch.no_grad():
@@ -107,10 +111,10 @@ def of_onnx(run: FinishedRun) -> str:
 
 def _on_inputs(run: FinishedRun) -> str:
     network = run.network
-    if "schema" in network:
+    if run.architecture == TABLE:
         return _ON_TABLE
-    lines = _ON_TOKENS if "model" in network or "encoder" in network else _ON_WORDS
-    lines = lines.replace("TYPES\n", f"{_TYPES}\n" if "model" in network else "")
+    lines = _ON_WORDS if run.architecture == HASHED_WORDS else _ON_TOKENS
+    lines = lines.replace("TYPES\n", f"{_TYPES}\n" if run.architecture == LANGUAGE_MODEL else "")
     buckets = str(network.get("tokenizer", {}).get("buckets"))
     lines = lines.replace("LENGTH", str(network["max_length"])).replace("BUCKETS", buckets)
     return lines.replace("TEXT", _TEXT)
@@ -118,4 +122,5 @@ def _on_inputs(run: FinishedRun) -> str:
 
 def of_sentence_transformers(run: FinishedRun) -> str:
     """The encoder by sentence-transformers, and the head on it."""
-    return _HEAD.replace("LENGTH", str(run.network["max_length"])).replace("TEXT", _TEXT)
+    lines = _ENCODER + _ON_ENCODER
+    return lines.replace("LENGTH", str(run.network["max_length"])).replace("TEXT", _TEXT)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from trustml.checksums import file_sha256
-from trustml.data.examples import Examples
+from trustml.data.examples import Examples, intents_only, slots_only
 from trustml.models.feature_cache import FeatureCache
 from trustml.models.features import TextFeatures
 from trustml.models.pretrained.hub import find_model
@@ -20,6 +20,7 @@ from trustml.models.pretrained.sentence import SentenceEncoder
 from trustml.models.tasks import Task
 from trustml.models.tasks.features import features_task, texts_of
 from trustml.models.tasks.finetuning import finetuning_task
+from trustml.models.tasks.joint_features import joint_features_task
 from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.models.tasks.word_features import tokens_of, word_features_task
 from trustml.models.transformers.adapters import Trainable
@@ -31,7 +32,7 @@ from trustml.recipes.waiting import row_bar
 
 ENCODER = "minilm"  # of the registry
 FEATURES = "features"  # what `--trainable` calls them
-TASKS = (*PROBLEM_TYPES, "tag")
+TASKS = (*PROBLEM_TYPES, "tag", "nlu")
 _EVALUATED = 64  # words of a row that are tagged at least
 
 
@@ -72,7 +73,7 @@ class FeatureModel:
             "encoder_sha256": digest,
             "random_weights": self.from_scratch,
         }
-        make = self._of_words if schema.task == "tag" else self._of_texts
+        make = {"tag": self._of_words, "nlu": self._of_both}.get(schema.task, self._of_texts)
         return make(schema, encoder, config, start, public)
 
     def _check(self, task: str) -> None:
@@ -81,10 +82,10 @@ class FeatureModel:
                 f"`--trainable` must not be {FEATURES} for the task {task!r}, which has no "
                 "head on them. Choose all, lora or bitfit."
             )
-        if task == "tag" and self.trainable != FEATURES:
+        if task not in PROBLEM_TYPES and self.trainable != FEATURES:
             raise ValueError(
-                f"`--trainable` must be {FEATURES} for the preset tag-features, got "
-                f"{self.trainable!r}. Choose the preset tag-text."
+                f"`--trainable` must be {FEATURES} for the preset {task}-features, got "
+                f"{self.trainable!r}. Choose the preset {task}-text."
             )
 
     def _of_texts(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
@@ -121,6 +122,14 @@ class FeatureModel:
             read=lambda part: _computed(features, part, public),
         )
 
+    def _of_both(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
+        given = (encoder, config, start, public)
+        whole = dataclasses.replace(self, max_length=encoder.max_length)
+        texts = whole._of_texts(intents_only(schema), *given)
+        words = self._of_words(slots_only(schema), *given)
+        own = {"texts": _own(texts.config), "words": _own(words.config)}
+        return joint_features_task(schema, texts, words, config={**config, **own})
+
     def describe(self) -> dict[str, Any]:
         """Kind and sizes, for the report."""
         name = Path(self.name).name
@@ -150,6 +159,12 @@ class FeatureModel:
     def with_trainable(self, trainable: str | None) -> "FeatureModel":
         """The model with another choice of trained leaves."""
         return self if trainable is None else dataclasses.replace(self, trainable=trainable)
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What rebuilds the features of one head, beside what the heads share."""
+    names = ("layers", "max_length", "evaluation_length")
+    return {name: config[name] for name in names if name in config}
 
 
 def installed() -> bool:

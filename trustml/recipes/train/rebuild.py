@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from trustml.data.examples import Examples
+from trustml.data.examples import Examples, intents_only, slots_only
 from trustml.data.tables import TableSchema
 from trustml.data.unlabelled import schema_of
 from trustml.models.tasks import Task, hashed_words_task, table_task
+from trustml.models.tasks.task import FEATURES, FINETUNED, HASHED_WORDS, LANGUAGE_MODEL, TABLE
 from trustml.training.runs.folder import RunFolder
 
 
@@ -91,15 +92,23 @@ def _language_task(config: Mapping[str, Any], schema: Examples, folder: RunFolde
 
 def _schema_of_features(config: Mapping[str, Any]) -> Examples:
     numbers = config.get("value_range")
-    return schema_of(config["task"], labels=config["labels"], value_range=numbers)
+    slots = config.get("slots", ())
+    return schema_of(config["task"], labels=config["labels"], slots=slots, value_range=numbers)
 
 
 def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
     from trustml.models.tasks.features import features_task
+    from trustml.models.tasks.joint_features import joint_features_task
     from trustml.models.tasks.word_features import word_features_task
     from trustml.recipes.train.feature_models import rebuilt_features, rebuilt_word_features
 
-    del folder
+    if config["task"] == "nlu":
+        parts = (("classify", "texts", intents_only), ("tag", "words", slots_only))
+        heads = (
+            _features_task({**config, **config[name], "task": task}, of(schema), folder)
+            for task, name, of in parts
+        )
+        return joint_features_task(schema, *heads, config=dict(config))
     if config["task"] == "tag":
         lengths = {name: config[name] for name in ("max_length", "evaluation_length")}
         words = rebuilt_word_features(config)
@@ -133,9 +142,9 @@ class _Architecture(NamedTuple):
 
 # By the first of `architectures` in `Task.config`.
 _ARCHITECTURES = {
-    "trustml.models.features": _Architecture(_schema_of_features, _features_task),
-    "trustml.models.finetuning": _Architecture(_schema_of_features, _finetuning_task),
-    "trustml.models.joint.nlu": _Architecture(_schema_of_words, _word_task),
-    "trustml.models.tabular": _Architecture(_schema_of_table, _table_task),
-    "trustml.models.transformers.language": _Architecture(_schema_of_language, _language_task),
+    FEATURES: _Architecture(_schema_of_features, _features_task),
+    FINETUNED: _Architecture(_schema_of_features, _finetuning_task),
+    HASHED_WORDS: _Architecture(_schema_of_words, _word_task),
+    TABLE: _Architecture(_schema_of_table, _table_task),
+    LANGUAGE_MODEL: _Architecture(_schema_of_language, _language_task),
 }

@@ -67,8 +67,8 @@ def preset_name(config: TrainConfig) -> str:
     """Name of the preset: the one in `config`, else that of the model, the data or the task.
 
     Without a model, texts to classify or to tag are read as features where their encoder is
-    installed; `--trainable` other than features trains the encoder under the same head, unless
-    the model has its own.
+    installed and the data have no preset of their own; `--trainable` other than features trains
+    the encoder under the same head, unless the model has its own.
 
     >>> preset_name(TrainConfig(task="nlu", data="synthetic"))
     'synthetic'
@@ -91,8 +91,7 @@ def preset_name(config: TrainConfig) -> str:
             return f"{task}-encoder"
     if model not in (None, *ENCODERS) and f"{task}-text" in PRESETS:
         return f"{task}-text"
-    own = PRESETS.get(data)
-    return data if own is not None and own.task == task else task
+    return data if _has_own(config) else task
 
 
 def lacks_encoder(config: TrainConfig) -> bool:
@@ -101,15 +100,23 @@ def lacks_encoder(config: TrainConfig) -> bool:
     return (
         named == (None,) * 3
         and config.task in feature_models.TASKS
+        and not _has_own(config)
         and not feature_models.installed()
     )
+
+
+def _has_own(config: TrainConfig) -> bool:
+    """Whether there is a preset for the data."""
+    own = PRESETS.get(str(config.data))
+    return own is not None and own.task == config.task
 
 
 def _has_encoder(config: TrainConfig) -> bool:
     if config.task not in feature_models.TASKS:
         return False
     if config.model is None:
-        return feature_models.installed()
+        named = config.trainable is not None
+        return feature_models.installed() and (named or not _has_own(config))
     if config.model in (*ENCODERS, *MINI):
         return False
     return feature_models.is_encoder(config.model, download=config.download)

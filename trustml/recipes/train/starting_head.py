@@ -8,6 +8,7 @@ import jax
 from trustml.formatting import round_up
 from trustml.models.finetuning import HEAD
 from trustml.models.tasks import Task
+from trustml.models.tasks.task import FEATURES, FINETUNED
 from trustml.plan import Charge, PrivacyPlan
 from trustml.recipes.composition import compose
 from trustml.recipes.train.config import TrainConfig
@@ -60,13 +61,13 @@ def starting_head(
 
 
 def _check_network(run: str, earlier: dict[str, Any], network: dict[str, Any]) -> None:
-    if network["architectures"] != ["trustml.models.finetuning"]:
+    if network["architectures"] != [FINETUNED]:
         raise ValueError(
             f"`--start` must go with `--trainable` lora, bitfit, all or last-K of an encoder, got "
             f"{run} for another network."
         )
     names = ("architectures", *_SAME)
-    wanted = {**network, "architectures": ["trustml.models.features"]}
+    wanted = {**network, "architectures": [FEATURES]}
     other = [name for name in names if earlier.get(name) != wanted.get(name)]
     if other:
         raise ValueError(

@@ -10,6 +10,7 @@ import jax
 from trustml.data import Examples
 from trustml.models.tasks import Task
 from trustml.models.tasks.labels import PROBLEM_TYPES
+from trustml.models.tasks.task import LANGUAGE_MODEL
 from trustml.models.transformers.adapters import Trainable
 from trustml.models.transformers.layers import Options
 from trustml.models.transformers.problem_types import SINGLE, problem_type_of
@@ -156,7 +157,7 @@ class TextModel:
 
     def _facts(self, schema: Examples, model: Any) -> dict[str, Any]:
         return {
-            "architectures": ["trustml.models.transformers.language"],
+            "architectures": [LANGUAGE_MODEL],
             "task": schema.task,
             "model": model.config.to_hf(),
             "labels": list(model.config.labels),
