@@ -104,8 +104,8 @@ def test_the_card_states_the_data_by_a_fingerprint_alone(finished, tmp_path):
         assert plain not in card
 
 
-@pytest.fixture(scope="module")
-def featured(tmp_path_factory):
+@pytest.fixture(scope="module", params=["features", "lora"])
+def featured(request, tmp_path_factory):
     """A run of a head on the features of a tiny encoder, by a file of one's own."""
     base = tmp_path_factory.mktemp("featured")
     tokenizer = PublicModel(kind="bert", **SIZES).tokenizer(ROWS, "test")
@@ -116,8 +116,9 @@ def featured(tmp_path_factory):
     lines = [f"{row},{label}" for row, label in zip(ROWS, ["order", "music"] * 40, strict=True)]
     (base / "messages.csv").write_text("\n".join(["message,intent", *lines]))
     call = ["train", str(base / "messages.csv"), "--text", "message", "--label", "intent"]
-    call += ["--model", str(base / "encoder"), "--trainable", "features", "--steps", "2"]
-    call += ["--batch", "8", "--max-length", "32", "--no-baseline", "--quiet", "--out"]
+    call += ["--model", str(base / "encoder"), "--trainable", request.param, "--steps", "2"]
+    call += ["--batch", "8", "--max-length", "32", "--learning-rate", "0.5", "--no-baseline"]
+    call += ["--quiet", "--out"]
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         assert main([*call, str(base / "run")]) == 0
     return base

@@ -65,7 +65,8 @@ def test_every_task_trains_by_one_command(task, models, tmp_path):
     assert f"one {level}" in report["privacy"]["statement"]
     assert any("vocabulary from test" in note for note in report["notes"])
     anew = any("random at the start: head/" in note for note in report["notes"])
-    assert anew == (task not in ("lm", "seq2seq"))  # heads that the public model has
+    # Heads that the public model has, and one that starts from the names of the classes.
+    assert anew == (task not in ("classify", "lm", "seq2seq"))
     assert "NaN" not in (folder / "report.html").read_text()
 
 
@@ -75,6 +76,7 @@ def test_a_model_for_another_problem_is_one_line(models, tmp_path, capsys):
     shutil.copytree(models["bert"], folder)
     fields = json.loads((folder / "config.json").read_text())
     fields["problem_type"] = "multi_label_classification"
+    fields["architectures"] = ["BertForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(fields))
     call = ["train", "--data", "ag_news", "--model", str(folder), "--max-length", "16", *TINY]
     call += ["--trainable", "all"]
@@ -88,16 +90,17 @@ def test_a_model_for_another_problem_is_one_line(models, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_language_model_is_exported_as_others_read_it(models, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "model"
-    call = ["train", "--data", "ag_news", "--model", str(models["bert"]), "--trainable", "lora"]
-    call += ["--max-length", "16", "--no-baseline", *TINY]
+    call = ["train", "--task", "nlu", "--data", "hwu64", "--model", str(models["bert"])]
+    call += ["--trainable", "lora", "--max-length", "16", "--no-baseline", *TINY]
     assert main([*call, "--out", str(run)]) == 0
     assert main(["export", str(run), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "model.safetensors" in shown
-    found = from_pretrained(out, head="classify")
+    found = from_pretrained(out, head="nlu")
     assert found.fresh == ()
     assert not any("lora" in str(path) for path, _ in jax.tree.leaves_with_path(found.params))
-    public = from_pretrained(models["bert"], head="classify", labels=found.config.labels)
+    named = {"labels": found.config.labels, "tags": found.config.tags}
+    public = from_pretrained(models["bert"], head="nlu", **named)
     word = [np.asarray(each.params["embeddings"]["word"]["embedding"]) for each in (found, public)]
     np.testing.assert_array_equal(*word)  # frozen
     assert (out / "tokenizer.json").exists()
@@ -113,7 +116,10 @@ def test_a_language_model_is_exported_as_others_read_it(models, tmp_path, capsys
         (["--task", "qa", "--model", "conv"], "`--model` must be a language model"),
         (["--data", "ag_news", "--unit", "writer"], "`--unit` must be one of article"),
         (["--data", "ag_news", "--model", "nowhere-bert"], "nowhere-bert"),
-        (["--data", "ag_news", "--trainable", "lora"], "`--trainable` must be all"),
+        (
+            ["--data", "ag_news", "--model", "conv", "--trainable", "lora"],
+            "`--trainable` must be all",
+        ),
         (["--data", "ag_news", "--preset", "lm"], "`--preset` must be one for the task"),
         (["--data", "mnist"], "got 'mnist', whose kind is images"),
         (["--data", "ag_news", "--patience", "2"], "`--patience` needs generated rows"),
@@ -132,7 +138,10 @@ def test_bad_input_is_one_line(arguments, text, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--max-length", "4000", "--trainable", "all"], "`--max-length` must be from 8 to 128"),
+        (
+            ["--data", "wnut17", "--task", "tag", "--max-length", "4000", "--trainable", "all"],
+            "`--max-length` must be from 8 to 128",
+        ),
         (["--trainable", "("], "`pattern` must be a regular expression"),
         (["--trainable", "last-9"], "`count` must be from 0 to"),
         (["--trainable", "nothing-like-it"], "`--trainable` nothing-like-it: must be all, lora"),

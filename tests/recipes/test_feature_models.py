@@ -5,18 +5,22 @@ import json
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from trustml.cli import main
-from trustml.data import Examples
+from trustml.data import Examples, snips
+from trustml.data.examples import slots_only
 from trustml.data.rows import Document
 from trustml.models import SentenceEncoder, build_language_model, save_pretrained
 from trustml.models.pretrained.public_text import PublicModel
+from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.recipes.train import feature_models
 from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.feature_models import FeatureModel
 from trustml.recipes.train.models import PublicData
+from trustml.recipes.train.presets import Training
 from trustml.recipes.train.resolve import resolve, with_task
 from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
 from trustml.recipes.train.text_models import TextModel
@@ -111,11 +115,13 @@ def test_a_folder_that_is_no_encoder_is_refused_before_the_run(tmp_path, capsys)
     assert not out.exists()
 
 
-def test_another_choice_of_weights_is_refused():
-    with pytest.raises(ValueError, match="`--trainable` must be features"):
-        FeatureModel().with_trainable("lora")
+def test_the_choice_of_weights_follows_the_model():
+    assert FeatureModel().with_trainable("lora").trainable == "lora"
     assert FeatureModel().with_pretraining(False, "x").from_scratch
     assert FeatureModel().with_max_length(9).max_length == 9
+    words = slots_only(snips.generated(3))
+    with pytest.raises(ValueError, match="`--trainable` must be features for the preset tag-feat"):
+        FeatureModel(trainable="lora").build(words, PublicData(quiet=True))
 
 
 @pytest.mark.usefixtures("relaxed_promotion")
@@ -144,3 +150,35 @@ def test_a_later_run_reads_features_from_the_folder_that_the_user_names(
     monkeypatch.setattr(SentenceEncoder, "states", again)
     second = resolve(asked, quiet=True)
     np.testing.assert_array_equal(second.units["features"], first.units["features"])
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("trainable", ["lora", "bitfit", "all", "last-1"])
+def test_an_encoder_is_trained_under_the_head_on_its_features(trainable):
+    for task in PROBLEM_TYPES:
+        preset = resolve_preset(TrainConfig(data="mine.csv", task=task, trainable=trainable))
+        assert preset.model.trainable == trainable
+        assert preset.private.encoder_scale < 1
+    words = TrainConfig(data="mine.csv", task="classify", model="conv", trainable="all")
+    assert isinstance(resolve_preset(words).model, WordModel)
+
+
+def test_a_classifier_goes_on_with_its_own_head(tmp_path):
+    sizes = {"vocab_size": 9, "hidden_size": 4, "intermediate_size": 4, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 1, "max_position_embeddings": 9, "type_vocab_size": 1}
+    chosen = TrainConfig(data="mine.csv", task="classify", model=str(tmp_path), trainable="lora")
+    for kind, model in (("Model", FeatureModel), ("ForSequenceClassification", TextModel)):
+        fields = {"model_type": "bert", "architectures": [f"Bert{kind}"], **sizes}
+        (tmp_path / "config.json").write_text(json.dumps(fields))
+        assert isinstance(resolve_preset(chosen).model, model)
+
+
+@pytest.mark.usefixtures("relaxed_promotion")  # optax's Adam promotes its step count
+def test_weights_below_the_head_take_smaller_steps():
+    training = Training(expected_batch=8, steps=4, learning_rate=0.1, encoder_scale=0.25, warmup=0)
+    params = {"head": {"bias": jnp.zeros(2)}, "encoder": {"up": {"bias": jnp.zeros(2)}}}
+    optimizer = training.optimizer()
+    gradient = jax.tree.map(jnp.ones_like, params)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    ratio = updates["encoder"]["up"]["bias"] / updates["head"]["bias"]
+    np.testing.assert_allclose(ratio, 0.25, rtol=1e-6)

@@ -183,6 +183,23 @@ def test_a_head_on_features_is_rebuilt_with_the_encoder_that_it_was_trained_on(m
 
 
 @pytest.mark.usefixtures("relaxed_promotion")
+@pytest.mark.parametrize("trainable", ["lora", "last-1"])
+def test_an_encoder_that_was_trained_with_its_head_is_rebuilt(trainable, models, tmp_path):
+    examples = part("classify")
+    made = FeatureModel(name=str(models["bert"]), max_length=32, trainable=trainable)
+    trained = made.build(examples, PublicData(quiet=True))
+    params = jax.tree.map(lambda leaf: leaf + 0.01, trained.start(0))  # adapters start at zero
+    again, schema = rebuilt(trained, RunFolder(tmp_path))
+    model = TrainedModel(again, params, schema, "")
+    wanted = trained.scores(params, examples)
+    assert np.abs(wanted - trained.scores(trained.start(0), examples)).max() > 0.01
+    found = model.probabilities([row.text for row in examples.rows])
+    np.testing.assert_allclose(
+        found, np.exp(wanted) / np.exp(wanted).sum(1, keepdims=True), rtol=1e-4
+    )
+
+
+@pytest.mark.usefixtures("relaxed_promotion")
 def test_a_head_that_tags_by_features_is_rebuilt(models, tmp_path):
     examples = part("tag")
     made = FeatureModel(name=str(models["bert"]), max_length=4)

@@ -65,14 +65,16 @@ class TextFeatures:
         return np.float32(NORM) * joined.reshape(len(texts), -1)
 
     def of_tokens(self, unit: dict[str, Any]) -> Float[jax.Array, " feature"]:
-        """The features of one text, by JAX alone: for export.
+        """The features of one text, by JAX alone: for gradients and export.
 
         Args:
           unit: `ids` int32 [time] and `mask` bool [time].
         """
         means = self.encoder.layer_means(unit, self.layers)
-        norms = jnp.linalg.norm(means, axis=-1, keepdims=True)
-        joined = means / jnp.maximum(norms, 1e-6)
+        # The root of a bounded square: the gradient of a norm is not a number at zero, where a unit
+        # of padding is.
+        squares = jnp.square(means).sum(-1, keepdims=True)
+        joined = means * jax.lax.rsqrt(jnp.maximum(squares, 1e-12))
         return (NORM / len(self.layers) ** 0.5) * joined.reshape(-1)
 
 

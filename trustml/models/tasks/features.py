@@ -1,6 +1,5 @@
 """Tasks on features of a frozen encoder: they are computed once, and a head alone is trained."""
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from trustml.data.examples import Examples
 from trustml.models.features import NORM, TextFeatures, build_feature_head
 from trustml.models.tasks.labels import PROBLEM_TYPES, label_array, num_outputs, read_labels
-from trustml.models.tasks.task import Encoded, Task, kept_by_part
+from trustml.models.tasks.task import FEATURES, Encoded, Task, kept_by_part
 
 _CERTAINTY = 10.0  # score of a text that is the name of its class
 STATEMENT = (
@@ -72,26 +71,28 @@ def features_task(
         network,
         encode,
         predict,
-        functools.partial(_start, schema, features, network),
-        {**config, "architectures": ["trustml.models.features"], "task": kind, **_facts(schema)},
+        lambda seed: {"head": start_head(schema, features)},
+        {**config, "architectures": [FEATURES], "task": kind, **facts_of(schema)},
         (STATEMENT, *disclosures),
         scores=scores if schema.labels else None,
     )
 
 
-def _facts(schema: Examples) -> dict[str, Any]:
+def facts_of(schema: Examples) -> dict[str, Any]:
+    """What a rebuilt task needs to know of the schema, for `Task.config`."""
     numbers = {} if schema.value_range is None else {"value_range": list(schema.value_range)}
     return {"labels": list(schema.labels), **numbers, "dtype": "float32"}
 
 
-def _start(schema: Examples, features: TextFeatures, network, seed: int) -> Any:
-    """Zeros, or for classes the features of their names."""
-    params = network.init(jax.random.key(seed))
+def start_head(schema: Examples, features: TextFeatures) -> dict[str, Any]:
+    """The head that training starts from: zeros, or for classes the features of their names."""
+    outputs = num_outputs(schema)
+    zeros = build_feature_head(features.width, outputs, PROBLEM_TYPES[schema.task])
+    head = zeros.init(jax.random.key(0))["head"]
     if schema.task != "classify":
-        return params
+        return head
     names = features([words_of_label(label) for label in schema.labels])
-    kernel = np.float32(_CERTAINTY / NORM**2) * names.T
-    return {"head": {**params["head"], "kernel": jnp.asarray(kernel)}}
+    return {**head, "kernel": jnp.asarray(np.float32(_CERTAINTY / NORM**2) * names.T)}
 
 
 def texts_of(examples: Examples) -> list[str]:

@@ -14,6 +14,8 @@ from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 
 KINDS = tuple(SCORINGS)
 # What a network is, the first of `architectures` in `Task.config`: by it a run is rebuilt.
+FEATURES = "trustml.models.features"
+FINETUNED = "trustml.models.finetuning"
 HASHED_WORDS = "trustml.models.joint.nlu"
 LANGUAGE_MODEL = "trustml.models.transformers.language"
 TABLE = "trustml.models.tabular"

@@ -10,7 +10,7 @@ from trustml.data.examples import Examples
 from trustml.data.tokens import padded
 from trustml.models.pretrained.sentence import TokenStates
 from trustml.models.tasks.features import STATEMENT
-from trustml.models.tasks.task import Encoded, Task, kept_by_part
+from trustml.models.tasks.task import FEATURES, Encoded, Task, kept_by_part
 from trustml.models.tasks.words import in_words
 from trustml.models.word_features import WordFeatures, build_tag_head, placed
 
@@ -72,7 +72,7 @@ def word_features_task(
         lambda seed: network.init(jax.random.key(seed)),
         {
             **config,
-            "architectures": ["trustml.models.features"],
+            "architectures": [FEATURES],
             "task": "tag",
             "labels": list(schema.labels),
             "max_length": max_length,

@@ -13,6 +13,7 @@ from trustml.data.tokens import padded
 from trustml.data.unlabelled import unlabelled
 from trustml.models.tasks import Task
 from trustml.models.tasks.labels import unscaled
+from trustml.models.tasks.task import FEATURES
 from trustml.models.tokenizers.text_tokenizer import TextTokenizer
 from trustml.recipes.export.names import CONFIG, JAX
 from trustml.recipes.finished import FinishedRun
@@ -79,7 +80,7 @@ def inference(run: FinishedRun) -> Inference:
 
 def has_features(run: FinishedRun) -> bool:
     """Whether the network is a head on features of a frozen encoder."""
-    return "encoder" in run.network
+    return run.architecture == FEATURES
 
 
 def _on_arrays(run: FinishedRun, task: Task, examples: Examples) -> _Reader:

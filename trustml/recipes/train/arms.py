@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from trustml.models.finetuning import HEAD
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean
@@ -105,6 +106,8 @@ class Trainings(NamedTuple):
         if pretraining is not None and not self.quiet:
             print(f"pretraining: {pretraining}, a minute or two", file=sys.stderr)
         start = task.start(seed or 0)
+        if self.experiment.start is not None:
+            start = {**start, HEAD: self.experiment.start.head}
         save_weights(path, start)
         return start
 

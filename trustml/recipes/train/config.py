@@ -130,10 +130,17 @@ class TrainConfig(Settings):
     )
     trainable: str | None = knob(
         None,
-        "trained weights: features (a head on frozen features), all, lora, bitfit, last-K, or a "
-        "pattern of names",
+        "trained weights: features (a head on frozen features: the most accurate in what was "
+        "measured on CPUs), all, lora, bitfit, last-K, or a pattern of names",
         _MODEL,
         shown="features of an encoder to classify or to tag, else all",
+    )
+    start: str | None = knob(
+        None,
+        "finished run of `--trainable features` whose private head training starts from; its "
+        "epsilon is a part of this one's",
+        _MODEL,
+        metavar="RUN",
     )
     feature_cache: str | None = knob(
         None,

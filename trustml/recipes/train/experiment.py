@@ -19,6 +19,7 @@ from trustml.recipes.train.config import TrainConfig
 from trustml.recipes.train.learned_schema import charge_of
 from trustml.recipes.train.models import TaskModel, trainable_leaves
 from trustml.recipes.train.presets import Training
+from trustml.recipes.train.starting_head import StartingHead
 from trustml.recipes.waiting import waiting
 from trustml.training import TrainStep, baseline_step, private_step
 from trustml.training.checks import AUTO
@@ -70,15 +71,17 @@ class Experiment:
     units: dict[str, np.ndarray]
     canaries: Canaries
     plan: PrivacyPlan
+    start: StartingHead | None = None
 
     @property
     def charges(self) -> tuple[Charge, ...]:
-        """What is released beside the training; it takes its part of the budget."""
+        """What is released before the training; it takes its part of the budget."""
+        found = () if self.start is None else (self.start.charge,)
         if self.schema_plan is None:
-            return ()
+            return found
         assert self.opened is not None
         epsilon = float(self.config.learn_schema or 0)
-        return (charge_of(self.schema_plan, self.opened, epsilon=epsilon, unit=self.unit),)
+        return (*found, charge_of(self.schema_plan, self.opened, epsilon=epsilon, unit=self.unit))
 
     @property
     def evaluated(self) -> Examples:

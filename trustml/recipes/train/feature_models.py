@@ -1,4 +1,4 @@
-"""Frozen features and a private head for `trustml train`."""
+"""Features of an encoder and a private head for `trustml train`, with the encoder or without."""
 
 import dataclasses
 import functools
@@ -19,11 +19,15 @@ from trustml.models.pretrained.registry import REGISTRY, find_files, install_adv
 from trustml.models.pretrained.sentence import SentenceEncoder
 from trustml.models.tasks import Task
 from trustml.models.tasks.features import features_task, texts_of
+from trustml.models.tasks.finetuning import finetuning_task
 from trustml.models.tasks.joint_features import joint_features_task
 from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.models.tasks.word_features import tokens_of, word_features_task
+from trustml.models.transformers.adapters import Trainable
+from trustml.models.transformers.config import ModelConfig
 from trustml.models.word_features import WordFeatures
 from trustml.recipes.train.models import PublicData
+from trustml.recipes.train.trainable import adapters_of, check_trained, trained_leaves
 from trustml.recipes.waiting import row_bar
 
 ENCODER = "minilm"  # of the registry
@@ -34,15 +38,18 @@ _EVALUATED = 64  # words of a row that are tagged at least
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureModel:
-    """A linear head on features of a frozen encoder, which are computed once.
+    """A linear head on features of an encoder, which are computed once where it stays frozen.
 
     Args:
       name: The encoder: a name of the registry, or a folder.
+      trainable: What is trained beside the head: "features" for nothing, "all", "lora", "bitfit",
+        "last-K", or a pattern of names.
       max_length: Tokens beyond which a text is cut; words of a sentence to tag, in training.
       from_scratch: Whether the encoder has random weights, to compare with.
     """
 
     name: str = ENCODER
+    trainable: str = FEATURES
     max_length: int = 128
     from_scratch: bool = False
 
@@ -52,11 +59,7 @@ class FeatureModel:
         Raises:
           ValueError: The task has no such head, or the encoder cannot be read.
         """
-        if schema.task not in TASKS:
-            raise ValueError(
-                f"`--trainable` must not be {FEATURES} for the task {schema.task!r}, which has no "
-                "head on them. Choose all, lora or bitfit."
-            )
+        self._check(schema.task)
         try:
             digest = _digest(find_model(self.name, download=public.download))
             encoder = _encoder(self.name, digest, self.from_scratch)
@@ -73,16 +76,37 @@ class FeatureModel:
         make = {"tag": self._of_words, "nlu": self._of_both}.get(schema.task, self._of_texts)
         return make(schema, encoder, config, start, public)
 
+    def _check(self, task: str) -> None:
+        if task not in TASKS:
+            raise ValueError(
+                f"`--trainable` must not be {FEATURES} for the task {task!r}, which has no "
+                "head on them. Choose all, lora or bitfit."
+            )
+        if task not in PROBLEM_TYPES and self.trainable != FEATURES:
+            raise ValueError(
+                f"`--trainable` must be {FEATURES} for the preset {task}-features, got "
+                f"{self.trainable!r}. Choose the preset {task}-text."
+            )
+
     def _of_texts(self, schema: Examples, encoder, config, start: str, public: PublicData) -> Task:
         last = encoder.config.num_layers
         length = min(self.max_length, encoder.max_length)
         features = TextFeatures(encoder, (last // 2, last), length)
         named = ("head: starts from the names of the classes, which are public",)
+        disclosures = (start, *(named if schema.task == "classify" else ()))
+        config = {**config, "layers": list(features.layers), "max_length": length}
+        if self.trainable != FEATURES:
+            lora = adapters_of(self.trainable)
+            trained = {"train": self.trainable, "lora_rank": lora.rank if lora else None}
+            config |= {**trained, "num_layers": last}
+            return finetuning_task(
+                schema, features, lora=lora, config=config, disclosures=disclosures
+            )
         return features_task(
             schema,
             features,
-            config={**config, "layers": list(features.layers), "max_length": length},
-            disclosures=(start, *(named if schema.task == "classify" else ())),
+            config=config,
+            disclosures=disclosures,
             read=lambda part: _computed(features, part, public),
         )
 
@@ -109,13 +133,19 @@ class FeatureModel:
     def describe(self) -> dict[str, Any]:
         """Kind and sizes, for the report."""
         name = Path(self.name).name
-        return {"network": name, "train": "a head on features", "max_length": self.max_length}
+        train = "a head on features" if self.trainable == FEATURES else self.trainable
+        return {"network": name, "train": train, "max_length": self.max_length}
 
-    def trainable_leaves(self, config: dict[str, Any]) -> None:
-        """None, for all: the encoder is no part of the network."""
+    def trainable_leaves(self, config: dict[str, Any]) -> Trainable | None:
+        """The trained leaves; None for all, as a frozen encoder is no part of the network."""
+        if self.trainable == FEATURES:
+            return None
+        return trained_leaves(self.trainable, config["num_layers"])
 
     def check_names(self, names: list[str]) -> None:
-        """Accepts all names, since all leaves are trained."""
+        """Refuses a pattern of names without any match."""
+        if self.trainable != FEATURES:
+            check_trained(self.trainable, names)
 
     def with_pretraining(self, pretrain: bool | None, preset: str) -> "FeatureModel":
         """The model with an encoder of random weights if `pretrain` is False."""
@@ -127,16 +157,8 @@ class FeatureModel:
         return dataclasses.replace(self, max_length=length)
 
     def with_trainable(self, trainable: str | None) -> "FeatureModel":
-        """The same model, which trains its head.
-
-        Raises:
-          ValueError: `trainable` is another choice.
-        """
-        if trainable not in (None, FEATURES):
-            raise ValueError(
-                f"`--trainable` must be {FEATURES} for a preset of features, got {trainable!r}."
-            )
-        return self
+        """The model with another choice of trained leaves."""
+        return self if trainable is None else dataclasses.replace(self, trainable=trainable)
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,13 +191,23 @@ def advice(task: str) -> str:
 def is_encoder(name: str, *, download: bool = False) -> bool:
     """Whether a name or folder holds an encoder, which `FeatureModel` reads."""
     from trustml.models.pretrained.loading import ENCODERS
-    from trustml.models.transformers.config import ModelConfig
 
+    found = _config_of(name, download)
+    return found is not None and found.model_type in ENCODERS
+
+
+def has_own_head(name: str) -> bool:
+    """Whether a name or folder holds a classifier: fine-tuning goes on with its head."""
+    found = _config_of(name, False)
+    return found is not None and found.written_for.endswith("ForSequenceClassification")
+
+
+def _config_of(name: str, download: bool) -> ModelConfig | None:
     try:
         folder = find_model(name, download=download)
-        return ModelConfig.from_file(folder / "config.json").model_type in ENCODERS
+        return ModelConfig.from_file(folder / "config.json")
     except (ValueError, OSError):
-        return False
+        return None
 
 
 def rebuilt_features(config: Mapping[str, Any]) -> TextFeatures:

@@ -57,11 +57,12 @@ def with_task(config: TrainConfig, rows: Any = None) -> TrainConfig:
     Raises:
       ValueError: The task is unknown, the data are for another one, or there are no such data.
     """
-    kept = config.feature_cache
+    kept, start = config.feature_cache, config.start
     config = dataclasses.replace(
         config,
         model=_whole_model(config.model),
         feature_cache=None if kept is None else whole_path(kept),
+        start=None if start is None else whole_path(start),
     )
     if config.task is not None and config.task not in KINDS:
         raise ValueError(f"`--task` must be one of {', '.join(KINDS)}, got {config.task!r}.")

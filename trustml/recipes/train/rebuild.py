@@ -9,6 +9,7 @@ from trustml.data.examples import Examples, intents_only, slots_only
 from trustml.data.tables import TableSchema
 from trustml.data.unlabelled import schema_of
 from trustml.models.tasks import Task, hashed_words_task, table_task
+from trustml.models.tasks.task import FEATURES, FINETUNED, HASHED_WORDS, LANGUAGE_MODEL, TABLE
 from trustml.training.runs.folder import RunFolder
 
 
@@ -115,6 +116,16 @@ def _features_task(config: Mapping[str, Any], schema: Examples, folder: RunFolde
     return features_task(schema, rebuilt_features(config), config=dict(config))
 
 
+def _finetuning_task(config: Mapping[str, Any], schema: Examples, folder: RunFolder) -> Task:
+    from trustml.models.tasks.finetuning import finetuning_task
+    from trustml.recipes.train.feature_models import rebuilt_features
+    from trustml.recipes.train.trainable import adapters_of
+
+    del folder
+    lora = adapters_of(config["train"], config["lora_rank"])
+    return finetuning_task(schema, rebuilt_features(config), lora=lora, config=dict(config))
+
+
 def _schema_of_table(config: Mapping[str, Any]) -> Examples:
     return schema_of("tabular", table=TableSchema.from_dict(config["schema"], "the network"))
 
@@ -131,8 +142,9 @@ class _Architecture(NamedTuple):
 
 # By the first of `architectures` in `Task.config`.
 _ARCHITECTURES = {
-    "trustml.models.features": _Architecture(_schema_of_features, _features_task),
-    "trustml.models.joint.nlu": _Architecture(_schema_of_words, _word_task),
-    "trustml.models.tabular": _Architecture(_schema_of_table, _table_task),
-    "trustml.models.transformers.language": _Architecture(_schema_of_language, _language_task),
+    FEATURES: _Architecture(_schema_of_features, _features_task),
+    FINETUNED: _Architecture(_schema_of_features, _finetuning_task),
+    HASHED_WORDS: _Architecture(_schema_of_words, _word_task),
+    TABLE: _Architecture(_schema_of_table, _table_task),
+    LANGUAGE_MODEL: _Architecture(_schema_of_language, _language_task),
 }

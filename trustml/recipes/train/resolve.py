@@ -24,6 +24,7 @@ from trustml.recipes.train.loading import load_data, with_task
 from trustml.recipes.train.models import PartlyTrained, PublicData, TaskModel, trainable_leaves
 from trustml.recipes.train.presets import Preset
 from trustml.recipes.train.resolve_preset import lacks_encoder, preset_name, resolve_preset
+from trustml.recipes.train.starting_head import StartingHead, starting_head
 from trustml.training.checks import check_physical_batch_size
 
 _GENERATED_ROWS = 500
@@ -94,6 +95,8 @@ def _without_plan(
     quiet: bool,
 ) -> Experiment:
     _check_settings(config)
+    if config.start is not None:  # it has seen the rows that coins would leave out
+        config = dataclasses.replace(config, audit_rows=0)
     config = with_task(config, rows)
     if not quiet and lacks_encoder(config):
         print(f"train: {advice(str(config.task))}", file=sys.stderr)
@@ -141,7 +144,14 @@ def _without_plan(
         units=units,
         canaries=canaries,
         plan=None,  # type: ignore[arg-type]  # calibration needs the rest
+        start=_start(config, preset, task, unit),
     )
+
+
+def _start(config: TrainConfig, preset: Preset, task: Task, unit: str) -> StartingHead | None:
+    if config.start is None:
+        return None
+    return starting_head(config, task, epsilon=preset.epsilon, delta=preset.delta, unit=unit)
 
 
 def _public(config: TrainConfig, quiet: bool) -> PublicData:
@@ -187,6 +197,11 @@ def _check_settings(config: TrainConfig) -> None:
         raise ValueError(
             "`--audit` cannot go with `--learn-schema`: its mislabelled canaries need the classes "
             "before they are learned. Give the schema by `--schema`."
+        )
+    if config.start is not None and (config.audit or config.audit_rows):
+        raise ValueError(
+            "`--start` cannot go with `--audit` or `--audit-rows`: the earlier run has seen the "
+            "rows that their coins leave out. Audit that run."
         )
     if config.audit_canaries and not config.audit:
         raise ValueError(f"`--audit-canaries` {config.audit_canaries} needs `--audit`.")

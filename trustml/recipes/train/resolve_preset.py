@@ -16,6 +16,8 @@ from trustml.recipes.train.word_models import WordModel
 
 # Peaks for Adam on pretrained weights of the size of BERT-base.
 _RATES = {"private": 5e-4, "baseline": 5e-5}
+# From a head that is trained already: large steps would lose it again.
+_STARTED = {"steps": 30, "learning_rate": 1e-3, "encoder_scale": 0.5}
 
 
 def resolve_preset(config: TrainConfig) -> Preset:
@@ -35,6 +37,8 @@ def resolve_preset(config: TrainConfig) -> Preset:
             f"{preset.task!r}."
         )
     preset = _for_model(preset, _model(preset, config, name))
+    if config.start is not None:
+        preset = dataclasses.replace(preset, private=_changed(preset.private, **_STARTED))
     rates = {"schedule": config.schedule, "warmup": config.warmup}
     private = _changed(
         preset.private,
@@ -63,7 +67,8 @@ def preset_name(config: TrainConfig) -> str:
     """Name of the preset: the one in `config`, else that of the model, the data or the task.
 
     Without a model, texts to classify or to tag are read as features where their encoder is
-    installed and the data have no preset of their own.
+    installed and the data have no preset of their own; `--trainable` other than features trains
+    the encoder under the same head, unless the model has its own.
 
     >>> preset_name(TrainConfig(task="nlu", data="synthetic"))
     'synthetic'
@@ -78,8 +83,12 @@ def preset_name(config: TrainConfig) -> str:
             )
         return config.preset
     task, data, model = str(config.task), str(config.data), config.model
-    if _reads_features(config):
-        return f"{task}-{FEATURES}"
+    if _has_encoder(config):
+        if config.trainable in (None, FEATURES):
+            return f"{task}-{FEATURES}"
+        has_head = model is not None and feature_models.has_own_head(model)
+        if f"{task}-encoder" in PRESETS and not has_head:
+            return f"{task}-encoder"
     if model not in (None, *ENCODERS) and f"{task}-text" in PRESETS:
         return f"{task}-text"
     return data if _has_own(config) else task
@@ -102,8 +111,8 @@ def _has_own(config: TrainConfig) -> bool:
     return own is not None and own.task == config.task
 
 
-def _reads_features(config: TrainConfig) -> bool:
-    if config.task not in feature_models.TASKS or config.trainable not in (None, FEATURES):
+def _has_encoder(config: TrainConfig) -> bool:
+    if config.task not in feature_models.TASKS:
         return False
     if config.model is None:
         named = config.trainable is not None

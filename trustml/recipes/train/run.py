@@ -16,7 +16,7 @@ from trustml.recipes.train.folder import clean, make_folder, new_folder
 from trustml.recipes.train.loading import with_task
 from trustml.recipes.train.reporting import describe
 from trustml.recipes.train.resolve import resolve, with_table
-from trustml.recipes.train.schema_release import release_schema
+from trustml.recipes.train.schema_release import record_charges, release_schema
 from trustml.recipes.yaml_files import read_yaml, to_yaml
 from trustml.report import Report, read_report, to_json, write_json, write_text
 from trustml.training.runs.files import locked
@@ -86,6 +86,8 @@ lm, seq2seq, got 'translate'.
             schema = release_schema(experiment, RunFolder(folder))
             experiment = with_table(experiment, schema, quiet=quiet)
             steps = experiment.steps
+        elif experiment.charges:
+            record_charges(experiment, RunFolder(folder))
         asked = asked if written is None else written
         _describe_run(folder, experiment, asked, command)
         return TrainResult(Trainings(experiment, steps, folder, quiet).carry_out(), folder)

@@ -1,4 +1,4 @@
-"""The release of a table's schema: learned once a run, and its ledger says so before."""
+"""What is released before a training: the ledger says so, and a table's schema is learned."""
 
 import hashlib
 import secrets as random_bytes
@@ -38,24 +38,35 @@ def release_schema(experiment: Experiment, folder: RunFolder) -> TableSchema:
     units = train.units(experiment.unit)
     inside = np.delete(np.arange(len(units)), experiment.canaries.left_out)
     rows = [row for unit in inside for row in units[unit][: plan.rows_per_unit]]
-    identifier, when = random_bytes.token_hex(16), now()
-    for training in folder.repeats(config.repeats):  # each was trained with it, and says so
+    record_charges(experiment, folder)
+    key = new_key() if config.seed is None else key_from_seed(_seed_of(config.seed))
+    schema = learn_schema(train.rows.take(rows), experiment.opened, plan, key)
+    write_text(folder.schema, schema.to_toml(_HEAD))
+    return schema
+
+
+def record_charges(experiment: Experiment, folder: RunFolder) -> None:
+    """Writes into the ledger of each training what was or will be released before it.
+
+    Args:
+      experiment: Of `resolve`.
+      folder: Of the run.
+    """
+    when = now()
+    named = [(random_bytes.token_hex(16), charge) for charge in experiment.charges]
+    for training in folder.repeats(experiment.config.repeats):  # each was trained with it
         training.path.mkdir(mode=0o700, exist_ok=True)
         with Ledger(training.ledger) as ledger:
-            for charge in experiment.charges:
+            for identifier, charge in named:
                 ledger.append(
                     "release",
                     **charge.to_dict(),
                     schema=SCHEMA,
                     id=identifier,
                     time=when,
-                    source=train.fingerprint,
+                    source=experiment.parts.train.fingerprint,
                     private="source: who guesses the whole data can confirm the guess by a hash",
                 )
-    key = new_key() if config.seed is None else key_from_seed(_seed_of(config.seed))
-    schema = learn_schema(train.rows.take(rows), experiment.opened, plan, key)
-    write_text(folder.schema, schema.to_toml(_HEAD))
-    return schema
 
 
 def _seed_of(seed: int) -> int:

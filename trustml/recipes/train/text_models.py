@@ -1,7 +1,6 @@
 """Language models for `trustml train`: pretrained ones, and small ones trained on public text."""
 
 import dataclasses
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,20 @@ from trustml.data import Examples
 from trustml.models.tasks import Task
 from trustml.models.tasks.labels import PROBLEM_TYPES
 from trustml.models.tasks.task import LANGUAGE_MODEL
-from trustml.models.transformers.adapters import Trainable, bitfit, last_layers, lora_only, matching
-from trustml.models.transformers.layers import Lora, Options
+from trustml.models.transformers.adapters import Trainable
+from trustml.models.transformers.layers import Options
 from trustml.models.transformers.problem_types import SINGLE, problem_type_of
 from trustml.recipes.train.models import PublicData
 from trustml.recipes.train.public_text import public_text
+from trustml.recipes.train.trainable import (
+    LORA_RANK,
+    OF_ALL_LAYERS,
+    adapters_of,
+    check_trained,
+    trained_leaves,
+)
 
 MINI = {f"mini-{kind}": kind for kind in ("bert", "gpt2", "bart")}
-_OF_ALL_LAYERS = ("all", "lora", "bitfit")
-_HEAD = "^(head|pooler)/"  # always trained: it may start from random weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +45,7 @@ class TextModel:
     max_length: int = 64
     target_length: int = 64
     from_scratch: bool = False
-    lora_rank: int = 8
+    lora_rank: int = LORA_RANK
 
     def build(self, schema: Examples, public: PublicData) -> Task:
         """The task for data with the schema of `schema`.
@@ -171,26 +175,12 @@ class TextModel:
         """The trained leaves of the network of `config`; None for all."""
         from trustml.models.transformers.config import ModelConfig
 
-        last = re.fullmatch(r"last-(\d+)", self.trainable)
-        if self.trainable == "all":
-            return None
-        if self.trainable == "lora":
-            return lora_only(head=_HEAD)
-        if self.trainable == "bitfit":
-            return bitfit(head=_HEAD)
-        if last:
-            return _last_of_each(int(last[1]), ModelConfig.from_hf(config["model"]))
-        chosen, head = matching(self.trainable), matching(_HEAD)
-        return lambda name: head(name) or chosen(name)
+        sizes = ModelConfig.from_hf(config["model"])
+        return trained_leaves(self.trainable, sizes.num_layers, sizes.decoder_layers)
 
     def check_names(self, names: list[str]) -> None:
         """Refuses a pattern without any match: a typing error would train the head alone."""
-        named = self.trainable in _OF_ALL_LAYERS or re.fullmatch(r"last-\d+", self.trainable)
-        if not named and not any(map(matching(self.trainable), names)):
-            raise ValueError(
-                "must be all, lora, bitfit, last-K, or a pattern that matches the name of a "
-                f"parameter, such as {names[0]}."
-            )
+        check_trained(self.trainable, names)
 
     def describe(self) -> dict[str, Any]:
         """Name and sizes, for the report."""
@@ -244,8 +234,8 @@ def rebuilt(config: dict[str, Any], tokenizer: Path) -> Any:
 
 def _options(trainable: str, rank: int | None) -> Options:
     # Other choices name single layers, which a loop over layers has not.
-    scan = None if trainable in _OF_ALL_LAYERS else False
-    return Options(scan=scan, lora=None if rank is None else Lora(rank=rank))
+    scan = None if trainable in OF_ALL_LAYERS else False
+    return Options(scan=scan, lora=adapters_of(trainable, rank))
 
 
 def writer(model: Any) -> Any:
@@ -282,16 +272,6 @@ def _head_of(task: str) -> str:
 def _own_problem_type(task: str) -> str | None:
     """The problem type that a task needs and a checkpoint need not have."""
     return None if task == "classify" else PROBLEM_TYPES.get(task)
-
-
-def _last_of_each(count: int, config: Any) -> Trainable:
-    """The last layers of the encoder and, if there is one, of the decoder."""
-    layers, others = config.num_layers, config.decoder_layers
-    if not others:
-        return last_layers(count, layers, head=_HEAD)
-    first = last_layers(min(count, layers), layers, head=_HEAD)
-    second = last_layers(min(count, others), others, head=_HEAD)
-    return lambda name: (second if name.startswith("decoder/") else first)(name)
 
 
 def _labels_and_tags(schema: Examples) -> tuple[tuple[str, ...], tuple[str, ...]]:
