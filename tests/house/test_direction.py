@@ -141,6 +141,7 @@ def test_the_order_has_no_cycle():
         ("trustml.audit.roc", "from trustml.fairness import gaps"),
         ("trustml.fairness.gaps", "from ..audit import roc"),
         ("trustml.fairness.__init__", "from ..federated.users import user_table"),
+        ("trustml.federated.partition.label", "from trustml.fairness import gaps"),
         ("trustml.report.folder", "def late():\n    from trustml.cli import main"),
         ("trustml.verify.noise", "from trustml.cli.options import show_json"),
         ("trustml.plan.privacy_plan", "from .. import training"),

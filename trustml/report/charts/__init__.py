@@ -2,6 +2,8 @@
 
 from trustml.report.charts.axes import Axis as Axis
 from trustml.report.charts.axes import Point as Point
+from trustml.report.charts.clients import label_chart as label_chart
+from trustml.report.charts.clients import size_chart as size_chart
 from trustml.report.charts.lines import Series as Series
 from trustml.report.charts.lines import line_chart as line_chart
 from trustml.report.charts.looks import COLOURS as COLOURS
