@@ -50,14 +50,15 @@ def test_answers_are_scored_by_the_best_of_their_truths():
 
 
 def test_likelihoods_are_added_before_they_are_divided():
-    counts = SCORINGS["lm"].counts([None, None], np.array([[6.0, 3.0], [2.0, 5.0]]))
+    counts = SCORINGS["lm"].counts([None, None], np.array([[6.0, 3.0, 1.0], [2.0, 5.0, 1.0]]))
     assert SCORINGS["lm"].scores(counts)["perplexity"] == pytest.approx(math.e)
-    lost = SCORINGS["lm"].counts([None], np.array([[math.nan, 3.0]]))
+    assert SCORINGS["lm"].scores(counts)["accuracy"] == 0.25
+    lost = SCORINGS["lm"].counts([None], np.array([[math.nan, 3.0, 0.0]]))
     assert SCORINGS["lm"].scores(lost)["perplexity"] == math.exp(100)
 
 
 def test_texts_that_were_not_written_are_not_scored():
-    rows, likelihoods = [Pair("a", ("b c", "d"))], np.array([[1.0, 1.0]])
+    rows, likelihoods = [Pair("a", ("b c", "d"))], np.array([[1.0, 1.0, 0.0]])
     quick = SCORINGS["seq2seq"]
     assert math.isnan(quick.scores(quick.counts(rows, (None, likelihoods)))["rouge_l"])
     assert quick.scores(quick.counts(rows, (["d"], likelihoods)))["rouge_l"] == 1.0

@@ -5,11 +5,24 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trustml.cli import audit, data, export, flags, models, plan, predict, report, train, verify
+from trustml.cli import (
+    audit,
+    data,
+    export,
+    federate,
+    flags,
+    models,
+    plan,
+    predict,
+    report,
+    train,
+    verify,
+)
 from trustml.formatting import one_line
 
 COMMANDS = {
     "train": train,
+    "federate": federate,
     "predict": predict,
     "plan": plan,
     "data": data,

@@ -27,6 +27,7 @@ examples:
   trustml plan --auto --num-units 13084 --epsilon 3 --epochs 25 --parameters 300000
   trustml plan --auto --num-units 13084 --epsilon 3 --search 10
   trustml plan --num-units 60000 --batch 256 --steps 14040 --noise-multiplier 1.1 --delta 1e-5
+  trustml plan --num-units 727 --batch 20 --steps 100 --noise-multiplier 1 --activity rows.txt
   trustml plan --ledger runs/snips-1 runs/snips-2"""
 
 
@@ -75,6 +76,8 @@ def _show(planned: Planned) -> None:
         _show_search(search)
         print("One trial by itself:")
     print(planned.statement())
+    if planned.selections is not None:
+        _show_selections(planned)
     why = "Why" if search is None else "Why, before the search took its part of the budget"
     for reason in () if auto is None else auto.reasons:
         print(f"{why}: {reason}")
@@ -110,6 +113,24 @@ def _show_choices(auto: AutoPlan) -> None:
     ]
     head = ["batch", "steps", "noise multiplier", "noise over the run"]
     show_table("Ways to spend the compute", head, rows)
+
+
+def _show_selections(planned: Planned) -> None:
+    rows = [
+        [
+            one.selection,
+            f"{one.price.rates[-1]:.4g}",
+            _epsilon(one.price.claimed),
+            _epsilon(one.typical),
+        ]
+        for one in planned.selections or ()
+    ]
+    title = "The price of selection, with the same noise"
+    show_table(title, ["selection", "largest rate", "epsilon for all", "the median client"], rows)
+    print(
+        "Who is drawn more often is protected less, and the claim is for all. It holds if activity "
+        "is public: a rate shows it."
+    )
 
 
 def _show_search(search: Search) -> None:

@@ -118,8 +118,9 @@ def _answers(rows, predicted):
 
 
 def _likelihoods(rows, predicted):
+    """Negative log-likelihood, tokens, and tokens that the model held for the likeliest."""
     del rows
-    return np.asarray(predicted, np.float64).reshape(-1, 2)
+    return np.asarray(predicted, np.float64).reshape(-1, 3)
 
 
 def _generated(rows, predicted):
@@ -130,7 +131,8 @@ def _generated(rows, predicted):
     else:
         pairs = zip(rows, texts, strict=True)
         overlap = np.array([[rouge_l(text, row.targets)] for row, text in pairs])
-    return np.concatenate([overlap, np.ones((len(rows), 1)), _likelihoods(rows, likelihoods)], 1)
+    tokens = _likelihoods(rows, likelihoods)[:, :2]
+    return np.concatenate([overlap, np.ones((len(rows), 1)), tokens], 1)
 
 
 def _entity_values(prefix: str, sums) -> dict[str, float]:
@@ -196,9 +198,12 @@ SCORINGS: dict[str, Scoring] = {
         {"exact_match": (0, 2)},
     ),
     "lm": Scoring(
-        (_PERPLEXITY,),
+        (_PERPLEXITY, Metric("accuracy", "Accuracy of the next token", percent=True)),
         _likelihoods,
-        lambda sums: {"perplexity": _finite_perplexity(*sums)},
+        lambda sums: {
+            "perplexity": _finite_perplexity(*sums[:2]),
+            "accuracy": _ratio(sums[2], sums[1]),
+        },
         {},
     ),
     "seq2seq": Scoring(

@@ -5,6 +5,9 @@ from trustml.recipes.data import check_data as check_data
 from trustml.recipes.data import list_data as list_data
 from trustml.recipes.export.run import ExportConfig as ExportConfig
 from trustml.recipes.export.run import export_run as export_run
+from trustml.recipes.federate.config import FederateConfig as FederateConfig
+from trustml.recipes.federate.run import federate as federate
+from trustml.recipes.federate.run import resume_federation as resume_federation
 from trustml.recipes.planning import PlanConfig as PlanConfig
 from trustml.recipes.planning import plan as plan
 from trustml.recipes.predict.config import PredictConfig as PredictConfig

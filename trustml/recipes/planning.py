@@ -1,5 +1,6 @@
 """A privacy plan from a budget: by hand or by rules, for one run or for a search over settings."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from trustml.plan import (
@@ -11,6 +12,7 @@ from trustml.plan import (
     search_cost,
 )
 from trustml.plan.search import SearchCost
+from trustml.recipes.selection_price import SelectionPrice, price_selections, read_activity
 from trustml.recipes.settings import Settings, knob, settings
 from trustml.recipes.waiting import waiting
 from trustml.strict_json import finite
@@ -43,6 +45,13 @@ class PlanConfig(Settings):
     adjacency: str = knob("add-or-remove-one", "add-or-remove-one or replace-one")
     accountant: str = knob("pld", "pld or rdp")
     unit: str = knob("example", "what one unit is: utterance, user, ...")
+
+    activity: Path | None = knob(
+        None,
+        "file with the activity of each client, such as its rows, one a line: adds what drawing "
+        "clients by it would cost",
+        metavar="FILE",
+    )
 
     auto: bool = knob(False, "choose batch, steps and the rest by rules", _RULES)
     epochs: float | None = knob(
@@ -90,6 +99,7 @@ class Planned(NamedTuple):
     epsilon_by_steps: dict[int, float]  # after parts of the run; the last is the whole run
     auto: AutoPlan | None
     search: Search | None
+    selections: tuple[SelectionPrice, ...] | None = None  # where activity was given
 
     @property
     def epsilon(self) -> float:
@@ -115,6 +125,8 @@ class Planned(NamedTuple):
             document["auto"] = _auto_to_dict(self.auto)
         if self.search is not None:
             document["search"] = finite(self.search.cost._asdict())
+        if self.selections is not None:
+            document["selections"] = finite([one.to_dict() for one in self.selections])
         return document
 
 
@@ -147,7 +159,20 @@ def plan(config: PlanConfig) -> Planned:
             made, search = _search(config, made, trials)
         method = made.accounted_by(config.delta)
         by_steps = _epsilon_by_steps(made, config.delta, method)
-    return Planned(made, config.delta, method, by_steps, auto, search)
+        selections = _selections(config, made)
+    return Planned(made, config.delta, method, by_steps, auto, search, selections)
+
+
+def _selections(config: PlanConfig, made: PrivacyPlan) -> tuple[SelectionPrice, ...] | None:
+    if config.activity is None:
+        return None
+    activity = read_activity(config.activity)
+    if len(activity) != made.num_units:
+        raise ValueError(
+            f"`--activity` must hold a number for each of the {made.num_units} units, got "
+            f"{len(activity)} in {config.activity}."
+        )
+    return price_selections(made, activity, config.delta)
 
 
 def _search(config: PlanConfig, made: PrivacyPlan, trials: Trials) -> tuple[PrivacyPlan, Search]:

@@ -157,6 +157,19 @@ def knob(default: _T, help: str, group: str = "main", **how: Any) -> _T:
     return dataclasses.field(default=default, metadata={_METADATA: declared})
 
 
+def knob_of(cls: type, name: str, **how: Any) -> Any:
+    """Declares a setting as another table has it; `how` says what differs.
+
+    >>> from trustml.recipes.train.config import TrainConfig
+    >>> knob_of(TrainConfig, "text").metadata["knob"].group
+    'data'
+    """
+    (field,) = [one for one in fields_of(cls) if one.name == name]
+    return dataclasses.field(
+        default=field.default, metadata={_METADATA: field.knob._replace(**how)}
+    )
+
+
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(knob,))
 def settings(cls: type[_T]) -> type[_T]:
     """Makes a frozen dataclass of a table of knobs, with the table in its docstring."""

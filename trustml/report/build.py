@@ -23,22 +23,24 @@ def report_frame(
     *,
     name: str,
     summary: Summary,
-    plan: PrivacyPlan,
+    plan: PrivacyPlan | None,
     delta: float,
     status: Status,
     repeats: int = 1,
     budget_epsilon: float | None = None,
+    unit: str | None = None,
 ) -> Report:
     """A report of what the ledger of a run says; `dataclasses.replace` adds the rest.
 
     Args:
       name: Of the run, for the title.
       summary: Of its ledger.
-      plan: Its plan.
+      plan: Its plan; None where a federated run has none.
       delta: For every epsilon.
       status: How the run ended.
       repeats: Private trainings of the call.
       budget_epsilon: Epsilon that the run may not exceed.
+      unit: What one unit is, where no plan says it.
     """
     run = summary.run
     segments = (
@@ -50,11 +52,13 @@ def report_frame(
         status=status,
         made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=Run(name, run["id"], repeats, run["reproducible"]),
-        data=Data("unknown", plan.unit, run["source"]),
+        data=Data("unknown", plan.unit if plan else unit or "client", run["source"]),
         model={},
         training=None,
-        plan=Plan(**plan.to_dict()),
-        privacy=_privacy(plan, delta, summary, status, repeats, budget_epsilon),
+        plan=Plan(**plan.to_dict()) if plan else None,
+        privacy=_privacy(plan, delta, summary, status, repeats, budget_epsilon)
+        if plan
+        else _nothing_promised(summary, unit or "client"),
         metrics=(),
         ledger=Ledger(RunFolder(Path()).ledger.name, summary.head, tuple(segments)),
         notes=(),
@@ -101,6 +105,23 @@ def _privacy(
         statement=plan.statement(delta, steps=claimed, reproducible=reproducible, charges=charges),
         segments=len(summary.segments),
         composed_runs=repeats,
+    )
+
+
+def _nothing_promised(summary: Summary, unit: str) -> Privacy:
+    """Of a training without a plan."""
+    return Privacy(
+        epsilon=None,
+        delta=0.0,
+        budget_epsilon=None,
+        adjacency="add-or-remove-one",
+        unit=unit,
+        steps_planned=summary.run["plan"]["steps"],
+        steps_charged=summary.charged,
+        epsilon_by_steps=(),
+        statement=f"Promise: none. No plan bounds what the model tells about one {unit}.",
+        segments=len(summary.segments),
+        composed_runs=1,
     )
 
 

@@ -59,24 +59,33 @@ def model_card(
         all rows could confirm the guess.
     """
     data, privacy = report.data, report.privacy
-    claim = "none" if privacy.epsilon is None else round_up(privacy.epsilon, places=4)
+    plan = dataclasses.asdict(report.plan) if report.plan else {}
     scores = _scores(report) if utility else []
     parts = [
         f"# {report.run.name}",
-        f"A model for {_TASKS[exported.task][1]}, trained with differential privacy by trustml: "
-        f"epsilon {claim} at delta {privacy.delta}, for one {privacy.unit} of {data.name}.",
+        f"A model for {_TASKS[exported.task][1]}, {_trained(report)}",
         f"## Use\n\n```python\n{exported.usage}\n```",
         "## Data\n\n" + _data(data, fingerprint=fingerprint),
         "## What is promised\n\n" + _bullets(privacy.statement.splitlines()),
         "## Utility\n\n" + (_table(scores) if scores else "Not given."),
-        "## Plan\n\n"
-        + _bullets(f"{name}: {value}" for name, value in dataclasses.asdict(report.plan).items()),
+        "## Plan\n\n" + _bullets(f"{name}: {value}" for name, value in plan.items()),
         "## Files\n\n" + _bullets(f"`{name}`: {what}" for name, what in exported.files),
         "## Limits and assumptions\n\n" + _bullets(_limits(report, exported.task)),
     ]
     front = _front(report, exported, licence, scores)
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _trained(report: Report) -> str:
+    data, privacy = report.data, report.privacy
+    if report.plan is None:
+        return f"trained across clients by trustml, without differential privacy, on {data.name}."
+    claim = "none" if privacy.epsilon is None else round_up(privacy.epsilon, places=4)
+    return (
+        f"trained with differential privacy by trustml: epsilon {claim} at delta {privacy.delta}, "
+        f"for one {privacy.unit} of {data.name}."
+    )
 
 
 def _front(report: Report, exported: ExportedFiles, licence: str | None, scores) -> dict[str, Any]:

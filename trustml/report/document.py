@@ -8,6 +8,7 @@ import dataclasses
 from typing import Annotated, Literal
 
 from trustml.report.claim import Ledger, Plan, Privacy
+from trustml.report.federated import Federated
 from trustml.report.measured import (
     ArmLearning,
     ArmResults,
@@ -27,7 +28,8 @@ from trustml.report.measured import (
 
 SCHEMA_VERSION: Literal[3] = 3  # 3 renames: judged, evaluated; judged_on, eval_split; sides, arms
 PRIVATE = (
-    "results, attack, groups, timing, clipping, learning: computed on people's rows without noise"
+    "results, attack, groups, timing, clipping, learning, federated: computed on people's rows "
+    "without noise"
 )
 Status = Literal["complete", "stopped early", "budget spent", "unfinished"]
 
@@ -115,8 +117,8 @@ class Description(Documented):
     """For every epsilon."""
     budget_epsilon: Positive | None
     """Epsilon that the run may not exceed."""
-    plan: Plan
-    """The privacy plan."""
+    plan: Plan | None
+    """The privacy plan; null where a federated run has none."""
     data: Data
     """The data."""
     model: Settings
@@ -151,8 +153,8 @@ class Report(Documented):
     """The network: its name as `network`, and any scalars. Public."""
     training: Training | None
     """Settings of each training; null where only the ledger is known. Public."""
-    plan: Plan
-    """The privacy plan, every field. Public."""
+    plan: Plan | None
+    """The privacy plan, every field. Public. Null where a federated run has none."""
     privacy: Privacy
     """What is claimed. Public."""
     results: Arms[ArmResults] | None = None
@@ -169,6 +171,8 @@ class Report(Documented):
     """Gradient norms over the steps. Private. Null where they were not kept."""
     learning: Arms[ArmLearning] | None = None
     """Losses over the steps. Private. Null where they were not kept."""
+    federated: Annotated[Federated | None, left_out_if_none()] = None
+    """Clients, costs and both models of a federated run. Private. Absent of other runs."""
     ledger: Ledger | None = None
     """What the ledger charged. Public. Null where none was kept."""
     notes: tuple[str, ...]

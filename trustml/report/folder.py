@@ -62,6 +62,11 @@ def _of_ledger(folder: RunFolder, delta: float | None) -> Report:
     summary = summarize(read_ledger(runs[0].path))
     if not summary.segments:
         raise LedgerError(f"{runs[0].ledger} holds no step yet: there is nothing to show.")
+    if "schedule" in summary.run["plan"]:
+        raise ValueError(
+            f"`RUN` must be a finished run where it has no plan, got {folder}, which is "
+            f"unfinished. Go on with it by `trustml federate --resume {folder}`."
+        )
     if not summary.run["private_training"]:
         raise ValueError(f"`RUN` must be a private training, got {folder}, which is a baseline.")
     described = _description(folder)
@@ -101,7 +106,7 @@ def _measured(report: Report, folder: RunFolder, summary: Summary) -> Report:
     conditions = summary.segments[-1].conditions
     return dataclasses.replace(
         report,
-        clipping=clipping(history, report.plan.clip_norm),
+        clipping=clipping(history, report.plan.clip_norm) if report.plan else None,
         learning=Arms(learning(history)) if history else None,
         versions={name: value for name, value in conditions.items() if name != "program"},
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from trustml.formatting import round_down
 from trustml.report import digits, words
 from trustml.report.document import Report
+from trustml.report.federated import Federated
 
 HANDLE = "Handle this page as the data themselves."
 
@@ -40,7 +41,7 @@ def boxes_of(report: Report) -> list[Box]:
             "until this is explained."
         )
         boxes.append(Box("danger", text))
-    if report.run.seeded:
+    if report.run.seeded and report.plan is not None:
         boxes.append(Box("danger", words.SEEDED))
     if report.status != "complete":
         boxes.append(Box("warning", words.progress(report)))
@@ -57,17 +58,22 @@ def key_figures(report: Report) -> dict[str, tuple[str, str]]:
         least = round_down(bound.value)
         audit = (f"at least {least}", f"lower bound, {bound.confidence:.0%} confidence")
     claim = digits.claim_text(privacy.epsilon, "")
+    whom = {"Unit of privacy": (f"one {privacy.unit}", f"adjacency: {privacy.adjacency}")}
+    if report.plan is None and report.federated is not None:
+        whom = {"Clients": (f"{len(report.federated.sizes):,}", report.federated.partition)}
     return {
         "Claimed epsilon": (claim, f"upper bound, at delta {privacy.delta}"),
         "Audited epsilon": audit,
         report.metrics[0].label if report.metrics else "Utility": _utility(report),
-        "Unit of privacy": (f"one {privacy.unit}", f"adjacency: {privacy.adjacency}"),
+        **whom,
     }
 
 
 def _utility(report: Report) -> tuple[str, str]:
     if not report.metrics:
         return digits.NONE, "no metric was named"
+    if report.federated is not None:
+        return _across_clients(report, report.federated)
     if report.results is None:
         return digits.NONE, "not measured yet"
     metric, results = report.metrics[0], report.results
@@ -78,3 +84,12 @@ def _utility(report: Report) -> tuple[str, str]:
         for arm in (results.private, results.baseline)
     )
     return private, f"private; without privacy {baseline}"
+
+
+def _across_clients(report: Report, found: Federated) -> tuple[str, str]:
+    metric = report.metrics[0]
+    federated, central = (
+        digits.value_text(one.metrics[metric.name].value, metric.percent) if one else digits.NONE
+        for one in (found.model, found.central)
+    )
+    return federated, f"across clients; on the pooled rows {central}"

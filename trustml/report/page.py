@@ -12,7 +12,7 @@ from trustml.report.charts import to_svg
 from trustml.report.digits import claim_text
 from trustml.report.document import Report
 from trustml.report.overview import HANDLE, Box, boxes_of, facts, key_figures
-from trustml.report.sections import SECTIONS
+from trustml.report.sections import sections_of
 from trustml.report.sections.section import Block, absence
 from trustml.report.side_by_side import run_table, shared_budget, trade_offs
 
@@ -94,7 +94,7 @@ def _environment() -> "Environment":
     made.globals.update(
         style=style,
         handle=HANDLE,
-        all_sections=SECTIONS,
+        sections_of=sections_of,
         absence=absence,
         boxes_of=boxes_of,
         facts=facts,

@@ -102,6 +102,8 @@ def repeated(report: Report) -> str:
 
 def plain_words(report: Report) -> list[Topic]:
     """What is promised, to whom, against whom, what it means, and where it ends."""
+    if report.plan is None:
+        return [_promised(report), _attempted(report)]
     topics = [_promised(report), _whom(report), _against(report), _as_a_bet(report)]
     return [*topics, _attempted(report), _uncovered(report), _voided(report)]
 
@@ -134,7 +136,7 @@ def _promised(report: Report) -> Topic:
 
 def _whom(report: Report) -> Topic:
     unit = report.privacy.unit
-    among = f", of {report.plan.num_units:,} in the training data"
+    among = f", of {report.plan.num_units:,} in the training data" if report.plan else ""
     sentences = [f"Every single {unit}{among}: the promise holds for the most unusual one as well."]
     if unit in _PEOPLE:
         sentences.append(f"It covers all that one {unit} contributed, taken together.")

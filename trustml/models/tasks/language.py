@@ -168,7 +168,7 @@ def _read_likelihoods(predict: _Predictor, params, examples, quick):
     apart = -(-len(examples) // _QUICK) if quick else 1
     chunks = np.flatnonzero(encoded.row_of % apart == 0)
     likelihoods = by_length(predict.network.predict, params, encoded.take(chunks))
-    sums = np.zeros((len(examples), 2))
+    sums = np.zeros((len(examples), likelihoods.shape[1]))
     np.add.at(sums, encoded.row_of[chunks], likelihoods)
     return sums
 

@@ -246,7 +246,7 @@ def pair_targets(unit):
 
 
 def token_losses(targets: Callable) -> tuple[Callable, Callable]:
-    """The loss (a mean) and the prediction (sum and number of tokens) of a language model."""
+    """The loss (a mean) and the prediction (sum, tokens, tokens that were likeliest)."""
 
     def loss(scores, unit, params):
         ids, mask = targets(unit)
@@ -255,6 +255,7 @@ def token_losses(targets: Callable) -> tuple[Callable, Callable]:
     def predict(scores, unit, params):
         ids, mask = targets(unit)
         keep = mask.astype(jnp.float32)
-        return jnp.stack([(token_loss(scores, ids) * keep).sum(), keep.sum()])
+        right = (jnp.argmax(scores, -1) == ids).astype(jnp.float32)
+        return jnp.stack([(token_loss(scores, ids) * keep).sum(), keep.sum(), (right * keep).sum()])
 
     return loss, predict

@@ -135,8 +135,8 @@ def _answers(task: Task, params: Any, examples: Examples) -> list[FoundAnswer]:
 
 
 def _likelihoods(task: Task, params: Any, examples: Examples) -> list[Likelihood]:
-    pairs = np.asarray(task.predict(params, examples, False)).tolist()
-    return [Likelihood(-nll, int(tokens), _perplexity(nll, tokens)) for nll, tokens in pairs]
+    found = np.asarray(task.predict(params, examples, False)).tolist()
+    return [Likelihood(-nll, int(tokens), _perplexity(nll, tokens)) for nll, tokens, _ in found]
 
 
 def _perplexity(nll: float, tokens: float) -> float:

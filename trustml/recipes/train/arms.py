@@ -1,6 +1,5 @@
 """Trains, evaluates and times the private and the baseline arm of a run."""
 
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +9,8 @@ from trustml.models.finetuning import HEAD
 from trustml.recipes.train import evaluation
 from trustml.recipes.train.experiment import Experiment
 from trustml.recipes.train.folder import clean
+from trustml.recipes.train.initial_weights import initial_weights
 from trustml.recipes.train.reporting import make_report
-from trustml.recipes.train.word_models import pretraining_steps
 from trustml.report import Report, render, to_json, write_json, write_text
 from trustml.report.measured import Arms
 from trustml.training import (
@@ -19,9 +18,7 @@ from trustml.training import (
     TrainStep,
     baseline_step,
     fit,
-    load_weights,
     patience,
-    save_weights,
 )
 from trustml.training.runs import interrupts
 from trustml.training.runs.folder import RunFolder
@@ -47,7 +44,15 @@ class Trainings(NamedTuple):
         for turn, folder in enumerate(folders):
             folder.path.mkdir(mode=0o700, exist_ok=True)
             seed = None if config.seed is None else config.seed + turn
-            start = self._start(folder, seed)
+            head = self.experiment.start
+            start = initial_weights(
+                folder.start,
+                self.experiment.task,
+                self.experiment.model,
+                seed or 0,
+                quiet=self.quiet,
+                given=None if head is None else {HEAD: head.head},
+            )
             for name, step in self.steps.items():
                 label = f"{name} {turn + 1}/{config.repeats}" if config.repeats > 1 else name
                 result = self._fit(label, step, start, folder, seed)
@@ -58,7 +63,7 @@ class Trainings(NamedTuple):
         )
         write_text(files.page, render([report]))
         write_json(files.report, to_json(report))
-        clean(config, self.folder)
+        clean(self.folder, repeats=config.repeats, save_baseline=config.save_baseline)
         return report
 
     def _fit(self, label: str, step: TrainStep, start: Any, folder: RunFolder, seed) -> FitResult:
@@ -95,21 +100,6 @@ class Trainings(NamedTuple):
                 delta=experiment.delta,
                 progress=False if self.quiet else label,
             )
-
-    def _start(self, folder: RunFolder, seed: int | None) -> Any:
-        """Initial weights; a file keeps them until the end, as pretraining may take a minute."""
-        path, task = folder.start, self.experiment.task
-        if path.exists():
-            like = jax.eval_shape(lambda: task.network.init(jax.random.key(0)))
-            return load_weights(path, like)
-        pretraining = pretraining_steps(self.experiment.model)
-        if pretraining is not None and not self.quiet:
-            print(f"pretraining: {pretraining}, a minute or two", file=sys.stderr)
-        start = task.start(seed or 0)
-        if self.experiment.start is not None:
-            start = {**start, HEAD: self.experiment.start.head}
-        save_weights(path, start)
-        return start
 
     def _time(self) -> Any:
         """Times of the private step, and of a plain one with the same batch size."""

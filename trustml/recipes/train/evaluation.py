@@ -78,7 +78,7 @@ def evaluate(experiment: Experiment, objective: TrainingObjective, result: FitRe
         gradients = (scores[inside], scores[~inside])
     return ArmResult(
         result,
-        _reported(task.scoring.estimates(counts, _owners(experiment.evaluated))),
+        reported(task.scoring.estimates(counts, owners_of(experiment.evaluated))),
         task.scoring.scores(counts),
         counts,
         _pair(experiment, params, coins.members, coins.nonmembers),
@@ -103,7 +103,7 @@ def _pair(experiment: Experiment, params: Any, members: np.ndarray, others: np.n
     return _losses(experiment, params, members), _losses(experiment, params, others)
 
 
-def _owners(examples: Examples) -> np.ndarray | None:
+def owners_of(examples: Examples) -> np.ndarray | None:
     """The owner of each row; intervals resample owners, whose rows err together."""
     return None if examples.owners is None else np.array(examples.owners)
 
@@ -252,12 +252,13 @@ def _group(experiment: Experiment, rows: np.ndarray, canaries, arm: ArmResult) -
     area = None
     if min(len(members), len(others)) >= _FEWEST:
         area = Estimate(*area_under_curve(-members, -others, _CONFIDENCE))
-    owners = _owners(experiment.evaluated)
+    owners = owners_of(experiment.evaluated)
     estimates = experiment.task.scoring.estimates(
         arm.counts[rows], None if owners is None else owners[rows], resamples=300
     )
-    return ArmGroup(_reported(estimates), area)
+    return ArmGroup(reported(estimates), area)
 
 
-def _reported(estimates: dict[str, StatsEstimate]) -> dict[str, Estimate]:
+def reported(estimates: dict[str, StatsEstimate]) -> dict[str, Estimate]:
+    """Estimates as a report holds them."""
     return {name: Estimate(*estimate) for name, estimate in estimates.items()}

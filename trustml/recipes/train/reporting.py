@@ -144,7 +144,7 @@ def make_report(
         attack=attack_report(experiment, first, described.delta),
         groups=groups_report(experiment, first),
         timing=Timing(plan.expected_batch, Arms(**timing).map(lambda arm: ArmTiming(*arm))),
-        clipping=clipping(first.private.result.history, report.plan.clip_norm),
+        clipping=clipping(first.private.result.history, plan.to_dict()["clip_norm"]),
         learning=first.map(lambda arm: learning(arm.result.history)),
         notes=(*described.notes, *_notes(experiment, arms)),
         interruptions=_interruptions(arms) or None,

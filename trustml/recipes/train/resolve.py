@@ -70,7 +70,7 @@ def with_table(experiment: Experiment, table: TableSchema, *, quiet: bool = Fals
     """
     preset = resolve_preset(experiment.config)
     parts = _with_table(experiment.parts, table)
-    task = preset.model.build(parts.train, _public(experiment.config, quiet))
+    task = preset.model.build(parts.train, public_data(experiment.config, quiet))
     most = experiment.config.max_examples_per_unit or 1
     units = group_examples(task.encode(parts.train), parts.train.units(experiment.unit), most)
     made = dataclasses.replace(experiment, parts=parts, task=task, units=units)
@@ -110,7 +110,7 @@ def _without_plan(
     if not quiet:
         for decision in (*data.decisions, *data.skipped):
             print(f"data: {decision}", file=sys.stderr)
-    task = preset.model.build(parts.train, _public(config, quiet))
+    task = preset.model.build(parts.train, public_data(config, quiet))
     unit = _unit(config, parts.train)
     most = config.max_examples_per_unit or (
         1 if unit == parts.train.unit else preset.max_examples_per_unit
@@ -121,7 +121,7 @@ def _without_plan(
         canaries = sample_canaries(config, units, len(parts.train.labels))
     config = dataclasses.replace(config, audit_rows=canaries.rows, max_examples_per_unit=most)
     units = flip_labels(units, canaries)
-    _check_trainable(config, preset.model, task)
+    check_trainable(config, preset.model, task)
     num_units = len(next(iter(units.values()))) - len(canaries.left_out)
     preset = _sized(config, preset, num_units)
     return Experiment(
@@ -154,7 +154,8 @@ def _start(config: TrainConfig, preset: Preset, task: Task, unit: str) -> Starti
     return starting_head(config, task, epsilon=preset.epsilon, delta=preset.delta, unit=unit)
 
 
-def _public(config: TrainConfig, quiet: bool) -> PublicData:
+def public_data(config: TrainConfig, quiet: bool) -> PublicData:
+    """Where public text and weights are."""
     return PublicData(config.data_dir, config.download, quiet, config.feature_cache)
 
 
@@ -217,7 +218,7 @@ def _unit(config: TrainConfig, train: Examples) -> str:
     return unit
 
 
-def _check_trainable(config: TrainConfig, model: TaskModel, task: Task) -> None:
+def check_trainable(config: TrainConfig, model: TaskModel, task: Task) -> None:
     """Refuses a choice that trains nothing, or a pattern that matches nothing."""
     shapes = jax.eval_shape(task.network.init, jax.random.key(0))
     try:

@@ -1,7 +1,5 @@
 """Trains the private and the baseline arm into a run's folder, and resumes interrupted runs."""
 
-import contextlib
-import shlex
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +10,7 @@ from trustml.recipes.train.arms import Trainings
 from trustml.recipes.train.canaries import read_canaries
 from trustml.recipes.train.config import TrainConfig, check_changes
 from trustml.recipes.train.experiment import Experiment
-from trustml.recipes.train.folder import clean, make_folder, new_folder
+from trustml.recipes.train.folder import clean, make_folder, new_folder, resumable
 from trustml.recipes.train.loading import with_task
 from trustml.recipes.train.reporting import describe
 from trustml.recipes.train.resolve import resolve, with_table
@@ -81,7 +79,7 @@ lm, seq2seq, got 'translate'.
     experiment = resolve(config, rows=data, quiet=quiet)
     steps = experiment.steps
     folder = make_folder(folder, config, automatic=out is None)
-    with locked(folder), _resumable(folder):
+    with locked(folder), resumable(folder):
         if experiment.schema_plan is not None:
             schema = release_schema(experiment, RunFolder(folder))
             experiment = with_table(experiment, schema, quiet=quiet)
@@ -130,7 +128,7 @@ def resume(
     resolved = read_resolved(folder)
     config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(files.resolved))
     if files.report.exists():
-        clean(config, folder)
+        clean(folder, repeats=config.repeats, save_baseline=config.save_baseline)
         if not quiet:
             print(f"{folder} has ended: no step is left", file=sys.stderr)
         return TrainResult(read_report(folder), folder)
@@ -141,7 +139,7 @@ def resume(
     table = None if config.learn_schema is None else read_schema(files.schema)
     experiment = resolve(config, canaries=sampled, plan=plan, rows=data, table=table, quiet=quiet)
     steps = experiment.steps
-    with locked(folder), _resumable(folder):
+    with locked(folder), resumable(folder):
         if changes:  # else the next resume would change them back, and take another key
             _write_resolved(folder, {**resolved, "settings": experiment.settled.to_dict()})
         training = Trainings(experiment, steps, folder, quiet, accept_charge, resume=True)
@@ -191,23 +189,3 @@ def _write_resolved(folder: Path, resolved: dict[str, Any]) -> None:
         "`trustml train --resume` reads it."
     )
     write_text(RunFolder(folder).resolved, to_yaml(resolved, head))
-
-
-@contextlib.contextmanager
-def _resumable(folder: Path):
-    """Adds to an interrupt or a failed write how to resume the run."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_way_on(folder)) from None
-    except OSError as error:
-        raise OSError(f"{str(error).rstrip('.')}; {_way_on(folder)}") from error
-
-
-def _way_on(folder: Path) -> str:
-    files = RunFolder(folder)
-    if files.resolved.exists():
-        return f"go on with: trustml train --resume {shlex.quote(str(folder))}"
-    if files.schema.exists():
-        return f"the budget of a schema is spent: add that of {folder}, and use {files.schema}"
-    return f"start again; {folder} holds nothing of use"

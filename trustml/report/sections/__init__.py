@@ -2,11 +2,13 @@
 
 import importlib
 
+from trustml.report.document import Report
 from trustml.report.sections.section import Section
 
 _FILES = (
     "plain_words",
     "claim",
+    "federated",
     "utility",
     "membership",
     "groups",
@@ -17,3 +19,8 @@ _FILES = (
 SECTIONS: tuple[Section, ...] = tuple(
     section for name in _FILES for section in importlib.import_module(f"{__name__}.{name}").SECTIONS
 )
+
+
+def sections_of(report: Report) -> list[Section]:
+    """The sections that a report's page has."""
+    return [section for section in SECTIONS if section.applies(report)]

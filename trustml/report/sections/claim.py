@@ -7,7 +7,7 @@ from trustml.report import words
 from trustml.report.charts import Axis, Point, Series, line_chart
 from trustml.report.digits import claim_text, is_number
 from trustml.report.document import Report
-from trustml.report.sections.section import Block, Chart, Section, Table, drawn
+from trustml.report.sections.section import Block, Chart, Section, Table, drawn, has_plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,5 +74,6 @@ SECTIONS = (
         "Claimed epsilon over the steps",
         "the curve of epsilon over the steps",
         _build,
+        applies=has_plan,
     ),
 )

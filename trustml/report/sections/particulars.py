@@ -18,7 +18,7 @@ def _build(report: Report) -> list[Block]:
     return [
         Block("Limits and assumptions", report.notes, listed=True),
         *([Block("Resumed", report.interruptions, listed=True)] if report.interruptions else []),
-        Block("Seed", [seed]),
+        *([Block("Seed", [seed])] if report.plan else []),
         _ledger(report.ledger) if report.ledger else Block("Ledger", [absence(report, _LEDGER)]),
         *(Block(folded=title, table=_table(values)) for title, values in _tables(report) if values),
     ]
@@ -38,10 +38,11 @@ def _tables(report: Report) -> list[tuple[str, dict[str, Any]]]:
     document = to_json(report)
     training = document["training"] or {}
     inner = {name: value for name, value in training.items() if isinstance(value, dict)}
+    names = {"private": "federated", "baseline": "central"} if report.federated else {}
     outer = {name: value for name, value in training.items() if name not in inner}
     return [
         ("Plan", document["plan"]),
-        *((f"Training: {name}", values) for name, values in inner.items()),
+        *((f"Training: {names.get(name, name)}", values) for name, values in inner.items()),
         ("Training", outer),
         *((name.capitalize(), document[name]) for name in ("data", "model", "run", "versions")),
     ]

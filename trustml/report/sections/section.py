@@ -44,6 +44,7 @@ class Section(NamedTuple):
       subject: What is missing where there is nothing to show, as in "Not there: the ledger".
       build: From the report to the content of the template; empty where nothing is there.
       template: A file of `templates/`; the default shows blocks.
+      applies: Whether the section is for reports of this kind at all.
     """
 
     anchor: str
@@ -51,6 +52,17 @@ class Section(NamedTuple):
     subject: str
     build: Callable[[Report], Any]
     template: str = "blocks.html"
+    applies: Callable[[Report], bool] = lambda report: True
+
+
+def is_central(report: Report) -> bool:
+    """Whether a run is no federated one, whose figures stand in a section of their own."""
+    return report.federated is None
+
+
+def has_plan(report: Report) -> bool:
+    """Whether anything is promised, or could have been."""
+    return report.plan is not None
 
 
 def drawn(charts: Iterable[Chart]) -> list[Chart]:

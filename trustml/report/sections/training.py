@@ -7,7 +7,15 @@ from trustml.report.charts import Axis, Point, Row, Series, bar_chart, line_char
 from trustml.report.digits import is_number
 from trustml.report.document import Report
 from trustml.report.measured import ArmLearning, Arms, ArmTiming, Clipping, Timing
-from trustml.report.sections.section import Block, Chart, Section, Table, drawn
+from trustml.report.sections.section import (
+    Block,
+    Chart,
+    Section,
+    Table,
+    drawn,
+    has_plan,
+    is_central,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -176,7 +184,19 @@ def _learning(report: Report) -> list[Block]:
 
 
 SECTIONS = (
-    Section("timing", "Where the time went", "the time of a step and its parts", _timing),
-    Section("clipping", "Clipping", "the norms of the gradients", _clipping),
-    Section("learning", "Learning curves", "the losses over the steps", _learning),
+    Section(
+        "timing",
+        "Where the time went",
+        "the time of a step and its parts",
+        _timing,
+        applies=is_central,
+    ),
+    Section("clipping", "Clipping", "the norms of the gradients", _clipping, applies=has_plan),
+    Section(
+        "learning",
+        "Learning curves",
+        "the losses over the steps",
+        _learning,
+        applies=is_central,
+    ),
 )

@@ -7,7 +7,7 @@ from trustml.report.charts import Axis, Row, dot_chart
 from trustml.report.digits import difference, estimate_text
 from trustml.report.document import Metric, Report
 from trustml.report.measured import Estimate
-from trustml.report.sections.section import Block, Chart, Section, Table, drawn
+from trustml.report.sections.section import Block, Chart, Section, Table, drawn, is_central
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,5 +77,11 @@ def _better(metrics: Sequence[Metric]) -> str:
 
 
 SECTIONS = (
-    Section("results", "Utility against the baseline", "the utility of the models", _build),
+    Section(
+        "results",
+        "Utility against the baseline",
+        "the utility of the models",
+        _build,
+        applies=is_central,
+    ),
 )

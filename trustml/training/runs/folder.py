@@ -8,8 +8,8 @@ from pathlib import Path
 class RunFolder:
     """Paths of the files of a run. It names files and makes none.
 
-    `trustml.fit` writes the first seven; `trustml train` adds the others, and one folder of the
-    same kind for the baseline and for each of several repeats.
+    `trustml.fit` writes the first seven; `trustml train` and `trustml federate` add the others, and
+    one folder of the same kind for the baseline and for each of several repeats.
 
     >>> folder = RunFolder(Path("runs/snips-1"))
     >>> folder.baseline.ledger.as_posix()
@@ -87,6 +87,16 @@ class RunFolder:
         return self.path / "canaries.json"
 
     @property
+    def partition(self) -> Path:
+        """Which client of a federated run each row belongs to. Private where rows are natural."""
+        return self.path / "partition.json"
+
+    @property
+    def rounds(self) -> Path:
+        """Clients and examples of each federated round. Private quantities."""
+        return self.path / "rounds.jsonl"
+
+    @property
     def start(self) -> Path:
         """Weights that the training starts from, while the run lasts."""
         return self.path / "start.safetensors"
@@ -112,6 +122,12 @@ class RunFolder:
             return [self]
         return [RunFolder(self.path / f"repeat-{turn}") for turn in range(1, number + 1)]
 
+    def periods(self, number: int) -> list["RunFolder"]:
+        """One folder for each of `number` periods of a federated run; one alone takes this one."""
+        if number == 1:
+            return [self]
+        return [RunFolder(self.path / f"period-{turn}") for turn in range(1, number + 1)]
+
     def trainings(self) -> list["RunFolder"]:
         """The private trainings that are here: those of `repeats` that have a ledger."""
         if self.ledger.exists():
@@ -120,5 +136,5 @@ class RunFolder:
         return [RunFolder(path.parent) for path in sorted(ledgers)]
 
     def holds_run(self) -> bool:
-        """Whether `trustml train` began a run here."""
+        """Whether `trustml train` or `trustml federate` began a run here."""
         return self.resolved.exists() or self.report.exists()

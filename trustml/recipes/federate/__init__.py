@@ -1,0 +1,1 @@
+"""Training across clients: data, partition, algorithm, plan, evaluation and report joined."""
