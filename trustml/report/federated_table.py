@@ -8,10 +8,10 @@ from trustml.report.measured import Estimate
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 
-Table = tuple[str, list[str], list[list[str]]]
+TitledTable = tuple[str, list[str], list[list[str]]]
 
 
-def model_table(report: Report) -> Table:
+def model_table(report: Report) -> TitledTable:
     """Title, head and a row for each figure of both models; private quantities.
 
     Raises:
@@ -36,7 +36,7 @@ def model_table(report: Report) -> Table:
     return title, ["figure", "federated", "central", "gap"], rows
 
 
-def cost_table(report: Report) -> Table:
+def cost_table(report: Report) -> TitledTable:
     """Title, head and a row for each cost of the rounds.
 
     Raises:
@@ -59,7 +59,7 @@ def cost_table(report: Report) -> Table:
     return title, ["what the rounds cost", ""], rows
 
 
-def period_table(report: Report) -> Table | None:
+def period_table(report: Report) -> TitledTable | None:
     """Title, head and a row for each period; None of a run without time."""
     found = _federated(report)
     if not found.periods:

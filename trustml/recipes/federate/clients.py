@@ -148,9 +148,10 @@ def _check_unit(config: FederateConfig, train: Examples) -> None:
 
 def _features_of(encoded: Encoded) -> Any:
     """Vectors of whole rows, where the model reads such."""
-    features = encoded.arrays.get("features")
-    whole = features is not None and features.ndim == 2
-    return features if whole and len(features) == len(np.unique(encoded.row_of)) else None
+    features, row_of = encoded.arrays.get("features"), encoded.row_of
+    if features is None or features.ndim != 2 or row_of is None:
+        return None
+    return features if len(features) == len(np.unique(row_of)) else None
 
 
 def hold_out(whose: Int[np.ndarray, " row"], share: float) -> Bool[np.ndarray, " row"]:
@@ -199,10 +200,8 @@ def rows_of(train: Examples, rows: Int[np.ndarray, " chosen"]) -> Examples:
       train: Of any part.
       rows: Their places.
     """
-    if isinstance(train.rows, Table):
-        kept = train.rows.take(rows)
-    else:
-        kept = tuple(train.rows[row] for row in rows)
+    held = train.rows
+    kept: Any = held.take(rows) if isinstance(held, Table) else tuple(held[row] for row in rows)
     return dataclasses.replace(
         train, rows=kept, owner_kind=None, owners=None, group_of=None, groups=("everyone",)
     )

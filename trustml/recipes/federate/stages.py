@@ -16,6 +16,7 @@ from trustml.recipes.federate.config import CONTINUAL, FederateConfig
 
 AVAILABILITY = ("offline", "dropout", "speed", "deadline", "over_select")
 PERIODS = 5  # of the continual setting
+_ASYNCHRONOUS_SPEED = 0.5  # of devices that answer when they are done
 
 
 class Stage(NamedTuple):
@@ -156,15 +157,17 @@ def schedule_of(
         "activity": clients.counts,
         "selection": selection,
         "local_steps": -(-clients.counts // (config.batch_size or 1)) * config.local_epochs,
+        "availability": _availability(config, kind),
     }
     if kind.asynchronous:
         at_work = config.concurrency or min(2 * config.clients_per_round, len(clients))
-        spread = {} if config.speed is None else {"spread": config.speed}
-        return Asynchronous(concurrency=at_work, dropout=config.dropout, **spread, **common)
-    return Schedule(availability=_availability(config), **common)
+        return Asynchronous(concurrency=at_work, **common)
+    return Schedule(**common)
 
 
-def _availability(config: FederateConfig) -> Availability | None:
+def _availability(config: FederateConfig, kind: Kind) -> Availability | None:
     given = {name: getattr(config, name) for name in AVAILABILITY}
+    if kind.asynchronous and config.speed is None:
+        given["speed"] = _ASYNCHRONOUS_SPEED
     found = Availability(**{name: value for name, value in given.items() if value is not None})
     return None if found == Availability() else found

@@ -7,7 +7,13 @@ from trustml.report.charts import Axis, Point, Series, label_chart, line_chart, 
 from trustml.report.digits import is_number
 from trustml.report.document import Report
 from trustml.report.federated import Federated, FederatedCurve, OverClients
-from trustml.report.federated_table import cost_table, headline, model_table, period_table
+from trustml.report.federated_table import (
+    TitledTable,
+    cost_table,
+    headline,
+    model_table,
+    period_table,
+)
 from trustml.report.sections.section import Block, Chart, Section, Table, drawn
 
 if TYPE_CHECKING:
@@ -92,11 +98,10 @@ def _build(report: Report) -> list[Block]:
     found = report.federated
     if found is None:
         return []
-    _, *models = model_table(report)
-    costs, *rows = cost_table(report)
+    models, costs = model_table(report), cost_table(report)
     return [
-        Block(text=[_lead(report, found)], table=Table(*models)),
-        Block("What the rounds cost", [f"{costs[:-1]}."], table=Table(*rows)),
+        Block(text=[_lead(report, found)], table=_table(models)),
+        Block("What the rounds cost", [f"{costs[0][:-1]}."], table=_table(costs)),
         *_periods(report),
         Block("Learning curves", [_on_curves(report)], charts=_curves(report)),
         Block("The clients", [_on_clients(found)], charts=_clients(report, found)),
@@ -108,8 +113,12 @@ def _periods(report: Report) -> list[Block]:
     table = period_table(report)
     if table is None:
         return []
-    title, *rows = table
-    return [Block("Over time", [f"{title[:-1]}."], table=Table(*rows))]
+    return [Block("Over time", [f"{table[0][:-1]}."], table=_table(table))]
+
+
+def _table(titled: TitledTable) -> Table:
+    _, head, rows = titled
+    return Table(head, rows)
 
 
 def _lead(report: Report, found: Federated) -> str:
