@@ -1,5 +1,7 @@
 """The tables of a federated run, for a terminal and for the page."""
 
+from typing import NamedTuple
+
 from trustml.formatting import plural
 from trustml.report.digits import NONE, difference, estimate_text
 from trustml.report.document import Metric, Report
@@ -8,10 +10,16 @@ from trustml.report.measured import Estimate
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 
-Table = tuple[str, list[str], list[list[str]]]
+
+class TitledTable(NamedTuple):
+    """A table of a terminal, or of a page."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
 
 
-def model_table(report: Report) -> Table:
+def model_table(report: Report) -> TitledTable:
     """Title, head and a row for each figure of both models; private quantities.
 
     Raises:
@@ -33,10 +41,10 @@ def model_table(report: Report) -> Table:
         f"{data.evaluated:,} rows of the {data.eval_split} part, with 95 % intervals; over "
         f"{plural(found.client)}: {metric.label}, on rows that each kept aside. Private quantities:"
     )
-    return title, ["figure", "federated", "central", "gap"], rows
+    return TitledTable(title, ["figure", "federated", "central", "gap"], rows)
 
 
-def cost_table(report: Report) -> Table:
+def cost_table(report: Report) -> TitledTable:
     """Title, head and a row for each cost of the rounds.
 
     Raises:
@@ -56,10 +64,10 @@ def cost_table(report: Report) -> Table:
     if costs.virtual_seconds is not None:
         rows.append(["virtual time", f"{costs.virtual_seconds:,.1f}"])
     title = f"Algorithm {found.algorithm}, selection {found.selection}:"
-    return title, ["what the rounds cost", ""], rows
+    return TitledTable(title, ["what the rounds cost", ""], rows)
 
 
-def period_table(report: Report) -> Table | None:
+def period_table(report: Report) -> TitledTable | None:
     """Title, head and a row for each period; None of a run without time."""
     found = _federated(report)
     if not found.periods:
@@ -74,7 +82,8 @@ def period_table(report: Report) -> Table | None:
         for number, period in enumerate(found.periods, 1)
     ]
     held = [plural(found.client), "examples held", "rows deleted", "examples processed"]
-    return "Periods, each judged on the next:", ["period", *held, f"next: {metric.label}"], rows
+    head = ["period", *held, f"next: {metric.label}"]
+    return TitledTable("Periods, each judged on the next:", head, rows)
 
 
 def headline(report: Report) -> Metric:

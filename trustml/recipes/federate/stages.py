@@ -159,12 +159,13 @@ def schedule_of(
     }
     if kind.asynchronous:
         at_work = config.concurrency or min(2 * config.clients_per_round, len(clients))
-        spread = {} if config.speed is None else {"spread": config.speed}
-        return Asynchronous(concurrency=at_work, dropout=config.dropout, **spread, **common)
+        if config.speed is not None:
+            common["spread"] = config.speed
+        return Asynchronous(concurrency=at_work, dropout=config.dropout, **common)
     return Schedule(availability=_availability(config), **common)
 
 
-def _availability(config: FederateConfig) -> Availability | None:
+def _availability(config: FederateConfig) -> Any:
     given = {name: getattr(config, name) for name in AVAILABILITY}
     found = Availability(**{name: value for name, value in given.items() if value is not None})
     return None if found == Availability() else found

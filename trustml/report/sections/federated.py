@@ -92,11 +92,10 @@ def _build(report: Report) -> list[Block]:
     found = report.federated
     if found is None:
         return []
-    _, *models = model_table(report)
-    costs, *rows = cost_table(report)
+    models, costs = model_table(report), cost_table(report)
     return [
-        Block(text=[_lead(report, found)], table=Table(*models)),
-        Block("What the rounds cost", [f"{costs[:-1]}."], table=Table(*rows)),
+        Block(text=[_lead(report, found)], table=Table(*models[1:])),
+        Block("What the rounds cost", [f"{costs.title[:-1]}."], table=Table(*costs[1:])),
         *_periods(report),
         Block("Learning curves", [_on_curves(report)], charts=_curves(report)),
         Block("The clients", [_on_clients(found)], charts=_clients(report, found)),
@@ -108,8 +107,7 @@ def _periods(report: Report) -> list[Block]:
     table = period_table(report)
     if table is None:
         return []
-    title, *rows = table
-    return [Block("Over time", [f"{title[:-1]}."], table=Table(*rows))]
+    return [Block("Over time", [f"{table.title[:-1]}."], table=Table(*table[1:]))]
 
 
 def _lead(report: Report, found: Federated) -> str:
