@@ -181,11 +181,12 @@ def test_a_private_run_states_its_promise_for_whole_clients(tmp_path):
     assert not (tmp_path / "run" / "secret").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_moves_the_model(name):
     config = config_of(algorithm=name, clients_per_round=6, wrong=1)
     federation = resolve(config, rows=own_rows(), quiet=True)
-    step, clients = federation.step, federation.population.clients
+    step, clients = federation.step(federation.stages[0]), federation.population.clients
     start = federation.task.start(0)
     state, metrics = step.update(
         step.init(start, key=0), federation.plan.sampler(0).draw(0), clients
@@ -195,6 +196,7 @@ def test_every_algorithm_moves_the_model(name):
     assert np.isfinite(float(metrics.loss))
 
 
+@pytest.mark.slow
 def test_artificial_clients_are_those_of_the_partition_file(tmp_path):
     config = config_of(unit=None, partition="label:alpha=0.5", clients=6, baseline=False, rounds=1)
     first = federate(config, tmp_path / "a", data=own_rows(), quiet=True)
@@ -206,6 +208,7 @@ def test_artificial_clients_are_those_of_the_partition_file(tmp_path):
         federate(again, tmp_path / "c", data=own_rows(USERS - 1), quiet=True)
 
 
+@pytest.mark.slow
 def test_selection_by_activity_is_claimed_at_the_most_active(tmp_path):
     shared = {"epsilon": 8.0, "delta": 1e-3, "baseline": False, "rounds": 2}
     config = config_of(**shared, selection="proportional", public_activity=True)
@@ -217,6 +220,15 @@ def test_selection_by_activity_is_claimed_at_the_most_active(tmp_path):
     assert report.plan.noise_multiplier > uniform.noise_multiplier
     assert "by which they are drawn" in report.privacy.statement
     assert any("drawn most often" in note for note in report.notes)
+
+
+def test_rows_of_groups_stay_in_theirs():
+    config = config_of(data="synthetic", task="nlu", text=None, label=None, unit=None)
+    federation = resolve(config, quiet=True)
+    assert federation.population.kind == "user"
+    held_out = federation.population.held_out
+    assert len(held_out.group_of or ()) in (0, len(held_out))
+    assert held_out.groups == federation.parts.train.groups
 
 
 REFUSED = {
@@ -248,7 +260,7 @@ def test_bad_input_is_refused_before_anything_is_written(message, tmp_path):
     changes = REFUSED[message]
     rows = None if changes.get("data") else own_rows()
     if rows is None:
-        changes = {**changes, "unit": "user"}
+        changes = {**changes, "unit": "nobody"}
     with pytest.raises(ValueError, match=message):
         federate(config_of(**changes), tmp_path / "run", data=rows, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -261,6 +273,7 @@ def test_the_headline_of_every_task_is_quick_to_compute():
     assert federate_run.FEDERATE == "trustml federate"
 
 
+@pytest.mark.slow
 def test_devices_that_are_late_or_away_are_counted(tmp_path):
     config = config_of(
         offline=0.2, dropout=0.3, speed=1.0, deadline=1.0, over_select=1.5, baseline=False
@@ -275,6 +288,7 @@ def test_devices_that_are_late_or_away_are_counted(tmp_path):
     assert costs.bytes_down == message * (costs.answers + costs.lost)
 
 
+@pytest.mark.slow
 def test_each_period_is_judged_on_the_next(tmp_path):
     config = config_of(setting="continual", periods=3, buffer=1, rounds=4, baseline=False)
     result = federate(config, tmp_path / "run", data=own_rows(), quiet=True)

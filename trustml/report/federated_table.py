@@ -1,5 +1,7 @@
 """The tables of a federated run, for a terminal and for the page."""
 
+from typing import NamedTuple
+
 from trustml.formatting import plural
 from trustml.report.digits import NONE, difference, estimate_text
 from trustml.report.document import Metric, Report
@@ -8,7 +10,13 @@ from trustml.report.measured import Estimate
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 
-TitledTable = tuple[str, list[str], list[list[str]]]
+
+class TitledTable(NamedTuple):
+    """A table of a terminal, or of a page."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
 
 
 def model_table(report: Report) -> TitledTable:
@@ -33,7 +41,7 @@ def model_table(report: Report) -> TitledTable:
         f"{data.evaluated:,} rows of the {data.eval_split} part, with 95 % intervals; over "
         f"{plural(found.client)}: {metric.label}, on rows that each kept aside. Private quantities:"
     )
-    return title, ["figure", "federated", "central", "gap"], rows
+    return TitledTable(title, ["figure", "federated", "central", "gap"], rows)
 
 
 def cost_table(report: Report) -> TitledTable:
@@ -56,7 +64,7 @@ def cost_table(report: Report) -> TitledTable:
     if costs.virtual_seconds is not None:
         rows.append(["virtual time", f"{costs.virtual_seconds:,.1f}"])
     title = f"Algorithm {found.algorithm}, selection {found.selection}:"
-    return title, ["what the rounds cost", ""], rows
+    return TitledTable(title, ["what the rounds cost", ""], rows)
 
 
 def period_table(report: Report) -> TitledTable | None:
@@ -74,7 +82,8 @@ def period_table(report: Report) -> TitledTable | None:
         for number, period in enumerate(found.periods, 1)
     ]
     held = [plural(found.client), "examples held", "rows deleted", "examples processed"]
-    return "Periods, each judged on the next:", ["period", *held, f"next: {metric.label}"], rows
+    head = ["period", *held, f"next: {metric.label}"]
+    return TitledTable("Periods, each judged on the next:", head, rows)
 
 
 def headline(report: Report) -> Metric:

@@ -148,10 +148,10 @@ def _check_unit(config: FederateConfig, train: Examples) -> None:
 
 def _features_of(encoded: Encoded) -> Any:
     """Vectors of whole rows, where the model reads such."""
-    features, row_of = encoded.arrays.get("features"), encoded.row_of
-    if features is None or features.ndim != 2 or row_of is None:
+    features = encoded.arrays.get("features")
+    if features is None or features.ndim != 2:
         return None
-    return features if len(features) == len(np.unique(row_of)) else None
+    return features if len(features) == len(np.unique(encoded.row_of)) else None
 
 
 def hold_out(whose: Int[np.ndarray, " row"], share: float) -> Bool[np.ndarray, " row"]:
@@ -194,14 +194,15 @@ def labels_of(train: Examples) -> Int[np.ndarray, " row"] | None:
 
 
 def rows_of(train: Examples, rows: Int[np.ndarray, " chosen"]) -> Examples:
-    """Some rows, to be evaluated; nobody's, and of no group.
+    """Some rows, to be evaluated; nobody's.
 
     Args:
       train: Of any part.
       rows: Their places.
     """
-    held = train.rows
-    kept: Any = held.take(rows) if isinstance(held, Table) else tuple(held[row] for row in rows)
-    return dataclasses.replace(
-        train, rows=kept, owner_kind=None, owners=None, group_of=None, groups=("everyone",)
-    )
+    if isinstance(train.rows, Table):
+        kept: Any = train.rows.take(rows)
+    else:
+        kept = tuple(train.rows[row] for row in rows)
+    groups = train.group_of and tuple(train.group_of[row] for row in rows)
+    return dataclasses.replace(train, rows=kept, owner_kind=None, owners=None, group_of=groups)

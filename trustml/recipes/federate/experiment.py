@@ -10,6 +10,7 @@ import numpy as np
 from trustml.clipping import partition
 from trustml.data.examples import Examples, Splits
 from trustml.federated import Algorithm, FederatedStep
+from trustml.federated.rates import Price, price
 from trustml.models.tasks import Task
 from trustml.plan import PrivacyPlan
 from trustml.recipes.federate.algorithms import Choices, Kind, find_algorithm
@@ -67,6 +68,15 @@ class Federation:
     def private(self) -> bool:
         """Whether a plan bounds what clients send."""
         return isinstance(self.plan, PrivacyPlan)
+
+    @functools.cached_property
+    def price(self) -> Price | None:
+        """What selection by activity costs; None where all are drawn alike, or nothing is promised.
+
+        It takes some seconds.
+        """
+        rates = self.stages[0].rates
+        return None if rates is None else price(self.plan, rates, self.delta)
 
     @property
     def kind(self) -> Kind:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from trustml.federated.rates import price
 from trustml.formatting import round_up
 from trustml.recipes.federate.clients import NATURAL, labels_of
 from trustml.recipes.federate.evaluation import headline
@@ -100,10 +99,9 @@ def _assumed(federation: Federation) -> tuple[str, ...]:
 
 def _price(federation: Federation) -> tuple[str, ...]:
     """What selection by activity costs, in a sentence."""
-    rates = federation.stages[0].rates
-    if rates is None:
+    found, kind = federation.price, federation.population.kind
+    if found is None:
         return ()
-    found, kind = price(federation.plan, rates, federation.delta), federation.population.kind
     least = round_up(float(found.own[0]), places=3)
     return (
         f"selection {federation.config.selection}: the claim is for the {kind} that is drawn most "

@@ -8,7 +8,6 @@ from trustml.report.digits import is_number
 from trustml.report.document import Report
 from trustml.report.federated import Federated, FederatedCurve, OverClients
 from trustml.report.federated_table import (
-    TitledTable,
     cost_table,
     headline,
     model_table,
@@ -100,8 +99,8 @@ def _build(report: Report) -> list[Block]:
         return []
     models, costs = model_table(report), cost_table(report)
     return [
-        Block(text=[_lead(report, found)], table=_table(models)),
-        Block("What the rounds cost", [f"{costs[0][:-1]}."], table=_table(costs)),
+        Block(text=[_lead(report, found)], table=Table(*models[1:])),
+        Block("What the rounds cost", [f"{costs.title[:-1]}."], table=Table(*costs[1:])),
         *_periods(report),
         Block("Learning curves", [_on_curves(report)], charts=_curves(report)),
         Block("The clients", [_on_clients(found)], charts=_clients(report, found)),
@@ -113,12 +112,7 @@ def _periods(report: Report) -> list[Block]:
     table = period_table(report)
     if table is None:
         return []
-    return [Block("Over time", [f"{table[0][:-1]}."], table=_table(table))]
-
-
-def _table(titled: TitledTable) -> Table:
-    _, head, rows = titled
-    return Table(head, rows)
+    return [Block("Over time", [f"{table.title[:-1]}."], table=Table(*table[1:]))]
 
 
 def _lead(report: Report, found: Federated) -> str:
