@@ -193,6 +193,13 @@ def test_a_run_in_a_folder_goes_on_to_the_same_bits(tmp_path):
         assert calls == [1, 2, 3]
 
 
+def test_a_run_in_a_folder_wants_a_number_of_clients_at_once(tmp_path):
+    step = FederatedStep(ALGORITHM, plan(), CLIENTS)
+    with pytest.raises(ValueError, match="`clients_at_once` must be a number before a run"):
+        trustml.fit(step, START, CLIENTS, out=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def _fit(chosen, out, **options):
     step = FederatedStep(ALGORITHM, chosen, CLIENTS, clients_at_once=1)
     return trustml.fit(

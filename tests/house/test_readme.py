@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from trustml.models.pretrained.loading import from_pretrained
@@ -30,7 +33,7 @@ def test_the_loop_runs_and_is_as_short_as_promised(capsys):
 @pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_language_model_is_trained_as_shown(tmp_path):
-    _, _, code = SHORTER
+    *_, code = SHORTER
     recipe = PublicModel(
         kind="bert", vocabulary=200, features=8, layers=1, heads=2, length=16, steps=2, batch=4
     )
@@ -52,10 +55,24 @@ def test_a_language_model_is_trained_as_shown(tmp_path):
     assert len(names["result"].history) == 2
 
 
+def test_rounds_across_clients_run_as_shown(capsys):
+    code = SHORTER[2].replace("number=60", "number=2")
+    rows = {"x": np.ones((40, 2), np.float32), "y": np.zeros(40, np.float32)}
+    names = {
+        "rows": rows,
+        "client_of_row": np.arange(40) % 20,
+        "params": jnp.ones(2),
+        "loss": lambda w, row: (row["x"] @ w - row["y"]) ** 2,
+        "optax": optax,
+    }
+    exec(compile(code, "README.md", "exec"), names)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1", "2"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("TRUSTML_DATA" not in os.environ, reason="needs TRUSTML_DATA: ag_news")
 def test_a_recipe_runs_as_shown(tmp_path, monkeypatch):
-    predicting, code, _ = SHORTER
+    predicting, code, *_ = SHORTER
     small = "epsilon=3.0, steps=2, batch=64, baseline_steps=2, audit_rows=40, max_length=8"
     code = code.replace("epsilon=3.0", small).replace('"DATA"', repr(os.environ["TRUSTML_DATA"]))
     code = code.replace("trustml.recipes.run(", "result = trustml.recipes.run(")

@@ -22,6 +22,14 @@ from trustml.training.steps import loss_key
 _COINS = 0x434F494E  # "COIN" in counter word 15: neither noise nor losses meet these blocks
 
 
+class ServerState(NamedTuple):
+    """What a federated run carries beside the parameters."""
+
+    server: PyTree  # of the algorithm
+    own: PyTree  # of clients, leaves [client, ...]; None where they keep nothing
+    past: PyTree  # trained leaves of the latest rounds; None if all start from the newest
+
+
 class Shared(NamedTuple):
     """What all clients of a round are given."""
 

@@ -1,7 +1,7 @@
 """One federated round as a step of training: `trustml.fit` runs it, with ledger and resume."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from trustml.clipping import combine, partition
 from trustml.federated.algorithms.algorithm import ROWS, Algorithm, Seen
 from trustml.federated.clients import Clients
 from trustml.federated.cohort import Cohort, Rounding, gather_cohort
-from trustml.federated.execution import Answers, Coins, Execution
+from trustml.federated.execution import Answers, Coins, Execution, ServerState
 from trustml.federated.schedule import Schedule
 from trustml.federated.widths import quickest_width
 from trustml.plan import PrivacyPlan
@@ -26,14 +26,6 @@ from trustml.training.mesh import OnMesh
 from trustml.training.metrics import StepMetrics, unit_metrics
 from trustml.training.privatizer import MechanismState, privatize, whole_units
 from trustml.training.train_step import TrainState, TrainStep
-
-
-class ServerState(NamedTuple):
-    """What a federated run carries beside the parameters."""
-
-    server: PyTree  # of the algorithm
-    own: PyTree  # of clients, leaves [client, ...]; None where they keep nothing
-    past: PyTree  # trained leaves of the latest rounds; None if all start from the newest
 
 
 class FederatedStep(TrainStep):
@@ -53,7 +45,8 @@ class FederatedStep(TrainStep):
       plan: A `PrivacyPlan` whose units are clients, or a `Schedule`: who takes part without one.
       clients: All clients; `update` and `fit` are given them again.
       private: Whether answers are bounded and made noisy; by default with a `PrivacyPlan`.
-      clients_at_once: Computed side by side on a device; "auto" measures before the first round.
+      clients_at_once: Computed side by side on a device; "auto" measures before the first round,
+        which a run in a folder refuses.
       rows_at_full_weight: With a plan, a client counts min(rows / number, 1) times, within the
         bound. By default all count alike.
       rates: With a plan, each client's own probability to take part in a round, at most the
@@ -73,6 +66,8 @@ class FederatedStep(TrainStep):
       ValueError: The algorithm sends more than a plan can bound, or counts do not match.
       NotImplementedError: The plan has micro-batches, which no client is part of.
     """
+
+    measures_width = True
 
     def __init__(
         self,

@@ -49,6 +49,8 @@ class TrainStep:
       on_mesh: Where rows and state lie; None on one device.
     """
 
+    measures_width = False  # whether "auto" is measured, and may be another number next time
+
     def __init__(
         self,
         sums_with,

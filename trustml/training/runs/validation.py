@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from trustml.clipping.gradient import TUNE
+from trustml.training.checks import AUTO
 from trustml.training.runs.entries import Summary
 from trustml.training.runs.folder import RunFolder
 from trustml.training.runs.ledger import Ledger, LedgerError, read_ledger, summarize
@@ -46,8 +47,13 @@ def check_settled(step: TrainStep) -> None:
     """Refuses a step that would measure its strategy anew when the run is continued.
 
     Raises:
-      ValueError: Its strategy is "tune".
+      ValueError: Its strategy is "tune", or it measures how many clients to compute at once.
     """
+    if step.measures_width and step.physical_batch_size == AUTO:
+        raise ValueError(
+            "`clients_at_once` must be a number before a run in a folder, which could not be "
+            f"repeated otherwise, got {AUTO!r}. One is quickest on most CPUs."
+        )
     if step.strategy == TUNE:
         raise ValueError(
             "`strategy` must be settled before a run in a folder, which could not be repeated "
