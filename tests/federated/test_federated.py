@@ -354,7 +354,7 @@ def test_widths_are_measured():
     state = step.init(params(), key=0)
     for draw in step.plan.batches(seed=0):
         state, _ = step.update(state, draw, CLIENTS)
-    assert step.physical_batch_size in (1, 4)
+    assert step.physical_batch_size in (1, 4, 5)  # of five clients
     assert int(state.step) == 2
 
 

@@ -148,10 +148,7 @@ class FederatedStep(TrainStep):
             rounding=self._rounding,
             devices=self._shards,
         )
-        if self.on_mesh is None:
-            placed = jax.tree.map(jnp.asarray, cohort)
-        else:
-            placed = jax.device_put(cohort, self.on_mesh.rows)
+        placed = jax.device_put(cohort, None if self.on_mesh is None else self.on_mesh.rows)
         return Batch(draw, placed, placed.group, self._shards)
 
     def _weights(self, clients: Clients, places, draw: Draw) -> Float[np.ndarray, " client"]:
