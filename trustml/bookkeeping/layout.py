@@ -57,6 +57,7 @@ def in_loops(function):
     They are found in calls, loops, branches and what is rematerialised. Gradients have convolutions
     of their own: take them first.
 
+    >>> import jax.numpy as jnp
     >>> step = in_loops(jax.grad(lambda kernel, image: jnp.convolve(image, kernel).sum()))
     >>> step(jnp.ones(2), jnp.arange(3.0)).tolist()
     [3.0, 3.0]

@@ -33,7 +33,7 @@ class Schedule:
 
     >>> schedule = Schedule(steps=2, clients_per_round=2, activity=np.array([3, 1, 5]))
     >>> [draw.indices.tolist() for draw in schedule.batches(seed=0)]
-    [[0, 1], [0, 2]]
+    [[0, 1], [0, 1]]
 
     Args:
       steps: Rounds.
