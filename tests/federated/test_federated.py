@@ -12,6 +12,7 @@ from trustml.federated import (
     Clients,
     FederatedStep,
     Schedule,
+    Selection,
     fedadam,
     fedavg,
     fedbuff,
@@ -19,6 +20,7 @@ from trustml.federated import (
     krum,
     median,
     mimelite,
+    parse_selection,
     qfedavg,
     robust,
     rounds,
@@ -255,6 +257,20 @@ def test_virtual_time_is_repeatable_and_late_answers_are_late():
     assert sum(draw.lost for draw in draws) > 5  # a fifth drops out
 
 
+def test_asynchronous_devices_are_chosen_by_their_activity():
+    activity = np.repeat([1, 100], 30)
+    schedule = Asynchronous(
+        steps=100,
+        clients_per_round=5,
+        concurrency=5,
+        activity=activity,
+        local_steps=np.ones(60, int),
+        selection=parse_selection("proportional"),
+    )
+    found = np.concatenate([draw.indices for draw in schedule.batches(seed=0)])
+    assert (activity[found] == 100).mean() > 0.95
+
+
 def central(start, epochs, rounds):
     """Plain SGD over all rows in one compiled loop: no client, no delta."""
     rows = CLIENTS.rows
@@ -480,6 +496,38 @@ def _rounds(**options):
         (lambda: Clients.from_arrays(np.zeros(2), np.array([0, -1])), "got -1 in row 1"),
         (lambda: Clients.from_arrays(np.zeros(2), np.zeros(3, int)), "must have 3 rows"),
         (lambda: Clients.from_arrays(np.zeros(0), np.zeros(0, int)), "must be a vector of int"),
+        (
+            lambda: next(
+                rounds(
+                    scaffold(loss, 0.1),
+                    CLIENTS,
+                    params(),
+                    number=1,
+                    clients_per_round=2,
+                    selection=Selection("proportional", replacement=True),
+                )
+            ),
+            "`selection` must be neither unbiased nor with replacement for an algorithm",
+        ),
+        (
+            lambda: Schedule(
+                steps=1,
+                clients_per_round=2,
+                activity=CLIENTS.counts,
+                selection=Selection("uniform", unbiased=True),
+                availability=Availability(dropout=0.5),
+            ),
+            "`selection` must not be unbiased where `availability`",
+        ),
+        (
+            lambda: FederatedStep(
+                averaging(),
+                Asynchronous(steps=1, clients_per_round=2, concurrency=3, activity=CLIENTS.counts),
+                CLIENTS,
+            ),
+            "`algorithm` must be that of `fedbuff`",
+        ),
+        (lambda: robust(scaffold(loss, 0.1), median()), "must keep no state at the clients"),
         (lambda: fedbuff(scaffold(loss, 0.1)), "must send changes of the parameters"),
         (lambda: trimmed_mean(0.5), "`part` must be at least 0 and below 0.5, got 0.5"),
         (lambda: qfedavg(loss, SGD, fairness=-1.0, lipschitz=1.0), "`fairness` must not be neg"),

@@ -1,5 +1,6 @@
 """Rounds under a plan: the bounded sum plus the plan's noise, and never a round more."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -21,9 +22,11 @@ from trustml.federated import (
     fedavg,
     fedper,
     locally_private,
+    median,
     rounds,
     scaffold,
 )
+from trustml.federated.selection import proportional
 from trustml.noise import key_from_seed
 from trustml.sampling import Draw
 
@@ -263,6 +266,50 @@ def test_devices_share_the_clients_of_a_round():
         assert found[f"client {client} 1"] == found[f"client {client} 4"]
 
 
+def test_rounds_with_a_plan_are_secret_unless_a_seed_is_given():
+    chosen = plan(steps=1)
+    first, second = (
+        next(rounds(ALGORITHM, CLIENTS, START, plan=chosen, clients_at_once=1)) for _ in range(2)
+    )
+    assert (np.asarray(first.params) != np.asarray(second.params)).all()
+
+
+def test_who_is_left_out_is_not_computed():
+    """A step of 1,000 drawn clients of whom few stay costs what few clients cost."""
+    traces = []
+
+    def loud(w, row):
+        jax.debug.callback(lambda: traces.append(1))
+        return loss(w, row)
+
+    many = Clients.from_arrays(np.tile(ROWS, (8, 1)), np.arange(144))
+    rates = np.where(np.arange(144) % 36 == 0, 1.0, 0.0)
+    chosen = plan(num_units=144, sample_rate=1.0, noise_multiplier=0.0)
+    algorithm = fedavg(loud, optax.sgd(0.3), batch_size=1)
+    step = FederatedStep(algorithm, chosen, many, rates=rates, clients_at_once=1)
+    draw = next(chosen.batches(seed=0))
+    _, metrics = step.update(step.init(START, key=0), draw, many)
+    jax.effects_barrier()
+    assert int(metrics.batch_size) == 4
+    assert len(traces) <= 12
+
+
+def test_the_program_knows_how_cohorts_are_made():
+    schedule = Schedule(steps=1, clients_per_round=3, activity=CLIENTS.counts)
+    found = set()
+    for chosen, how in (
+        (schedule, {}),
+        (schedule, {"seed": 1}),
+        (plan(), {}),
+        (plan(), {"rows_at_full_weight": 3}),
+        (plan(), {"rates": np.full(USERS, 0.2)}),
+        (plan(), {"rates": np.full(USERS, 0.3)}),
+    ):
+        step = FederatedStep(ALGORITHM, chosen, CLIENTS, clients_at_once=1, **how)
+        found.add(step.program(step.init(START, key=0), CLIENTS))
+    assert len(found) == 6
+
+
 def test_noise_of_the_clients_own_hides_twice_the_bound():
     many = Clients.from_arrays(np.ones((400, 1), np.float32) * 5, np.arange(400))
     epsilon, rounds_of_all = 4.0, 3
@@ -311,6 +358,16 @@ def test_the_analytic_curve_agrees_with_that_of_privacy_losses():
         (
             lambda: FederatedStep(ALGORITHM, plan(), CLIENTS, rates=np.full(6, 0.9)),
             "the plan covers no client that takes part more often",
+        ),
+        (
+            lambda: next(rounds(ALGORITHM, CLIENTS, START, plan=plan(), selection=proportional())),
+            "`selection` must be None with a plan, got proportional",
+        ),
+        (
+            lambda: FederatedStep(
+                dataclasses.replace(ALGORITHM, combine=median()), plan(), CLIENTS
+            ),
+            "`algorithm` must send the change of the parameters alone",
         ),
         (
             lambda: next(rounds(ALGORITHM, CLIENTS, START, plan=plan(), number=3)),

@@ -48,6 +48,11 @@ class Asynchronous(Schedule):
     def __post_init__(self):
         if not (self.events is not None or self.concurrency >= 1):
             raise ValueError(f"`concurrency` must be at least 1, got {self.concurrency!r}.")
+        if self.selection.unbiased or self.selection.replacement:
+            raise ValueError(
+                "`selection` must be neither unbiased nor with replacement for devices that "
+                f"answer when they are done, got {self.selection}."
+            )
         super().__post_init__()
 
     @property
@@ -118,33 +123,24 @@ def _timeline(schedule: Asynchronous, secret: bytes):
 
 
 class _Waiting:
-    """The devices that start one after another, chosen some at a time."""
+    """The devices that start one after another, each chosen among those that are free."""
 
     def __init__(self, schedule: Asynchronous, secret: bytes):
-        self._schedule, self._secret = schedule, secret
-        self._turn = 0
-        self._queue: list[int] = []
+        self._schedule, self._secret, self._turn = schedule, secret, 0
 
     def next(self, busy: set[int]) -> int:
-        for place, client in enumerate(self._queue):
-            if client not in busy:
-                return self._queue.pop(place)
         schedule = self._schedule
-        weights = schedule.selection.weights(schedule.activity)
         free = np.ones(schedule.num_units, bool)
         free[list(busy)] = False
-        number = min(64, int(np.count_nonzero(weights * free)))
-        if not number:  # all that may be chosen are at work: one of them takes a second task
-            free[:], number = True, 1
+        if not (schedule.selection.weights(schedule.activity) * free).any():
+            free[:] = True  # all that may be chosen are at work: one takes a second task
         chosen = choose(
             schedule.selection,
             schedule.activity,
-            number,
+            1,
             seed=self._secret,
             round=self._turn,
             available=free,
         )
-        order = stream(self._secret, self._turn, "order").permutation(len(chosen.places))
         self._turn += 1
-        self._queue = [int(client) for client in chosen.places[order]]
-        return self._queue.pop(0)
+        return int(chosen.places[0])

@@ -64,8 +64,8 @@ class Coins(NamedTuple):
       coin of its own in every round, by the secret key, whoever else was drawn. So a plan's
       statement at that largest rate holds for all, and a client's own epsilon is that of its own
       rate; see `trustml.federated.rates.price`. Rates must be public and fixed before: they show
-      the activity of every client, which must be public or capped at a public number. If a client's
-      data decide its rate, seeing who takes part is seeing the data, and nothing is claimed.
+      the activity of every client, which must be public. If a client's data decide its rate or that
+      of others, seeing who takes part is seeing the data, and nothing is claimed.
     """
 
     largest: UInt32[np.ndarray, " client"]  # the largest word that keeps it

@@ -34,8 +34,8 @@ def inclusion_rates(
 
     Args:
       selection: The weights.
-      activity: One number per client, at least 0. Public, or capped at a public number: the rates
-        show it.
+      activity: One number per client, at least 0. Public: the rates show it, and each rests on
+        the activity of all.
       expected: Clients a round on average.
 
     Raises:

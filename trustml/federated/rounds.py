@@ -36,7 +36,7 @@ def rounds(
     clients_per_round: int | None = None,
     selection: Selection | None = None,
     plan: PrivacyPlan | None = None,
-    seed: int | None = 0,
+    seed: int | None = None,
     **options: Any,
 ) -> Iterator[Round]:
     """Trains across clients, one round at a time.
@@ -55,10 +55,11 @@ def rounds(
       params: Where they start.
       number: Rounds; with a plan, its steps.
       clients_per_round: Without a plan: how many take part, 10 by default.
-      selection: How likely each is drawn; by default all are as likely.
+      selection: Without a plan: how likely each is drawn; by default all are as likely. With one,
+        `rates` of `FederatedStep` say so.
       plan: Bounds, noise and sampling, whose units are clients.
-      seed: Of all that is random. With a plan, None takes secret randomness, and an integer voids
-        the promise against whoever guesses it.
+      seed: Of all that is random; None takes fresh randomness. With a plan, an integer voids the
+        promise against whoever guesses it.
       options: Of `FederatedStep`.
 
     Yields:
@@ -71,6 +72,11 @@ def rounds(
         raise ValueError(
             "`number` and `clients_per_round` must be None with a plan, which holds both, got "
             f"{number!r} and {clients_per_round!r}."
+        )
+    if plan is not None and selection is not None:
+        raise ValueError(
+            f"`selection` must be None with a plan, got {selection}: give `rates`, such as "
+            "`inclusion_rates` makes them, and a plan of the largest."
         )
     if plan is None:
         schedule: Any = Schedule(

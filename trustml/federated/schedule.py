@@ -65,6 +65,11 @@ class Schedule:
                 f"`clients_per_round` must be at most the {self.num_units} clients, got "
                 f"{self.clients_per_round}."
             )
+        if self.unbiased and self.availability is not None:
+            raise ValueError(
+                "`selection` must not be unbiased where `availability` decides who answers: those "
+                "who do are no sample with known probabilities."
+            )
         self.sampler(0).draw(0)  # says at once what cannot be chosen
 
     @property
@@ -80,10 +85,15 @@ class Schedule:
     @property
     def capacity(self) -> int:
         """Length of every draw."""
+        return min(self._asked, self.num_units)
+
+    @property
+    def _asked(self) -> int:
+        """Clients that a round draws; with replacement some may be one."""
         wanted = self.clients_per_round
         if self.availability is not None:
             wanted = math.ceil(wanted * self.availability.over_select)
-        return min(wanted, self.num_units)
+        return wanted if self.selection.replacement else min(wanted, self.num_units)
 
     @property
     def unbiased(self) -> bool:
@@ -98,7 +108,9 @@ class Schedule:
 
     def to_dict(self) -> dict[str, Any]:
         """The schedule as the ledger's first line holds it."""
-        activity = np.ascontiguousarray(self.activity, np.int64)
+        told = [np.asarray(self.activity, float)]
+        if self.local_steps is not None:
+            told.append(np.asarray(self.local_steps, float))
         return {
             "schedule": type(self).__name__,
             "steps": self.steps,
@@ -108,7 +120,7 @@ class Schedule:
             "replacement": self.selection.replacement,
             "unbiased": self.unbiased,
             "availability": None if self.availability is None else str(self.availability),
-            "activity": hashlib.sha256(activity.tobytes()).hexdigest()[:16],
+            "activity": hashlib.sha256(np.stack(told).tobytes()).hexdigest()[:16],
         }
 
     def sampler(self, seed: int | bytes | None = None) -> "_Sampler":
@@ -125,11 +137,10 @@ class Schedule:
         available = None
         if self.availability is not None:
             available = self.availability.available(secret, round, self.num_units)
-        number = self.capacity
         chosen = choose(
             self.selection,
             self.activity,
-            number,
+            self._asked,
             seed=secret,
             round=round,
             available=available,

@@ -1,6 +1,7 @@
 """One federated round as a step of training: `trustml.fit` runs it, with ledger and resume."""
 
 import functools
+import hashlib
 from typing import Any
 
 import jax
@@ -50,7 +51,7 @@ class FederatedStep(TrainStep):
       rows_at_full_weight: With a plan, a client counts min(rows / number, 1) times, within the
         bound. By default all count alike.
       rates: With a plan, each client's own probability to take part in a round, at most the
-        plan's `sample_rate`. They must be public: from activity that is, or that is capped.
+        plan's `sample_rate`. They must be public, as the activity they are made of.
       mesh: Devices that share the clients of a round.
       seed: Of the order of rows.
 
@@ -84,7 +85,9 @@ class FederatedStep(TrainStep):
     ):
         private = isinstance(plan, PrivacyPlan) if private is None else private
         if private:
-            _check_private(algorithm, plan)
+            _check_private(algorithm, plan, rates)
+        else:
+            _check_schedule(algorithm, plan)
         if plan.num_units != len(clients):
             raise ValueError(
                 f"`plan` must be of {len(clients)} clients, as `clients` holds, got one of "
@@ -168,6 +171,13 @@ class FederatedStep(TrainStep):
         """Whether weights stand as they are, whoever answers with numbers that are not finite."""
         return self.algorithm.stale is not None or getattr(self.plan, "unbiased", False)
 
+    def program(self, state: TrainState, units: PyTree) -> str:
+        """SHA-256 of the program, and of what makes a cohort before it; see `TrainStep.program`."""
+        coins = b"" if self._coins is None else self._coins.largest.tobytes()
+        rates = hashlib.sha256(coins).hexdigest()
+        told = f"{self._rounding} {self._full} {rates} {super().program(state, units)}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
     def lower(self, state: TrainState, units: PyTree) -> Any:
         """The program of the smallest cohort; see `TrainStep.lower`."""
         nobody = Draw(0, *(np.full(self.plan.capacity, -1, np.int32) for _ in range(2)))
@@ -191,17 +201,22 @@ class FederatedStep(TrainStep):
     def _round(self, width: int, state: TrainState, cohort: Cohort, group):
         held: ServerState = state.opt_state
         if self._coins is not None:
-            kept = self._coins.kept(state, cohort.work.place)
-            group = jnp.where(kept, group, -1)
-            steps = jnp.where(kept, cohort.work.steps, 0)
-            cohort = cohort._replace(work=cohort.work._replace(steps=steps))
+            kept = self._coins.kept(state, cohort.work.place) & (group >= 0)
+            # Those who stay come first, in their order: the others are not computed.
+            order = jnp.argsort(~kept, axis=1, stable=True)
+            work = jax.tree.map(lambda leaf: jnp.take_along_axis(leaf, order, 1), cohort.work)
+            cohort = cohort._replace(work=work)
+            group = jnp.where(jnp.take_along_axis(kept, order, 1), 0, -1)
         clip = state.mechanism.clip if state.mechanism is not None else None
         found = self._execution.answers(width, state, cohort, group, clip)
         flat, weights = group.reshape(-1), cohort.work.weight.reshape(-1)
         taken = found.taken(flat)
         own = _put(held.own, cohort.work.place.reshape(-1), found.own, taken)
         mean, mechanism = self._mean(state, found, flat, weights)
-        trained, server = self._moved(state, mean, jnp.sum(taken, dtype=jnp.float32))
+        answered = jnp.sum(taken, dtype=jnp.float32)
+        if self.private:  # whether anybody answered, and how many, is not to be seen
+            answered = jnp.float32(self._divisor)
+        trained, server = self._moved(state, mean, answered)
         past = self._with_newest(held.past, trained, state.step)
         params = combine(trained, partition(state.params, self._trainable)[1])
         after = TrainState(
@@ -231,7 +246,7 @@ class FederatedStep(TrainStep):
         """Trained leaves and server state after the round."""
         stays = (partition(state.params, self._trainable)[0], state.opt_state.server)
         moved = self.algorithm.apply(*stays, mean, Seen(answered, len(self.clients)))
-        if self.private:  # whether anybody answered is not to be seen
+        if self.private:
             return moved
         return jax.tree.map(lambda new, old: jnp.where(answered > 0, new, old), moved, stays)
 
@@ -249,10 +264,25 @@ class FederatedStep(TrainStep):
         return unit_metrics(info, group)
 
 
-def _check_private(algorithm: Algorithm, plan: Any) -> None:
+def _check_schedule(algorithm: Algorithm, plan: Any) -> None:
+    """Refuses draws that the algorithm's mean does not follow."""
+    selection = getattr(plan, "selection", None)
+    drawn_evenly = selection is None or not (selection.unbiased or selection.replacement)
+    if not drawn_evenly and not algorithm.bounded:
+        raise ValueError(
+            "`selection` must be neither unbiased nor with replacement for an algorithm that "
+            "sends or combines more than changes of the parameters."
+        )
+    if getattr(plan, "most_late", 0) and algorithm.stale is None:
+        raise ValueError(
+            "`algorithm` must be that of `fedbuff` where devices answer when they are done."
+        )
+
+
+def _check_private(algorithm: Algorithm, plan: Any, rates: Any) -> None:
     if not isinstance(plan, PrivacyPlan):
         raise ValueError(f"`plan` must be a `PrivacyPlan`, got {type(plan).__name__}.")
-    if not algorithm.bounded:
+    if not algorithm.bounded or algorithm.combine is not None or algorithm.stale is not None:
         raise ValueError(
             "`algorithm` must send the change of the parameters alone where a plan bounds it, such "
             "as `fedavg(loss_fn, client)`; got one that sends or combines more."
@@ -261,6 +291,11 @@ def _check_private(algorithm: Algorithm, plan: Any) -> None:
         raise ValueError(
             "`algorithm` must keep no state at the clients where a plan is to cover what is "
             "trained, got one that does."
+        )
+    if rates is not None and plan.clip_quantile is not None:
+        raise NotImplementedError(
+            "`rates` must be None where the plan's bounds adapt: their quantile is of as many "
+            "clients as the plan expects."
         )
     if plan.num_microbatches:
         raise NotImplementedError(

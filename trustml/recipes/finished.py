@@ -72,6 +72,11 @@ def finished_run(run: Path, repeat: int = 1) -> FinishedRun:
       ValueError: The run has not ended, is damaged, or its weights are not those it ended with.
     """
     report, folder = read_report(run), RunFolder(run)
+    if folder.periods(2)[0].ledger.exists():
+        raise ValueError(
+            f"`RUN` must be one training, got {run}, which trained period after period: its "
+            "weights have no ledger of their own."
+        )
     training = _training(folder, repeat, report)
     _check_weights(training)
     if not folder.resolved.exists():

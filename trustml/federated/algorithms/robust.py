@@ -25,6 +25,11 @@ def robust(algorithm: Algorithm, combine: Callable) -> Algorithm:
     """
     if algorithm.stale is not None:
         raise ValueError("`algorithm` must wait for a round's answers, got an asynchronous one.")
+    if algorithm.keep is not None:
+        raise ValueError(
+            "`algorithm` must keep no state at the clients, which only a mean keeps true to the "
+            "server's, got one that does."
+        )
     return dataclasses.replace(algorithm, combine=combine, bounded=False, weights="clients")
 
 
@@ -86,7 +91,7 @@ def krum(wrong: int, *, keep: int = 1) -> Callable:
     1.0
 
     Args:
-      wrong: Clients that may be wrong; a round must have at least `wrong` + 3 answers.
+      wrong: Clients that may be wrong; a round must have at least twice as many and 3 answers.
       keep: Answers whose mean is taken.
 
     Raises:

@@ -30,9 +30,26 @@ def check_settings(config: FederateConfig) -> tuple[Kind, Selection]:
         value = getattr(config, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise ValueError(f"`--{_dashed(name)}` must be positive, got {value!r}.")
+    _check_draws(config, kind)
     _check_availability(config, kind)
     _check_privacy(config, kind)
     return kind, selection
+
+
+def _check_draws(config: FederateConfig, kind: Kind) -> None:
+    """Refuses draws that the algorithm's mean does not follow, and rounds too small for it."""
+    for name in ("replacement", "unbiased"):
+        if getattr(config, name) and not kind.private:
+            raise ValueError(
+                f"`--{name}` must go with an algorithm whose clients send the change of the "
+                f"parameters alone, such as fedavg or fedadam, got {config.algorithm}."
+            )
+    needed = 2 * config.wrong + 3
+    if config.algorithm == "krum" and config.clients_per_round < needed:
+        raise ValueError(
+            f"`--clients-per-round` must be at least {needed} where `--wrong` is {config.wrong}, "
+            f"got {config.clients_per_round}."
+        )
 
 
 def _check_privacy(config: FederateConfig, kind: Kind) -> None:
@@ -70,6 +87,11 @@ def _check_availability(config: FederateConfig, kind: Kind) -> None:
         raise ValueError(
             f"`--{_dashed(changed[0])}` cannot go with `--epsilon`: the plan's sampling is that of "
             "clients who all answer."
+        )
+    if config.unbiased and changed:
+        raise ValueError(
+            f"`--{_dashed(changed[0])}` cannot go with `--unbiased`: those who answer are no "
+            "sample with known probabilities."
         )
     others = [name for name in changed if name not in ("dropout", "speed")]
     if kind.asynchronous and others:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from typing import Any
 
 import jax
@@ -88,15 +89,15 @@ class Federation:
         """The algorithm with the loss of the task."""
         return self.kind.make(self.task.network.loss, self.choices)
 
-    def step(self, stage: Stage) -> FederatedStep:
-        """One round of a stage."""
+    def step(self, stage: Stage, number: int = 0) -> FederatedStep:
+        """One round of a stage, the `number`-th from 0."""
         return FederatedStep(
             self.algorithm,
             stage.plan,
             stage.clients,
             clients_at_once=self.config.clients_at_once,
             rates=stage.rates,
-            seed=self.config.seed or 0,
+            seed=seed_of(self.config.seed or 0, number),
         )
 
     def settled(self) -> "Federation":
@@ -159,3 +160,11 @@ class Federation:
         return sum(
             leaf.size for leaf in jax.tree.leaves(partition(shapes, self.choices.trainable)[0])
         )
+
+
+def seed_of(seed: int, stage: int) -> int:
+    """The seed of a stage: no two choose the same clients, and the first has the run's own."""
+    if stage == 0:
+        return seed
+    told = f"trustml stage, version 1\x00{seed} {stage}".encode()
+    return int.from_bytes(hashlib.sha256(told).digest()[:6], "big")

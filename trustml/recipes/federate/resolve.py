@@ -76,7 +76,7 @@ def resolve(
         stages = make_stages(config, parts.train, population, periods, selection, kind)
     else:
         stages = (_private_stage(config, population, suited, delta, selection, plan),)
-    return Federation(
+    found = Federation(
         config=config,
         model=preset.model,
         central=preset.baseline,
@@ -91,6 +91,8 @@ def resolve(
         stages=stages,
         delta=delta,
     )
+    _ = found.algorithm  # says at once which of its numbers it does not take
+    return found
 
 
 def _loaded(training: TrainConfig, rows: Any, *, quiet: bool) -> OwnData:

@@ -15,7 +15,7 @@ from trustml.recipes.federate.evaluation import (
     score_on,
     scores_along_the_way,
 )
-from trustml.recipes.federate.experiment import Federation
+from trustml.recipes.federate.experiment import Federation, seed_of
 from trustml.recipes.federate.measured import Measured, StageRun
 from trustml.recipes.federate.reporting import describe, make_report
 from trustml.recipes.federate.resolve import resolve
@@ -182,7 +182,7 @@ class _Run(NamedTuple):
         folders = files.periods(len(federation.stages))
         for number, (stage, folder) in enumerate(zip(federation.stages, folders, strict=True), 1):
             label = "federated" if len(folders) == 1 else f"period {number}/{len(folders)}"
-            runs.append(self._stage(label, stage, start, folder))
+            runs.append(self._stage(label, stage, start, folder, number - 1))
             start = runs[-1].result.params
         visits = sum(one.examples for run in runs for one in run.costs)
         trained = evaluate(federation, runs[-1].result, visits)
@@ -190,13 +190,16 @@ class _Run(NamedTuple):
             save_weights(files.weights, start)
         return Measured(tuple(runs), trained, self._central(visits))
 
-    def _stage(self, label: str, stage: Stage, start: Any, folder: RunFolder) -> StageRun:
-        federation = self.federation
+    def _stage(
+        self, label: str, stage: Stage, start: Any, folder: RunFolder, number: int
+    ) -> StageRun:
+        federation, seed = self.federation, self.federation.config.seed
         folder.path.mkdir(mode=0o700, exist_ok=True)
         visits = stage.clients.counts * federation.config.local_epochs
         with RoundsLog(folder.rounds, visits, stage.stays) as log:
-            step = federation.step(stage)
-            result = self._fit(label, step, start, stage.clients, folder, callbacks=[log])
+            step = federation.step(stage, number)
+            seed = None if seed is None else seed_of(seed, number)
+            result = self._fit(label, step, start, stage.clients, folder, [log], seed)
             costs = log.costs(int(np.asarray(result.state.step)))
         return StageRun(result, tuple(costs), score_on(federation, result.params, stage.next))
 
@@ -206,7 +209,8 @@ class _Run(NamedTuple):
             return None
         step = federation.central_step(max(visits, 1))
         rows = federation.population.clients.rows
-        result = self._fit("central", step, self._start(), rows, files.baseline)
+        seed = federation.config.seed
+        result = self._fit("central", step, self._start(), rows, files.baseline, (), seed)
         seen = sum(entry["batch_size"] for entry in result.history if "batch_size" in entry)
         return evaluate(federation, result, int(seen))
 
@@ -215,7 +219,9 @@ class _Run(NamedTuple):
         seed = federation.config.seed or 0
         return initial_weights(path, federation.task, federation.model, seed, quiet=self.quiet)
 
-    def _fit(self, label, step, start, train, folder: RunFolder, callbacks=()) -> FitResult:
+    def _fit(
+        self, label, step, start, train, folder: RunFolder, callbacks: Any, seed: int | None
+    ) -> FitResult:
         federation, config = self.federation, self.federation.config
         every = config.evaluate_every if callbacks else None  # of rounds, not of central steps
         with interrupts.after_a_step() as asked:
@@ -233,7 +239,7 @@ class _Run(NamedTuple):
                 source=federation.parts.train.fingerprint,
                 checkpoint_every=config.checkpoint_every,
                 keep=True,
-                seed=config.seed,
+                seed=seed,
                 delta=federation.delta,
                 progress=False if self.quiet else label,
             )

@@ -11,7 +11,7 @@ from trustml.federated import Asynchronous, Clients, Schedule, Selection
 from trustml.federated.availability import Availability
 from trustml.federated.periods import Periods, split_periods
 from trustml.recipes.federate.algorithms import Kind
-from trustml.recipes.federate.clients import Population, rows_of
+from trustml.recipes.federate.clients import Population, hold_out, rows_of
 from trustml.recipes.federate.config import CONTINUAL, FederateConfig
 
 AVAILABILITY = ("offline", "dropout", "speed", "deadline", "over_select")
@@ -65,9 +65,10 @@ def make_periods(config: FederateConfig, population: Population) -> Periods | No
     if number is None:
         return None
     whose = population.partition.client_of_row
+    whose = np.where(hold_out(whose, config.held_out), -1, whose)  # nobody trains on these
     return Periods(
         setting=config.setting,
-        period_of_row=split_periods(whose, number),
+        period_of_row=split_periods(population.partition.client_of_row, number),
         client_of_row=whose,
         buffer=config.buffer,
     )

@@ -12,6 +12,7 @@ from trustml.models.tasks.task import FEATURES, FINETUNED
 from trustml.plan import Charge, PrivacyPlan
 from trustml.recipes.composition import compose
 from trustml.recipes.train.config import TrainConfig
+from trustml.training.runs.folder import RunFolder
 
 _SAME = ("task", "labels", "value_range", "encoder_sha256", "random_weights", "layers")
 _HOW = "the head that training starts from, of an earlier private run on features"
@@ -46,6 +47,10 @@ def starting_head(
     from trustml.recipes.finished import finished_run  # it reads what a run of `train` wrote
 
     assert config.start is not None
+    if RunFolder(Path(config.start)).partition.exists():
+        raise ValueError(
+            f"`--start` must be a run of `trustml train`, got {config.start} of `trustml federate`."
+        )
     earlier = finished_run(Path(config.start))
     _check_network(config.start, earlier.network, task.config)
     plan = PrivacyPlan.from_dict(earlier.resolved["report"]["plan"])
@@ -86,6 +91,12 @@ def _check_promise(config: TrainConfig, plan: PrivacyPlan, unit: str, settings) 
                 f"`--start` must be a run with the {name} of this one, {ours}, got {theirs}: the "
                 "two promises would not add up."
             )
+    if config.seed is None and settings["seed"] is not None:
+        raise ValueError(
+            f"`--start` must be a run without `--seed`, got one with {settings['seed']}: who "
+            "guesses it knows its noise, and this run would not say so. Give this one a `--seed` "
+            "too, or make the head without."
+        )
     if config.seed is not None and settings["seed"] is not None:
         taken = range(settings["seed"], settings["seed"] + settings["repeats"])
         if not set(taken).isdisjoint(range(config.seed, config.seed + config.repeats)):
