@@ -13,10 +13,12 @@ from trustml.federated import (
     FederatedStep,
     Schedule,
     Selection,
+    fedadagrad,
     fedadam,
     fedavg,
     fedbuff,
     fedper,
+    fedyogi,
     krum,
     median,
     mimelite,
@@ -190,6 +192,21 @@ ORACLES = {
         (1.49, 1.19165, 1.01711525),
         0.7710843373,
     ),
+    # One step from a second moment of 0, in closed form: rate d / (|d| sqrt(1 - b2) + tau).
+    "fedyogi": (
+        lambda: fedavg(
+            quadratic, SGD, weights="clients", server=fedyogi(0.1, b1=0.0, start=0.0), **TWO_STEPS
+        ),
+        (2 - 0.1 * 0.51 / (0.51 * 0.1 + 1e-3),),
+        None,
+    ),
+    "fedadagrad": (
+        lambda: fedavg(
+            quadratic, SGD, weights="clients", server=fedadagrad(0.1, start=0.0), **TWO_STEPS
+        ),
+        (2 - 0.1 * 0.51 / (0.51 + 1e-3),),
+        None,
+    ),
     "fedadam": (
         lambda: fedavg(
             quadratic, SGD, weights="clients", server=fedadam(0.1, start=0.0), **TWO_STEPS
@@ -215,7 +232,7 @@ def test_algorithms_reach_the_exact_values_of_two_quadratics(name):
             clients_at_once=1,
         )
     ]
-    np.testing.assert_allclose(found[:3], expected, rtol=3e-7)  # float32
+    np.testing.assert_allclose(found[: len(expected)], expected, rtol=3e-7)  # float32
     if limit is not None:
         assert found[-1] == pytest.approx(limit, rel=1e-6)
 
@@ -529,6 +546,8 @@ def _rounds(**options):
         ),
         (lambda: robust(scaffold(loss, 0.1), median()), "must keep no state at the clients"),
         (lambda: fedbuff(scaffold(loss, 0.1)), "must send changes of the parameters"),
+        (lambda: mimelite(loss, 0.1, momentum=2.0), "`momentum` must be at least 0 and below 1"),
+        (lambda: scaffold(loss, 0.0), "`rate` must be finite and above 0, got 0.0"),
         (lambda: trimmed_mean(0.5), "`part` must be at least 0 and below 0.5, got 0.5"),
         (lambda: qfedavg(loss, SGD, fairness=-1.0, lipschitz=1.0), "`fairness` must not be neg"),
     ],

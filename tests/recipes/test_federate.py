@@ -243,6 +243,11 @@ REFUSED = {
     "`--held-out` must be": {"held_out": 1.0},
     "`--delta` needs `--epsilon`": {"delta": 1e-5},
     "`--client-rate` must be positive": {"client_rate": 0.0},
+    "`--momentum` needs `--algorithm` mimelite": {"momentum": 0.5},
+    "`--unbiased` must go with": {"algorithm": "median", "unbiased": True},
+    "`--dropout` cannot go with `--unbiased`": {"dropout": 0.5, "unbiased": True},
+    "must be at least 103 where `--wrong` is 50": {"algorithm": "krum", "wrong": 50},
+    "`part` must be at least 0 and below 0.5": {"algorithm": "trimmed_mean", "trim": 0.9},
     "`--unit` must be a column": {
         "unit": None,
         "data": "synthetic",

@@ -44,7 +44,7 @@ def asked(base, **changes):
 
 
 def started(base, **changes):
-    return asked(base, start=str(base / "head"), **changes)
+    return asked(base, **{"start": str(base / "head"), "seed": 7, **changes})
 
 
 def test_the_cost_of_the_head_is_a_part_of_the_budget(base, tmp_path):
@@ -76,6 +76,7 @@ def test_it_starts_from_the_head_of_the_run(base):
     ("changes", "text"),
     [
         ({"epsilon": 4.0}, "`--epsilon` must be above"),
+        ({"seed": None}, "`--start` must be a run without `--seed`, got one with 1"),
         ({"trainable": "features"}, "`--start` must go with `--trainable` lora"),
         ({"seed": 1}, "`--seed` must not be one of the run of `--start`, got 1"),
         ({"labels": ("music", "order", "rest")}, "on the same classes and encoder"),

@@ -41,7 +41,7 @@ class Availability:
       over_select: Clients asked over answers waited for. What comes later is lost.
 
     Guarantee:
-      Whether a device answers depends on that device alone, as `drop_out` needs it, if
+      Whether a device answers depends on that device alone, if
       `over_select` is 1 and nothing private sets its local steps. Of more devices than a round
       waits for the first are taken: then one device's steps decide about another's answer, and a
       plan's statement does not cover that.

@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, PyTree
 from trustml.bookkeeping.values import to_float32
 from trustml.clipping import combine, partition
 from trustml.federated.algorithms.algorithm import ROWS, Algorithm, Seen
+from trustml.federated.checks import check_private, check_schedule, check_width
 from trustml.federated.clients import Clients
 from trustml.federated.cohort import Cohort, Rounding, gather_cohort
 from trustml.federated.execution import Answers, Coins, Execution, ServerState
 from trustml.federated.schedule import Schedule
+from trustml.federated.validation import check_whole
 from trustml.federated.widths import quickest_width
 from trustml.plan import PrivacyPlan
 from trustml.sampling import Draw
@@ -85,9 +87,9 @@ class FederatedStep(TrainStep):
     ):
         private = isinstance(plan, PrivacyPlan) if private is None else private
         if private:
-            _check_private(algorithm, plan, rates)
+            check_private(algorithm, plan, rates)
         else:
-            _check_schedule(algorithm, plan)
+            check_schedule(algorithm, plan)
         if plan.num_units != len(clients):
             raise ValueError(
                 f"`plan` must be of {len(clients)} clients, as `clients` holds, got one of "
@@ -103,8 +105,10 @@ class FederatedStep(TrainStep):
             on_mesh=on_mesh,
         )
         self.algorithm, self.clients = algorithm, clients
-        self.physical_batch_size, self._program = _check_width(clients_at_once), None
+        self.physical_batch_size, self._program = check_width(clients_at_once), None
         self._rounding = Rounding(local.batch_size, local.epochs, seed)
+        if rows_at_full_weight is not None:
+            check_whole("rows_at_full_weight", rows_at_full_weight, least=1)
         self._full = rows_at_full_weight
         # Public either way: how many answer on average.
         self._divisor = getattr(plan, "divisor", 1.0) if rates is None else float(np.sum(rates))
@@ -262,60 +266,6 @@ class FederatedStep(TrainStep):
             share = jnp.where(weights > 0, weights, 1.0)
             info = info._replace(norm=jax.tree.map(lambda norm: norm / share, info.norm))
         return unit_metrics(info, group)
-
-
-def _check_schedule(algorithm: Algorithm, plan: Any) -> None:
-    """Refuses draws that the algorithm's mean does not follow."""
-    selection = getattr(plan, "selection", None)
-    drawn_evenly = selection is None or not (selection.unbiased or selection.replacement)
-    if not drawn_evenly and not algorithm.bounded:
-        raise ValueError(
-            "`selection` must be neither unbiased nor with replacement for an algorithm that "
-            "sends or combines more than changes of the parameters."
-        )
-    if getattr(plan, "most_late", 0) and algorithm.stale is None:
-        raise ValueError(
-            "`algorithm` must be that of `fedbuff` where devices answer when they are done."
-        )
-
-
-def _check_private(algorithm: Algorithm, plan: Any, rates: Any) -> None:
-    if not isinstance(plan, PrivacyPlan):
-        raise ValueError(f"`plan` must be a `PrivacyPlan`, got {type(plan).__name__}.")
-    if not algorithm.bounded or algorithm.combine is not None or algorithm.stale is not None:
-        raise ValueError(
-            "`algorithm` must send the change of the parameters alone where a plan bounds it, such "
-            "as `fedavg(loss_fn, client)`; got one that sends or combines more."
-        )
-    if algorithm.keep is not None:
-        raise ValueError(
-            "`algorithm` must keep no state at the clients where a plan is to cover what is "
-            "trained, got one that does."
-        )
-    if rates is not None and plan.clip_quantile is not None:
-        raise NotImplementedError(
-            "`rates` must be None where the plan's bounds adapt: their quantile is of as many "
-            "clients as the plan expects."
-        )
-    if plan.num_microbatches:
-        raise NotImplementedError(
-            "`plan` must have clients for units in federated rounds, got `num_microbatches`="
-            f"{plan.num_microbatches}."
-        )
-
-
-def _check_width(clients_at_once: int | str) -> int | str:
-    if clients_at_once == AUTO:
-        return clients_at_once
-    if (
-        isinstance(clients_at_once, bool)
-        or not isinstance(clients_at_once, int)
-        or clients_at_once < 1
-    ):
-        raise ValueError(
-            f'`clients_at_once` must be a positive integer or "auto", got {clients_at_once!r}.'
-        )
-    return clients_at_once
 
 
 def _put(own: PyTree, places, new: PyTree, taken: Bool[Any, " client"]) -> PyTree:

@@ -85,6 +85,6 @@ def fedadagrad(
     >>> fedadagrad(0.1).init(jnp.zeros(1)).first.tolist()
     [0.0]
 
-    Arguments and source are those of `fedadam`.
+    Arguments and source are those of `fedadam`, but that there is no `b2` and `b1` is 0.
     """
     return _adaptive(lambda v, g2: v + g2, rate, b1, tau, start)

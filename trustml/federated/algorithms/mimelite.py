@@ -8,6 +8,7 @@ import optax
 
 from trustml.federated.algorithms.algorithm import CLIENTS, Algorithm, Answer, moved, zeros_like
 from trustml.federated.local import LocalTraining
+from trustml.federated.validation import check_number
 
 
 def mimelite(
@@ -39,10 +40,16 @@ def mimelite(
       weights: Whether a client counts by its "rows", or "clients" count alike.
       trainable: Which leaves are trained.
 
+    Raises:
+      ValueError: A number is out of range.
+
     References:
       Karimireddy et al., Breaking the Centralized Barrier for Cross-Device Federated Learning,
       2021, algorithm 1.
     """
+    check_number("rate", rate, least=0, above=True)
+    if not (0 <= momentum < 1):
+        raise ValueError(f"`momentum` must be at least 0 and below 1, got {momentum!r}.")
     local = LocalTraining(loss_fn, optax.sgd(rate), batch_size, epochs, trainable)
 
     def mixed(held, new):

@@ -21,7 +21,8 @@ def robust(algorithm: Algorithm, combine: Callable) -> Algorithm:
     False
 
     Raises:
-      ValueError: Its clients keep a state that only a mean keeps true to the server's.
+      ValueError: Its clients keep a state that only a mean keeps true to the server's, or it is
+        asynchronous.
     """
     if algorithm.stale is not None:
         raise ValueError("`algorithm` must wait for a round's answers, got an asynchronous one.")
@@ -91,7 +92,8 @@ def krum(wrong: int, *, keep: int = 1) -> Callable:
     1.0
 
     Args:
-      wrong: Clients that may be wrong; a round must have at least twice as many and 3 answers.
+      wrong: Clients that may be wrong; a round must have at least 2 `wrong` + 3 answers, which
+        is not checked where clients drop out.
       keep: Answers whose mean is taken.
 
     Raises:

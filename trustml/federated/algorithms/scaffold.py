@@ -10,6 +10,7 @@ import optax
 from trustml.clipping import partition
 from trustml.federated.algorithms.algorithm import CLIENTS, Algorithm, Answer, moved, zeros_like
 from trustml.federated.local import LocalTraining
+from trustml.federated.validation import check_number
 
 
 def scaffold(
@@ -37,10 +38,14 @@ def scaffold(
       epochs: Passes over a client's rows in a round.
       trainable: Which leaves are trained.
 
+    Raises:
+      ValueError: A number is out of range.
+
     References:
       Karimireddy et al., SCAFFOLD: Stochastic Controlled Averaging for Federated Learning, 2020,
       algorithm 1.
     """
+    check_number("rate", rate, least=0, above=True)
     local = LocalTraining(loss_fn, optax.sgd(rate), batch_size, epochs, trainable)
 
     def answer(params, control, own, batches, key):

@@ -116,6 +116,16 @@ ALGORITHMS: dict[str, Kind] = {
 }
 
 
+# The settings that one algorithm alone reads.
+OWN_SETTINGS = {
+    "fedprox": "proximal",
+    "mimelite": "momentum",
+    "qfedavg": "fairness",
+    "trimmed_mean": "trim",
+    "krum": "wrong",
+}
+
+
 def find_algorithm(name: str) -> Kind:
     """The algorithm of that name.
 

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from trustml.federated.selection import Selection, parse_selection
-from trustml.recipes.federate.algorithms import Kind, find_algorithm
+from trustml.recipes.federate.algorithms import OWN_SETTINGS, Kind, find_algorithm
 from trustml.recipes.federate.config import CONTINUAL, STATIC, FederateConfig
 from trustml.recipes.federate.stages import AVAILABILITY
 
@@ -30,10 +30,18 @@ def check_settings(config: FederateConfig) -> tuple[Kind, Selection]:
         value = getattr(config, name)
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise ValueError(f"`--{_dashed(name)}` must be positive, got {value!r}.")
+    _check_read(config)
     _check_draws(config, kind)
     _check_availability(config, kind)
     _check_privacy(config, kind)
     return kind, selection
+
+
+def _check_read(config: FederateConfig) -> None:
+    """Refuses settings of other algorithms, which nothing would read."""
+    for algorithm, name in OWN_SETTINGS.items():
+        if getattr(config, name) != _PLAIN[name] and config.algorithm != algorithm:
+            raise ValueError(f"`--{name}` needs `--algorithm` {algorithm}, got {config.algorithm}.")
 
 
 def _check_draws(config: FederateConfig, kind: Kind) -> None:

@@ -29,7 +29,7 @@ class FederateConfig(Settings):
     """
 
     task: str | None = knob_of(TrainConfig, "task")
-    data: str | None = knob_of(TrainConfig, "data", shown=None)
+    data: str | None = knob_of(TrainConfig, "data")
     text: str | None = knob_of(TrainConfig, "text")
     label: str | None = knob_of(TrainConfig, "label")
     labels: tuple[str, ...] | None = knob_of(TrainConfig, "labels")
@@ -49,8 +49,8 @@ class FederateConfig(Settings):
     )
     partition: str | None = knob(
         None,
-        "natural, by whose the rows are; or artificial clients: iid, label:alpha=0.1, "
-        "quantity:beta=5, shards:per_client=2",
+        "natural, by whose the rows are; artificial clients: iid, label:alpha=0.1, "
+        "quantity:beta=5, shards:per_client=2, cluster:clusters=10; or a run's partition.json",
         _CLIENTS,
         shown="natural, where the data say whose the rows are",
     )
@@ -165,7 +165,8 @@ class FederateConfig(Settings):
 
     clients_at_once: int | str = knob(
         AUTO,
-        "clients computed side by side; auto measures",
+        "clients computed side by side; auto measures, so that two runs of one seed agree up to "
+        "rounding alone",
         _RUN,
         least=1,
         metavar="N",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from trustml.formatting import round_up
+from trustml.recipes.federate.algorithms import OWN_SETTINGS
 from trustml.recipes.federate.clients import NATURAL, labels_of
 from trustml.recipes.federate.evaluation import headline
 from trustml.recipes.federate.experiment import Federation
@@ -123,14 +124,8 @@ def _training(federation: Federation) -> TrainingSettings:
 def _settings(federation: Federation) -> dict[str, Any]:
     """What clients and server did: the settings that the algorithm reads."""
     config, choices = federation.config, federation.choices
-    own = {
-        "fedprox": ["proximal"],
-        "mimelite": ["momentum"],
-        "qfedavg": ["fairness"],
-        "trimmed_mean": ["trim"],
-        "krum": ["wrong"],
-    }
-    names = ["client_rate", "server_rate", "batch_size", "epochs", *own.get(config.algorithm, [])]
+    own = OWN_SETTINGS.get(config.algorithm)
+    names = ["client_rate", "server_rate", "batch_size", "epochs", *([own] if own else [])]
     return {
         "algorithm": config.algorithm,
         "rounds": config.rounds,

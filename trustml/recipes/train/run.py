@@ -125,6 +125,11 @@ def resume(
             f"`--resume` must name the folder of a run, got {folder}, which holds no "
             f"{files.resolved.name}."
         )
+    if files.partition.exists():
+        raise ValueError(
+            f"`--resume` must name a run of `trustml train`, got {folder}: use `trustml federate "
+            f"--resume {folder}`."
+        )
     resolved = read_resolved(folder)
     config = TrainConfig.from_dict({**resolved["settings"], **changes}, str(files.resolved))
     if files.report.exists():
