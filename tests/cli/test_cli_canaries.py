@@ -105,6 +105,7 @@ def test_canaries_stay_beside_the_model_and_out_of_what_is_exported(finished, tm
         np.testing.assert_array_equal(leaf, kept[f"model.{name}"])
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_the_same_canaries(finished, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "run"
 

@@ -31,6 +31,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_file_is_trained_on_by_user_with_groups_and_resumed(folder, capsys, monkeypatch):
     asked = ["messages.csv", "--unit", "user_id", "--group", "region", "--epsilon", "8"]
     assert main(["train", *asked, *TINY]) == 0

@@ -124,6 +124,7 @@ def test_the_choice_of_weights_follows_the_model():
         FeatureModel(trainable="lora").build(words, PublicData(quiet=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("relaxed_promotion")
 @pytest.mark.parametrize("task", ["classify", "tag"])
 def test_a_later_run_reads_features_from_the_folder_that_the_user_names(

@@ -135,6 +135,7 @@ def test_the_report_is_a_document_and_a_page(finished):
     assert "Utility against the baseline" not in page
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(finished, tmp_path, monkeypatch):
     folder, whole = tmp_path / "run", RoundsLog.__call__
     for stop in (1, 3):

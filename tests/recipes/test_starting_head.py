@@ -47,6 +47,7 @@ def started(base, **changes):
     return asked(base, **{"start": str(base / "head"), "seed": 7, **changes})
 
 
+@pytest.mark.slow
 def test_the_cost_of_the_head_is_a_part_of_the_budget(base, tmp_path):
     result = trustml.recipes.run(started(base), out=tmp_path / "run", quiet=True)
     (before,) = result.report.privacy.released_before
