@@ -21,6 +21,8 @@ from pfl.model.pytorch import PyTorchModel
 
 _NEVER = 10**9  # rounds between evaluations; pfl evaluates before its first one all the same
 
+_LOOP = asyncio.new_event_loop()  # pfl asks for the thread's own; one serves all
+
 
 class PflRounds:
     """Federated averaging as pfl's own benchmarks set it up; every call is a round of all clients.
@@ -42,7 +44,7 @@ class PflRounds:
         rate: float,
         batch_size: int,
     ):
-        asyncio.set_event_loop(asyncio.new_event_loop())  # pfl asks for the thread's own
+        asyncio.set_event_loop(_LOOP)
         self.steps, self._cohort = 0, len(clients)
         self._net = build(network, params, opacus=False)
         self._before = params
