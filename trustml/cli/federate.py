@@ -1,14 +1,10 @@
 """Train across clients, beside central training on the same rows."""
 
-import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
-from trustml.cli import flags
-from trustml.cli.options import show_json, show_table
+from trustml.cli.options import show_table
+from trustml.cli.runs import RunCommand
 from trustml.recipes.federate.config import FederateConfig
-from trustml.recipes.settings import Settings, knob, settings
-from trustml.recipes.yaml_files import read_yaml
 
 _ABOUT = """\
 Trains a model across simulated clients, each with rows of its own, and the same model centrally on
@@ -35,62 +31,12 @@ examples:
   trustml federate --resume runs/private"""
 
 
-@settings
-class _Call(Settings):
-    """What one call takes beside the settings of its run."""
-
-    file: str | None = knob(
-        None, "file of your own rows, as --data", "data", metavar="FILE", positional=True
-    )
-    config: Path | None = knob(None, "YAML file of these settings", "run", metavar="FILE")
-    out: Path | None = knob(
-        None, "new folder", "run", shown="the next free runs/DATA-N", metavar="FOLDER"
-    )
-    resume: Path | None = knob(None, "go on with a run", "run", metavar="FOLDER")
-    accept_charge: bool = knob(
-        False, "let a resumed run take a new key even where that charges much twice", "run"
-    )
-    quiet: bool = knob(False, "no progress", "run")
-    json: bool = knob(False, "print the result as JSON", "run")
-
-
 def run(arguments: Sequence[str]) -> int:
     """Trains, prints and writes."""
-    from trustml.recipes.federate.run import federate
-    from trustml.report import to_json
+    from trustml.recipes.federate.run import federate, resume_federation
 
-    tables = [_Call, FederateConfig]
-    options, given = flags.parse(tables, arguments, prog="trustml federate", about=_ABOUT)
-    call = _Call.from_dict(options, "the flags")
-    if call.file is not None:
-        if "data" in given:
-            raise ValueError(f"`--data` {given['data']} cannot go with {call.file}: give one.")
-        given["data"] = call.file
-    if call.resume is not None:
-        result = _resumed(call.resume, call, given)
-    else:
-        file = {} if call.config is None else read_yaml(call.config)
-        if call.config is not None:  # a wrong name there must not be blamed on the flags
-            FederateConfig.from_dict(file, str(call.config))
-        written = {**file, **given}
-        config = FederateConfig.from_dict(written, "the flags")
-        command = shlex.join(["trustml", "federate", *arguments])
-        result = federate(config, call.out, written=written, command=command, quiet=call.quiet)
-    if call.json:
-        show_json(to_json(result.report))
-        return 0
-    _show(result.report)
-    print(f"\nIn {result.folder}: report.html, report.json (private quantities), the weights.")
-    return 0
-
-
-def _resumed(folder: Path, call: _Call, given):
-    from trustml.recipes.federate.run import resume_federation
-
-    for name in ("config", "out"):
-        if getattr(call, name) is not None:
-            raise ValueError(f"`--{name}` cannot go with `--resume`: the run has its settings.")
-    return resume_federation(folder, given, quiet=call.quiet, accept_charge=call.accept_charge)
+    command = RunCommand("federate", _ABOUT, FederateConfig, federate, resume_federation, _show)
+    return command(arguments)
 
 
 def _show(report) -> None:
