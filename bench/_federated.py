@@ -94,6 +94,11 @@ def _scores(params, row):
     return found.sum(0) / jnp.sqrt(jnp.maximum(held.sum(), 1.0)) + params["bias"]
 
 
+def percent(estimate: dict[str, Any]) -> str:
+    """A mean and half its interval."""
+    return f"{100 * estimate['value']:.1f} +- {50 * (estimate['high'] - estimate['low']):.1f}"
+
+
 @jax.jit
 def right(params: dict[str, jax.Array], rows: dict[str, jax.Array]) -> jax.Array:
     """Whether each utterance is understood."""

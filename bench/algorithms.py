@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import jax
 import optax
-from _federated import Scores, corpus, devices, loss, scores_of, start
+from _federated import Scores, corpus, devices, loss, percent, scores_of, start
 from _timing import print_markdown, print_rows, row, say, where
 
 from trustml.federated import (
@@ -158,11 +158,6 @@ def summary(case: str, rates: Any, runs: list[Trained], rounds: int) -> dict[str
         seconds=round(sum(run.seconds for run in runs) / len(runs), 1),
         **where(),
     )
-
-
-def percent(estimate: dict[str, Any]) -> str:
-    """A mean and half its interval."""
-    return f"{100 * estimate['value']:.1f} +- {50 * (estimate['high'] - estimate['low']):.1f}"
 
 
 def main(arguments: Any = None) -> int:

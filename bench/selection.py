@@ -33,6 +33,7 @@ from _federated import (
     corpus,
     devices,
     loss,
+    percent,
     right,
     scores_of,
     start,
@@ -141,11 +142,6 @@ def summary(case: str, selection: str, lines: list[Line]) -> dict[str, Any]:
     return row(
         BENCH, case, selection, scores=scores, examples=examples, seeds=len(lines), **where()
     )
-
-
-def percent(estimate: dict[str, Any]) -> str:
-    """A mean and half its interval."""
-    return f"{100 * estimate['value']:.1f} +- {50 * (estimate['high'] - estimate['low']):.1f}"
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
